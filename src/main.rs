@@ -1,0 +1,5 @@
+//! The one binary. Everything it does is in the library.
+
+fn main() -> std::process::ExitCode {
+    alinas_csi::app::main()
+}

@@ -1,0 +1,23 @@
+//! The words of the domain: mount targets, volumes, paths, options.
+//!
+//! Pure values. Nothing here reads a file, a clock, a socket or the cluster, so every rule about "what may a
+//! user ask for" is tested without a fake.
+//!
+//! Read [`VolumeAttributes::parse`] first: it is the door that a user's strings come in by.
+
+pub mod attributes;
+pub mod export_path;
+pub mod mount_target;
+pub mod nearest;
+pub mod nfs_option;
+pub mod tunnel_spec;
+pub mod volume_id;
+
+pub use attributes::AttributeError;
+pub use attributes::VolumeAttributes;
+pub use export_path::ExportPath;
+pub use mount_target::MountTarget;
+pub use nfs_option::MountOptions;
+pub use tunnel_spec::ServerName;
+pub use tunnel_spec::TunnelSpec;
+pub use volume_id::VolumeId;

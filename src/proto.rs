@@ -1,0 +1,28 @@
+//! The generated protobuf types, and nothing else.
+//!
+//! Hand-written code lives in the layers that use them: `csi` for the Container Storage Interface, `node`,
+//! `watchdog` and `tunnel` for the tunnel service.
+
+/// The Container Storage Interface, from `proto/csi/v1/csi.proto`.
+#[allow(
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code"
+)]
+pub mod csi {
+    tonic::include_proto!("csi.v1");
+}
+
+/// The words between node plugin, watchdog and tunnel, from `proto/alinas/tunnel/v1/tunnel.proto`.
+#[allow(
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code"
+)]
+pub mod tunnel {
+    tonic::include_proto!("alinas.tunnel.v1");
+}

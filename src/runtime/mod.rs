@@ -1,0 +1,9 @@
+//! What every role needs to run: deadlines, in-flight guards, whole error texts.
+//!
+//! Knows nothing of NFS, TLS or CSI.
+
+pub mod chain;
+pub mod in_flight;
+
+pub use chain::Chain;
+pub use in_flight::InFlight;
