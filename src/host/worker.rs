@@ -2,13 +2,41 @@
 //!
 //! mount(2), umount2(2) and statfs(2) on a server that does not answer ignore every signal but SIGKILL, and a
 //! thread cannot be killed. So each [`Job`] runs in a child process of its own, which is killed at its deadline.
+//! A child that even SIGKILL does not end at once is left to be reaped in the background.
+//!
+//! The child is this program again with the one argument [`ARGUMENT`]; [`child_main`] is its side.
 
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rustix::io::Errno;
+use rustix::process::Signal;
+use rustix::process::set_parent_process_death_signal;
 use serde::Deserialize;
 use serde::Serialize;
+
+use crate::host::command::Command;
+use crate::host::command::CommandError;
+use crate::host::command::Output;
+use crate::host::errno::errno_name;
+use crate::host::errno::errno_text;
+use crate::host::mount_syscalls;
+
+/// The hidden argument that makes this program a worker. Whoever reads the command line calls
+/// [`child_main`] for it, before anything else runs.
+pub const ARGUMENT: &str = "worker";
+
+/// The name that a worker has in a list of processes.
+const NAME: &str = "alinas-csi";
+
+/// This program itself, also after its file was replaced.
+const OURSELVES: &str = "/proc/self/exe";
 
 /// What a child process is to do. Travels as JSON on its standard input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,4 +150,282 @@ pub trait Worker: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Says why the job did not succeed. After [`Failure::Deadline`] its effect may still show.
     async fn run(&self, job: Job, deadline: Duration) -> Result<Done, Failure>;
+}
+
+impl Failure {
+    /// The kernel's refusal of `call`, with what it said about it.
+    #[must_use]
+    pub fn refused(call: &str, errno: Errno, kernel: Vec<String>) -> Self {
+        let errno = errno.raw_os_error();
+        let errno_text = format!("{} ({})", errno_name(errno), errno_text(errno));
+        Self::Refused { call: call.to_owned(), errno, errno_text, kernel }
+    }
+}
+
+/// Runs each job in a process of its own.
+///
+/// To be used from a runtime's own threads: a worker dies with the thread that started it (PR_SET_PDEATHSIG),
+/// so that none outlives the program.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChildWorker;
+
+#[async_trait]
+impl Worker for ChildWorker {
+    async fn run(&self, job: Job, deadline: Duration) -> Result<Done, Failure> {
+        let input = serde_json::to_vec(&job).map_err(|error| Failure::Worker(error.to_string()))?;
+        let command = Command::new(Path::new(OURSELVES), [ARGUMENT]).named(NAME).input(input);
+        match command.run(deadline).await {
+            Ok(output) => read_answer(&output),
+            Err(CommandError::Deadline(deadline)) => Err(Failure::Deadline(deadline)),
+            Err(CommandError::Start(error) | CommandError::Talk(error)) => {
+                Err(Failure::Worker(error.to_string()))
+            }
+        }
+    }
+}
+
+fn read_answer(output: &Output) -> Result<Done, Failure> {
+    let remarks = String::from_utf8_lossy(&output.stderr);
+    if !remarks.trim().is_empty() {
+        tracing::warn!(remarks = %remarks.trim(), "a worker process had something to say");
+    }
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+        Err(Failure::Worker(format!("it ended with {} and without an answer", output.status)))
+    })
+}
+
+/// The child's side: reads one job from standard input, does it, and writes one line to standard output.
+#[must_use]
+pub fn child_main() -> ExitCode {
+    let answer = die_with_parent().and_then(|()| read_job(io::stdin().lock()));
+    let answer = match answer {
+        Ok(job) => mount_syscalls::perform(&job),
+        Err(error) => Err(Failure::Worker(error.to_string())),
+    };
+    match write_answer(&answer, io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Where the parent has ended already, standard input ends before there is a job.
+fn die_with_parent() -> io::Result<()> {
+    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
+fn read_job(mut input: impl Read) -> io::Result<Job> {
+    let mut text = Vec::new();
+    input.read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+fn write_answer(answer: &Result<Done, Failure>, mut output: impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut output, answer)?;
+    output.write_all(b"\n")?;
+    output.flush()
+}
+
+#[cfg(test)]
+pub mod fake {
+    //! A worker that runs nothing, but changes a fake mount table as the kernel would.
+
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use std::sync::MutexGuard;
+    use std::sync::PoisonError;
+
+    use super::*;
+    use crate::host::mount_table::MountEntry;
+    use crate::host::mount_table::fake::FakeMountTable;
+    use crate::host::mount_table::fake::nfs_mount;
+    use crate::host::mount_table::topmost_at;
+
+    /// Records jobs and answers from its script; a job beyond the script succeeds and shows in the table.
+    #[derive(Debug, Default)]
+    pub struct FakeWorker {
+        table: FakeMountTable,
+        script: Mutex<VecDeque<Answer>>,
+        jobs: Mutex<Vec<Job>>,
+    }
+
+    /// One answer of the script.
+    #[derive(Clone, Debug)]
+    pub enum Answer {
+        /// Succeeds, and shows in the table.
+        Succeed,
+        /// Says this, and changes nothing.
+        Say(Result<Done, Failure>),
+        /// Blocks until the deadline, and changes nothing.
+        Hang,
+        /// Blocks until the deadline, and yet shows in the table.
+        HangAndSucceed,
+    }
+
+    impl FakeWorker {
+        /// A worker whose jobs show in `table`.
+        #[must_use]
+        pub fn acting_on(table: FakeMountTable) -> Self {
+            Self { table, ..Self::default() }
+        }
+
+        /// Adds to the script.
+        pub fn answers(&self, answers: impl IntoIterator<Item = Answer>) {
+            lock(&self.script).extend(answers);
+        }
+
+        /// Every job so far.
+        #[must_use]
+        pub fn jobs(&self) -> Vec<Job> {
+            lock(&self.jobs).clone()
+        }
+
+        fn perform(&self, job: &Job) -> Result<Done, Failure> {
+            match job {
+                Job::MountNfs { source, attributes, target, .. } => {
+                    self.mount(source, attributes, target)
+                }
+                Job::Bind { from, to, read_only } => self.bind(from, to, *read_only)?,
+                Job::Unmount { target, .. } if self.table.remove_top(target) => {}
+                Job::Unmount { .. } => {
+                    return Err(Failure::refused("umount", Errno::INVAL, Vec::new()));
+                }
+                Job::StatFs { .. } => return Ok(Done::StatFs(FsStats::default())),
+            }
+            Ok(Done::Done)
+        }
+
+        fn mount(&self, source: &str, attributes: &[String], target: &Path) {
+            let group = self.table.entries().len() as u64 + 100;
+            let mut entry = MountEntry { peer_group: Some(group), ..nfs_mount(source, target) };
+            set_read_only(&mut entry, attributes.iter().any(|attribute| attribute == "ro"));
+            self.table.add(entry);
+        }
+
+        fn bind(&self, from: &Path, to: &Path, read_only: bool) -> Result<(), Failure> {
+            let entries = self.table.entries();
+            let bound = topmost_at(&entries, from).cloned();
+            let mut entry =
+                bound.ok_or_else(|| Failure::refused("bind", Errno::INVAL, Vec::new()))?;
+            let read_only = read_only || entry.is_read_only();
+            set_read_only(&mut entry, read_only);
+            self.table.add(MountEntry { id: 0, mount_point: to.to_owned(), ..entry });
+            Ok(())
+        }
+    }
+
+    fn set_read_only(entry: &mut MountEntry, read_only: bool) {
+        let word = if read_only { "ro" } else { "rw" };
+        entry.options = vec![word.to_owned(), "relatime".to_owned()];
+    }
+
+    #[async_trait]
+    impl Worker for FakeWorker {
+        async fn run(&self, job: Job, deadline: Duration) -> Result<Done, Failure> {
+            lock(&self.jobs).push(job.clone());
+            let answer = lock(&self.script).pop_front().unwrap_or(Answer::Succeed);
+            match answer {
+                Answer::Succeed => self.perform(&job),
+                Answer::Say(answer) => answer,
+                Answer::Hang => {
+                    tokio::time::sleep(deadline).await;
+                    Err(Failure::Deadline(deadline))
+                }
+                Answer::HangAndSucceed => {
+                    tokio::time::sleep(deadline).await;
+                    self.perform(&job)?;
+                    Err(Failure::Deadline(deadline))
+                }
+            }
+        }
+    }
+
+    fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::fake::Answer;
+    use super::fake::FakeWorker;
+    use super::*;
+    use crate::host::mount_table::fake::FakeMountTable;
+
+    fn bind() -> Job {
+        Job::Bind { from: "/a".into(), to: "/b".into(), read_only: true }
+    }
+
+    fn mount() -> Job {
+        Job::MountNfs {
+            source: "nas:/".to_owned(),
+            options: vec![("vers".to_owned(), Some("3".to_owned())), ("hard".to_owned(), None)],
+            attributes: vec!["nosuid".to_owned()],
+            target: "/a".into(),
+        }
+    }
+
+    fn output(status: i32, stdout: &[u8]) -> Output {
+        let status = ExitStatus::from_raw(status);
+        Output { status, stdout: stdout.to_owned(), stderr: Vec::new() }
+    }
+
+    #[test]
+    fn every_job_and_every_answer_survives_the_pipe() {
+        let unmount = Job::Unmount { target: "/a".into(), force: Unmounting::Lazy };
+        for job in [mount(), bind(), unmount, Job::StatFs { path: "/a".into() }] {
+            assert_eq!(read_job(serde_json::to_vec(&job).unwrap().as_slice()).unwrap(), job);
+        }
+        let stats = FsStats { total_bytes: u64::MAX, ..FsStats::default() };
+        for answer in [
+            Ok(Done::Done),
+            Ok(Done::StatFs(stats)),
+            Err(Failure::refused("fsmount", Errno::PERM, vec!["a\nb".to_owned()])),
+            Err(Failure::Deadline(Duration::from_millis(1500))),
+            Err(Failure::Worker("gone".to_owned())),
+        ] {
+            let mut line = Vec::new();
+            write_answer(&answer, &mut line).unwrap();
+            assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+            assert_eq!(read_answer(&output(0, &line)), answer);
+        }
+    }
+
+    #[test]
+    fn a_child_that_ends_without_an_answer_is_a_failure_of_the_worker() {
+        let failure = read_answer(&output(9, b"")).unwrap_err();
+        assert!(failure.to_string().contains("signal: 9"), "{failure}");
+        assert!(read_job(&b"{}"[..]).is_err());
+        assert!(read_job(&b""[..]).is_err());
+    }
+
+    #[test]
+    fn a_refusal_names_the_call_the_errno_and_the_kernels_words() {
+        let kernel = vec!["NFS: Version unavailable".to_owned()];
+        assert_eq!(
+            Failure::refused("fsconfig(create)", Errno::PROTONOSUPPORT, kernel).to_string(),
+            "fsconfig(create) failed: EPROTONOSUPPORT (Protocol not supported) \
+             (kernel: NFS: Version unavailable)"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fake_mounts_binds_and_unmounts_as_the_kernel_does() {
+        let table = FakeMountTable::default();
+        let worker = FakeWorker::acting_on(table.clone());
+        let deadline = Duration::from_secs(5);
+        worker.answers([Answer::Hang]);
+        assert_eq!(worker.run(mount(), deadline).await, Err(Failure::Deadline(deadline)));
+        worker.run(mount(), deadline).await.unwrap();
+        worker.run(bind(), deadline).await.unwrap();
+        let entries = table.entries();
+        assert_eq!(entries[0].peer_group, entries[1].peer_group);
+        assert!(!entries[0].is_read_only() && entries[1].is_read_only());
+        let unmount = Job::Unmount { target: "/b".into(), force: Unmounting::Plain };
+        worker.run(unmount.clone(), deadline).await.unwrap();
+        assert!(worker.run(unmount, deadline).await.is_err());
+        assert_eq!(worker.jobs().len(), 5);
+    }
 }
