@@ -132,6 +132,7 @@ mod tests {
     use rustix::event::PollFlags;
     use rustix::event::Timespec;
     use rustix::event::poll;
+    use rustix::io::retry_on_intr;
     use rustix::process::PidfdFlags;
     use rustix::process::pidfd_open;
     use tokio::io::AsyncBufReadExt;
@@ -172,7 +173,8 @@ mod tests {
         drop(running);
         let mut ended = [PollFd::new(&grandchild, PollFlags::IN)];
         let ten_seconds = Timespec { tv_sec: 10, tv_nsec: 0 };
-        assert_eq!(poll(&mut ended, Some(&ten_seconds)).unwrap(), 1, "it did not end");
+        let number = retry_on_intr(|| poll(&mut ended, Some(&ten_seconds))).unwrap();
+        assert_eq!(number, 1, "it did not end");
     }
 
     #[tokio::test]
