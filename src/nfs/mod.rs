@@ -6,6 +6,7 @@
 //!
 //! Read [`mount_job`] first, then [`diagnose`].
 
+mod diagnose;
 mod fault;
 
 use std::net::IpAddr;
@@ -16,9 +17,9 @@ use crate::host::worker::Job;
 use crate::model::MountOptions;
 use crate::model::NfsVersion;
 
+pub use diagnose::diagnose;
 pub use fault::Attempt;
 pub use fault::MountFault;
-pub use fault::diagnose;
 
 /// One NFS mount through a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
