@@ -223,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_pattern_is_found_across_segments_that_came_twice_and_in_disorder() {
-        let frames = [frame(1, b"the "), frame(8, b"word"), frame(5, b"pass"), frame(1, b"the pas")];
+        let frames =
+            [frame(1, b"the "), frame(8, b"word"), frame(5, b"pass"), frame(1, b"the pas")];
         let wire = Wire::parse(&capture(&frames)).unwrap();
         assert!(wire.holds(b"the pas"));
         assert!(wire.holds(b"sword") || wire.holds(b"password"), "{wire:?}");
@@ -232,7 +233,8 @@ mod tests {
 
     #[test]
     fn records_of_application_data_are_counted_in_tls_streams_only() {
-        let stream = [&[22, 3, 1, 0, 1, 9][..], &[23, 3, 3, 0, 2, 7, 7], &[23, 3, 3, 0, 0]].concat();
+        let stream =
+            [&[22, 3, 1, 0, 1, 9][..], &[23, 3, 3, 0, 2, 7, 7], &[23, 3, 3, 0, 0]].concat();
         let wire = Wire::parse(&capture(&[frame(1, &stream)])).unwrap();
         assert_eq!(wire.tls_records(), 2);
         let wire = Wire::parse(&capture(&[frame(1, &stream[6..])])).unwrap();

@@ -110,10 +110,8 @@ impl CsiClient {
     /// # Errors
     /// When no runtime can be started.
     pub fn new(socket: &Path) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let node = {
             let _entered = runtime.enter();
             NodeClient::new(channel(socket)?)

@@ -6,6 +6,7 @@
 pub mod capture;
 pub mod certificates;
 pub mod csi_client;
+pub mod data;
 pub mod driver;
 pub mod failure;
 pub mod lab;

@@ -133,6 +133,24 @@ impl Process {
         Err(Failure::new(format!("{trouble}\n{}", log_tail(&self.log))))
     }
 
+    /// Waits until the program ends by itself.
+    ///
+    /// # Errors
+    /// When it fails or is still running at the deadline.
+    pub fn wait_for_end(&mut self, deadline: Duration) -> Result<()> {
+        let mut ended = None;
+        wait_until(&format!("{} ends", self.name), deadline, || {
+            ended = self.child.try_wait().ok().flatten();
+            ended.is_some()
+        })?;
+        match ended {
+            Some(status) if !status.success() => {
+                Err(Failure::new(format!("{} failed ({status})", self.name)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Kills this process alone, as an out-of-memory killer would, and waits for its end.
     ///
     /// # Errors

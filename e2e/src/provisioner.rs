@@ -154,7 +154,9 @@ impl Controller for Directories {
         use csi::controller_service_capability::rpc::Type as Call;
         let create = Rpc { r#type: Call::CreateDeleteVolume.into() };
         Ok(Response::new(csi::ControllerGetCapabilitiesResponse {
-            capabilities: vec![csi::ControllerServiceCapability { r#type: Some(Type::Rpc(create)) }],
+            capabilities: vec![csi::ControllerServiceCapability {
+                r#type: Some(Type::Rpc(create)),
+            }],
         }))
     }
 

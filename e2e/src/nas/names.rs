@@ -58,9 +58,7 @@ impl Names {
     /// Unmounts only what is ours: in a container these files are mounts already.
     pub(super) fn withdraw(folder: &Path) {
         for mount in lab::mounts().unwrap_or_default() {
-            let ours = FILES
-                .iter()
-                .any(|file| mount.point == Path::new("/etc").join(file))
+            let ours = FILES.iter().any(|file| mount.point == Path::new("/etc").join(file))
                 && mount.root.contains(&folder.display().to_string());
             if ours {
                 let _ = run(DEADLINE, "umount", &[&mount.point.display().to_string()]);

@@ -64,8 +64,9 @@ impl Network {
 
     pub(super) fn count_listeners(&self, port: u16) -> Result<usize> {
         const LISTEN: &str = "0A";
-        let table =
-            lab::inside_network(&self.path(), || Ok(fs::read_to_string("/proc/thread-self/net/tcp")?))?;
+        let table = lab::inside_network(&self.path(), || {
+            Ok(fs::read_to_string("/proc/thread-self/net/tcp")?)
+        })?;
         let local = format!(":{port:04X}");
         let listens = |line: &&str| {
             let mut columns = line.split_whitespace().skip(1);
