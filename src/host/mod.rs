@@ -4,4 +4,7 @@
 //! runs in a child process that can be killed.
 
 pub mod mount_table;
+pub mod peer;
+mod peer_diag;
+mod peer_proc;
 pub mod worker;

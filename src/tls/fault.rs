@@ -34,7 +34,9 @@ pub enum TlsFault {
         why: String,
     },
     /// The server refused us: it wants a client certificate, or another one.
-    #[error("the server refused this client ({alert}); it asks for a client certificate that we have not")]
+    #[error(
+        "the server refused this client ({alert}); it asks for a client certificate that we have not"
+    )]
     ClientRefused {
         /// The alert.
         alert: String,

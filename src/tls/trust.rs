@@ -129,8 +129,7 @@ impl fmt::Debug for Trust {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TrustError> {
-    std::fs::read(path)
-        .map_err(|source| TrustError::Unreadable { path: path.to_owned(), source })
+    std::fs::read(path).map_err(|source| TrustError::Unreadable { path: path.to_owned(), source })
 }
 
 fn config_for(path: Option<&Path>, pem: &[u8]) -> Result<Arc<ClientConfig>, TrustError> {
