@@ -70,6 +70,16 @@ pub enum Sign {
     Descriptor,
 }
 
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cgroup(id) => write!(f, "its socket belongs to cgroup {id}"),
+            Self::User(id) => write!(f, "its socket belongs to user {id}"),
+            Self::Descriptor => f.write_str("it holds the socket"),
+        }
+    }
+}
+
 /// A process, for people to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
