@@ -7,5 +7,8 @@ pub mod command;
 pub mod errno;
 pub mod mount_syscalls;
 pub mod mount_table;
+pub mod peer;
+mod peer_diag;
+mod peer_proc;
 pub mod route;
 pub mod worker;
