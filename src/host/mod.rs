@@ -4,4 +4,5 @@
 //! runs in a child process that can be killed.
 
 pub mod mount_table;
+pub mod route;
 pub mod worker;
