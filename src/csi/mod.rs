@@ -2,6 +2,7 @@
 //!
 //! | file | what it does |
 //! | --- | --- |
+//! | [`endpoint`] | the socket that we are called on |
 //! | [`identity`], [`node`] | the services: one short handler for each call |
 //! | [`request`] | messages into requests; what is malformed ends here |
 //! | [`code`] | one table for each call, from its errors to gRPC codes |
@@ -10,11 +11,14 @@
 //! The code decides what the kubelet does next, so [`code`] says what each one means to it.
 
 pub mod code;
+pub mod endpoint;
 pub mod identity;
 pub mod node;
 pub mod refusal;
 pub mod request;
 
+pub use endpoint::CsiEndpoint;
+pub use endpoint::ListenError;
 pub use identity::DriverName;
 pub use identity::DriverNameError;
 pub use identity::IdentityService;
