@@ -265,7 +265,7 @@ mod tests {
                 StageError::NotUndone {
                     wanted: text(),
                     fault,
-                    left: LeftBehind::Mount(still_there()),
+                    left: LeftBehind::Mount(Box::new(still_there())),
                 },
                 Code::Unavailable,
             ),
@@ -319,7 +319,7 @@ mod tests {
             (PublishError::Bind { path: at(), source: kernel_refused() }, Code::Internal),
             (PublishError::Bind { path: at(), source: hung() }, Code::DeadlineExceeded),
             (
-                PublishError::NotUndone { path: at(), failure: hung(), left: still_there() },
+                PublishError::NotUndone { path: at(), failure: hung(), left: Box::new(still_there()) },
                 Code::Unavailable,
             ),
             (PublishError::Crashed(crashed().await), Code::Internal),

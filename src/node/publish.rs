@@ -104,14 +104,14 @@ pub enum PublishError {
         source: Failure,
     },
     /// The kernel does not bind, and what it left could not be undone yet.
-    #[error("failed to bind {path:?}: {failure}; and failed to clean up after it: {}", Chain(.left))]
+    #[error("failed to bind {path:?}: {failure}; and failed to clean up after it: {}", Chain(.left.as_ref()))]
     NotUndone {
         /// Where.
         path: PathBuf,
         /// Why.
         failure: Failure,
         /// What is left.
-        left: UnmountError,
+        left: Box<UnmountError>,
     },
     /// A fault in this program.
     #[error("publishing ended unexpectedly")]
@@ -170,7 +170,7 @@ impl Node {
 
     async fn undo_bind(&self, path: PathBuf, made: Made, failure: Failure) -> PublishError {
         if let Err(left) = self.ensure_unmounted(&path, unmount::FAILED).await {
-            return PublishError::NotUndone { path, failure, left };
+            return PublishError::NotUndone { path, failure, left: Box::new(left) };
         }
         if made == Made::Now
             && let Err(error) = directory::remove(&path).await

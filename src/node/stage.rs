@@ -127,8 +127,8 @@ pub enum StageError {
 #[derive(Debug, thiserror::Error)]
 pub enum LeftBehind {
     /// A mount, and the tunnel that it needs.
-    #[error("{}", Chain(.0))]
-    Mount(UnmountError),
+    #[error("{}", Chain(.0.as_ref()))]
+    Mount(Box<UnmountError>),
     /// A tunnel that nobody uses.
     #[error("{}", Chain(.0))]
     TunnelUser(TunnelFault),
@@ -216,7 +216,7 @@ impl Node {
         let fault = nfs::diagnose(failure, mount);
         let wanted = mount.source.clone();
         if let Err(error) = self.ensure_unmounted(&mount.target, unmount::FAILED).await {
-            return StageError::NotUndone { wanted, fault, left: LeftBehind::Mount(error) };
+            return StageError::NotUndone { wanted, fault, left: LeftBehind::Mount(Box::new(error)) };
         }
         match self.tunnels.release(&user.volume, &user.staging_path).await {
             Ok(()) => StageError::Mount { wanted, fault },
