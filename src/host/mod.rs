@@ -3,6 +3,9 @@
 //! Knows nothing of volumes, TLS or CSI. Start with [`worker`]: every call that could block on a dead server
 //! runs in a child process that can be killed.
 
+pub mod command;
+pub mod errno;
+pub mod mount_syscalls;
 pub mod mount_table;
 pub mod route;
 pub mod worker;
