@@ -29,7 +29,7 @@ pub(super) fn stage(error: &StageError) -> Code {
         StageError::TakenByAnother { .. } => Code::FailedPrecondition,
         StageError::HalfMade(_) | StageError::NotUndone { .. } => Code::Unavailable,
         StageError::Tunnel(fault) => tunnel(fault),
-        StageError::Mount { fault, .. } => mount(fault),
+        StageError::Mount(fault) => mount(fault),
     }
 }
 
@@ -116,19 +116,20 @@ fn refused(kind: Kind) -> Code {
 
 fn mount(fault: &MountFault) -> Code {
     match fault {
-        MountFault::NoSuchExport { .. } => Code::NotFound,
-        MountFault::ExportDenied { .. } => Code::PermissionDenied,
-        MountFault::OptionRefused { .. } => Code::InvalidArgument,
-        MountFault::VersionNotServed { .. }
-        | MountFault::KernelLacksNfs { .. }
-        | MountFault::NotPrivileged { .. }
-        | MountFault::TargetMissing { .. }
-        | MountFault::TargetNotADirectory { .. } => Code::FailedPrecondition,
-        MountFault::Unreachable { .. } => Code::Unavailable,
-        MountFault::NoAnswer { .. } => Code::DeadlineExceeded,
+        MountFault::NoSuchExport(..) => Code::NotFound,
+        MountFault::ExportDenied(..) => Code::PermissionDenied,
+        MountFault::OptionRefused(..) | MountFault::NameTooLong(..) => Code::InvalidArgument,
+        MountFault::ExportNotADirectory(..)
+        | MountFault::VersionNotServed(..)
+        | MountFault::KernelLacksNfs(..)
+        | MountFault::NotPrivileged(..)
+        | MountFault::TargetMissing(..)
+        | MountFault::TargetNotADirectory(..) => Code::FailedPrecondition,
+        MountFault::Unreachable(..) => Code::Unavailable,
+        MountFault::NoAnswer(..) => Code::DeadlineExceeded,
         // Nothing was there when we looked: somebody mounts at the same time.
-        MountFault::AlreadyMounted { .. } => Code::Aborted,
-        MountFault::Other { .. } => Code::Internal,
+        MountFault::AlreadyMounted(..) => Code::Aborted,
+        MountFault::Other(..) => Code::Internal,
     }
 }
 
@@ -173,6 +174,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::model::NfsVersion;
+    use crate::nfs::Attempt;
     use crate::node::fake::refused as kernel_refused;
     use crate::node::stage::LeftBehind;
     use crate::runtime::InFlight;
@@ -213,6 +216,21 @@ mod tests {
         Failure::Deadline(Duration::from_secs(1))
     }
 
+    fn no_mount() -> Box<MountFault> {
+        Box::new(MountFault::NoAnswer(attempt(), None))
+    }
+
+    fn attempt() -> Attempt {
+        Attempt {
+            source: "nas:/".to_owned(),
+            target: at(),
+            version: NfsVersion::default(),
+            endpoint: ([127, 0, 1, 1], 12049).into(),
+            outcome: String::new(),
+            kernel: Vec::new(),
+        }
+    }
+
     fn no_answer() -> TunnelFault {
         TunnelFault::NoAnswer { socket: at(), waited: Duration::from_secs(30) }
     }
@@ -242,7 +260,6 @@ mod tests {
     #[tokio::test]
     async fn staging() {
         let text = String::new;
-        let fault = MountFault::NoAnswer(Duration::from_secs(45));
         for (error, code) in [
             (StageError::Busy(busy()), Code::Aborted),
             (StageError::Path(PathFault::Relative(at())), Code::InvalidArgument),
@@ -260,11 +277,10 @@ mod tests {
                 StageError::Tunnel(TunnelFault::NoWatchdog { socket: at(), why: text() }),
                 Code::Unavailable,
             ),
-            (StageError::Mount { wanted: text(), fault: fault.clone() }, Code::DeadlineExceeded),
+            (StageError::Mount(no_mount()), Code::DeadlineExceeded),
             (
                 StageError::NotUndone {
-                    wanted: text(),
-                    fault,
+                    fault: no_mount(),
                     left: LeftBehind::Mount(Box::new(still_there())),
                 },
                 Code::Unavailable,
@@ -272,6 +288,28 @@ mod tests {
             (StageError::Crashed(crashed().await), Code::Internal),
         ] {
             assert_eq!(stage(&error), code, "{error}");
+        }
+    }
+
+    #[test]
+    fn mounting() {
+        for (fault, code) in [
+            (MountFault::NoSuchExport(attempt()), Code::NotFound),
+            (MountFault::ExportNotADirectory(attempt()), Code::FailedPrecondition),
+            (MountFault::ExportDenied(attempt()), Code::PermissionDenied),
+            (MountFault::VersionNotServed(attempt()), Code::FailedPrecondition),
+            (MountFault::OptionRefused(attempt()), Code::InvalidArgument),
+            (MountFault::KernelLacksNfs(attempt()), Code::FailedPrecondition),
+            (MountFault::NotPrivileged(attempt()), Code::FailedPrecondition),
+            (MountFault::TargetMissing(attempt()), Code::FailedPrecondition),
+            (MountFault::TargetNotADirectory(attempt()), Code::FailedPrecondition),
+            (MountFault::NameTooLong(attempt()), Code::InvalidArgument),
+            (MountFault::Unreachable(attempt()), Code::Unavailable),
+            (MountFault::NoAnswer(attempt(), None), Code::DeadlineExceeded),
+            (MountFault::AlreadyMounted(attempt()), Code::Aborted),
+            (MountFault::Other(attempt()), Code::Internal),
+        ] {
+            assert_eq!(stage(&StageError::Mount(Box::new(fault.clone()))), code, "{fault}");
         }
     }
 
@@ -319,7 +357,11 @@ mod tests {
             (PublishError::Bind { path: at(), source: kernel_refused() }, Code::Internal),
             (PublishError::Bind { path: at(), source: hung() }, Code::DeadlineExceeded),
             (
-                PublishError::NotUndone { path: at(), failure: hung(), left: Box::new(still_there()) },
+                PublishError::NotUndone {
+                    path: at(),
+                    failure: hung(),
+                    left: Box::new(still_there()),
+                },
                 Code::Unavailable,
             ),
             (PublishError::Crashed(crashed().await), Code::Internal),

@@ -1,7 +1,6 @@
 //! Questions to the kernel's mount table. Pure, but for reading it.
 
 use std::io;
-use std::path::Path;
 
 use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::MountTable;
@@ -16,21 +15,6 @@ pub struct ReadMounts {
 /// Reads the table. Never blocks, whatever state the mounts in it are in.
 pub(super) fn read(table: &dyn MountTable) -> Result<Vec<MountEntry>, ReadMounts> {
     table.read().map_err(|source| ReadMounts { source })
-}
-
-/// What a process sees at `path`: of several mounts stacked there, the last.
-pub(super) fn top_at<'a>(table: &'a [MountEntry], path: &Path) -> Option<&'a MountEntry> {
-    table.iter().rfind(|entry| entry.mount_point == path)
-}
-
-/// Whether we could have made it.
-pub(super) fn is_nfs(entry: &MountEntry) -> bool {
-    matches!(entry.fs_type.as_str(), "nfs" | "nfs4")
-}
-
-/// Whether this mount alone refuses writes.
-pub(super) fn is_read_only(entry: &MountEntry) -> bool {
-    entry.options.iter().any(|option| option == "ro")
 }
 
 /// Whether both show the same directory, so that one does for the other.
@@ -54,13 +38,6 @@ pub(super) fn has_other_of_device(table: &[MountEntry], mount: &MountEntry) -> b
 mod tests {
     use super::*;
     use crate::node::fake::entry;
-
-    #[test]
-    fn of_several_mounts_at_a_path_the_last_is_seen() {
-        let table = [entry(1, "/a", "nas:/"), entry(2, "/b", "nas:/"), entry(3, "/a", "nas:/x")];
-        assert_eq!(top_at(&table, Path::new("/a")).unwrap().id, 3);
-        assert_eq!(top_at(&table, Path::new("/c")), None);
-    }
 
     #[test]
     fn another_volume_of_the_same_file_system_is_no_bind() {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use tokio::task::JoinError;
 
 use crate::host::mount_table::MountEntry;
+use crate::host::mount_table::topmost_at;
 use crate::host::worker::Failure;
 use crate::host::worker::Job;
 use crate::model::VolumeId;
@@ -139,13 +140,13 @@ impl Node {
         let from = place::resolve(&request.staging_path).await?;
         let to = place::resolve(&request.target_path).await?;
         let table = mounts::read(&*self.mounts)?;
-        let staged = mounts::top_at(&table, &from).filter(|entry| mounts::is_nfs(entry));
+        let staged = topmost_at(&table, &from).filter(|entry| entry.is_nfs());
         let Some(staged) = staged.filter(|entry| entry.peer_group.is_some()) else {
             return Err(PublishError::NotStaged(from));
         };
         let read_only =
-            request.read_only || request.access.is_reader_only() || mounts::is_read_only(staged);
-        if let Some(top) = mounts::top_at(&table, &to) {
+            request.read_only || request.access.is_reader_only() || staged.is_read_only();
+        if let Some(top) = topmost_at(&table, &to) {
             return judge_occupant(top, staged, read_only);
         }
         if request.access.is_for_one_target() {
@@ -189,11 +190,11 @@ fn judge_occupant(
     read_only: bool,
 ) -> Result<Published, PublishError> {
     let path = top.mount_point.clone();
-    if !mounts::is_nfs(top) || !mounts::shows_the_same(top, staged) {
+    if !top.is_nfs() || !mounts::shows_the_same(top, staged) {
         let (held, fs_type) = (top.source.clone(), top.fs_type.clone());
         return Err(PublishError::TargetTaken { path, held, fs_type });
     }
-    match (mounts::is_read_only(top), read_only) {
+    match (top.is_read_only(), read_only) {
         (true, true) | (false, false) => Ok(Published::Already),
         (true, false) => Err(PublishError::PublishedDifferently { path, held: "read-only" }),
         (false, true) => Err(PublishError::PublishedDifferently { path, held: "writable" }),
@@ -299,7 +300,7 @@ mod tests {
             let (pods, world) = (Pods::new(), staged());
             let node = world.node();
             node.publish(pods.request("one", access, false)).await.unwrap();
-            assert!(mounts::is_read_only(&world.mounts()[1]));
+            assert!(world.mounts()[1].is_read_only());
             let again = node.publish(pods.request("one", access, true)).await.unwrap();
             assert_eq!(again, Published::Already);
         }

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use tokio::task::JoinError;
 
 use crate::host::mount_table::MountEntry;
+use crate::host::mount_table::topmost_at;
 use crate::host::route;
 use crate::host::worker::Failure;
 use crate::model::VolumeAttributes;
@@ -101,20 +102,13 @@ pub enum StageError {
     #[error(transparent)]
     Tunnel(#[from] TunnelFault),
     /// The tunnel works and the kernel does not mount. Nothing is left behind.
-    #[error("failed to mount {wanted:?}: {fault}")]
-    Mount {
-        /// The source of the volume.
-        wanted: String,
-        /// Why.
-        fault: MountFault,
-    },
+    #[error(transparent)]
+    Mount(Box<MountFault>),
     /// The kernel does not mount, and what it left could not be undone yet.
-    #[error("failed to mount {wanted:?}: {fault}; and failed to clean up after it: {left}")]
+    #[error("{fault}; and failed to clean up after it: {left}")]
     NotUndone {
-        /// The source of the volume.
-        wanted: String,
         /// Why.
-        fault: MountFault,
+        fault: Box<MountFault>,
         /// What is left.
         left: LeftBehind,
     },
@@ -158,7 +152,7 @@ impl Node {
             options: request.attributes.options.to_string(),
         };
         let table = mounts::read(&*self.mounts)?;
-        match occupant(mounts::top_at(&table, &path), &user)? {
+        match occupant(topmost_at(&table, &path), &user)? {
             Occupant::Nobody => {}
             Occupant::ThisVolume => {
                 self.tunnels.acquire(&request.attributes.tunnel, &user).await?;
@@ -213,16 +207,13 @@ impl Node {
 
     /// Takes back what a mount that failed may have left: first the mount, then the tunnel under it.
     async fn undo(&self, failure: &Failure, mount: &NfsMount, user: &TunnelUser) -> StageError {
-        let fault = nfs::diagnose(failure, mount);
-        let wanted = mount.source.clone();
+        let fault = Box::new(nfs::diagnose(failure, mount));
         if let Err(error) = self.ensure_unmounted(&mount.target, unmount::FAILED).await {
-            return StageError::NotUndone { wanted, fault, left: LeftBehind::Mount(Box::new(error)) };
+            return StageError::NotUndone { fault, left: LeftBehind::Mount(Box::new(error)) };
         }
         match self.tunnels.release(&user.volume, &user.staging_path).await {
-            Ok(()) => StageError::Mount { wanted, fault },
-            Err(error) => {
-                StageError::NotUndone { wanted, fault, left: LeftBehind::TunnelUser(error) }
-            }
+            Ok(()) => StageError::Mount(fault),
+            Err(error) => StageError::NotUndone { fault, left: LeftBehind::TunnelUser(error) },
         }
     }
 }
@@ -236,7 +227,7 @@ enum Occupant {
 fn occupant(top: Option<&MountEntry>, user: &TunnelUser) -> Result<Occupant, StageError> {
     let Some(top) = top else { return Ok(Occupant::Nobody) };
     let path: &Path = &user.staging_path;
-    if !mounts::is_nfs(top) {
+    if !top.is_nfs() {
         let fs_type = top.fs_type.clone();
         return Err(StageError::TakenByAnother { path: path.to_owned(), fs_type });
     }
@@ -343,14 +334,10 @@ mod tests {
         world.answer(2, Answer::Hang);
         let start = Instant::now();
         let error = world.node().stage(stage.request()).await.unwrap_err();
-        assert!(matches!(
-            error,
-            StageError::NotUndone {
-                left: LeftBehind::Mount(_),
-                fault: MountFault::NoAnswer(_),
-                ..
-            }
-        ));
+        let StageError::NotUndone { left: LeftBehind::Mount(_), fault } = error else {
+            panic!("{error}");
+        };
+        assert!(matches!(*fault, MountFault::NoAnswer(_, Some(deadline::MOUNT))), "{fault}");
         assert_eq!(world.users().len(), 1);
         assert!(start.elapsed() < deadline::CALL);
     }

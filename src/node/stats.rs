@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use tokio::task::JoinError;
 
+use crate::host::mount_table::topmost_at;
 use crate::host::worker::Done;
 use crate::host::worker::Failure;
 use crate::host::worker::FsStats;
@@ -91,11 +92,11 @@ impl Node {
         staging_path: Option<PathBuf>,
     ) -> Result<FsStats, StatsError> {
         let table = mounts::read(&*self.mounts)?;
-        let volume = mounts::top_at(&table, &path).filter(|entry| mounts::is_nfs(entry));
+        let volume = topmost_at(&table, &path).filter(|entry| entry.is_nfs());
         let Some(volume) = volume else { return Err(StatsError::NotMounted(path)) };
         if let Some(staging_path) = staging_path {
             let staged = place::resolve(&staging_path).await?;
-            match mounts::top_at(&table, &staged) {
+            match topmost_at(&table, &staged) {
                 Some(staged) if mounts::shows_the_same(volume, staged) => {}
                 Some(_) => return Err(StatsError::AnotherVolume { path, staging_path }),
                 None => return Err(StatsError::NotMounted(staging_path)),

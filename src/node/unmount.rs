@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::host::mount_table::MountEntry;
+use crate::host::mount_table::topmost_at;
 use crate::host::worker::Failure;
 use crate::host::worker::Job;
 use crate::host::worker::Unmounting;
@@ -84,8 +85,8 @@ impl Node {
         let mut found = Unmounted::Already;
         loop {
             let table = mounts::read(&*self.mounts)?;
-            let Some(top) = mounts::top_at(&table, path) else { return Ok(found) };
-            if !mounts::is_nfs(top) {
+            let Some(top) = topmost_at(&table, path) else { return Ok(found) };
+            if !top.is_nfs() {
                 let fs_type = top.fs_type.clone();
                 return Err(UnmountError::NotNfs { path: path.to_owned(), fs_type });
             }
