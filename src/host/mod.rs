@@ -4,4 +4,6 @@
 //! runs in a child process that can be killed.
 
 pub mod mount_table;
+pub mod nfs_clients;
+pub mod state_dir;
 pub mod worker;

@@ -1,0 +1,223 @@
+//! What the watchdog asks of a tunnel process.
+//!
+//! [`Relay`] is the narrow door, [`GrpcRelay`] goes through the process's Unix socket. None of the calls has a
+//! deadline of its own: who calls knows how long it may wait.
+
+use std::fmt;
+use std::net::SocketAddrV4;
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tonic::transport::Channel;
+use tonic::transport::Endpoint;
+
+use crate::model::TunnelSpec;
+use crate::proto::tunnel as proto;
+use crate::proto::tunnel::TunnelFailure;
+use crate::proto::tunnel::probe_response::Outcome;
+use crate::proto::tunnel::relay_client::RelayClient;
+
+/// A tunnel process that can be talked to.
+#[async_trait]
+pub trait Relay: Send + Sync + fmt::Debug {
+    /// Binds the endpoint and serves it; success where the same tunnel is open already.
+    async fn open(&self, spec: &TunnelSpec, endpoint: SocketAddrV4) -> Result<(), RelayError>;
+    /// Stops serving the endpoint; success where it was not served.
+    async fn close(&self, endpoint: SocketAddrV4) -> Result<(), RelayError>;
+    /// Asks the mount target for one answer.
+    async fn probe(&self, spec: &TunnelSpec) -> Result<proto::ProbeReport, RelayError>;
+    /// The endpoints that are served.
+    async fn status(&self) -> Result<Vec<SocketAddrV4>, RelayError>;
+    /// Asks the process to end once its connections have, at the latest after `grace`.
+    async fn shut_down(&self, grace: Duration) -> Result<(), RelayError>;
+}
+
+/// Why a call to the tunnel process has no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The process did what it could, and says why it failed.
+    #[error("{}", .0.message)]
+    Refused(TunnelFailure),
+    /// The process could not be asked.
+    #[error("failed to ask the tunnel process")]
+    Unavailable(#[from] tonic::Status),
+    /// The process gave an answer that makes no sense.
+    #[error("the tunnel process gave an answer without {0}")]
+    Malformed(&'static str),
+}
+
+/// A tunnel process behind its Unix socket.
+#[derive(Clone)]
+pub struct GrpcRelay(RelayClient<Channel>);
+
+impl GrpcRelay {
+    /// Talks to the process behind `socket`, connecting with the first call.
+    ///
+    /// # Errors
+    /// When the path cannot be one of a socket.
+    pub fn new(socket: &Path) -> Result<Self, tonic::transport::Error> {
+        let channel = Endpoint::from_shared(format!("unix:{}", socket.display()))?.connect_lazy();
+        Ok(Self(RelayClient::new(channel)))
+    }
+}
+
+#[async_trait]
+impl Relay for GrpcRelay {
+    async fn open(&self, spec: &TunnelSpec, endpoint: SocketAddrV4) -> Result<(), RelayError> {
+        let request = proto::OpenRequest {
+            spec: Some(spec_to_wire(spec)),
+            endpoint: Some(endpoint_to_wire(endpoint)),
+        };
+        match self.0.clone().open(request).await?.into_inner().failure {
+            None => Ok(()),
+            Some(failure) => Err(RelayError::Refused(failure)),
+        }
+    }
+
+    async fn close(&self, endpoint: SocketAddrV4) -> Result<(), RelayError> {
+        let request = proto::CloseRequest { endpoint: Some(endpoint_to_wire(endpoint)) };
+        self.0.clone().close(request).await?;
+        Ok(())
+    }
+
+    async fn probe(&self, spec: &TunnelSpec) -> Result<proto::ProbeReport, RelayError> {
+        let request = proto::ProbeRequest { spec: Some(spec_to_wire(spec)) };
+        match self.0.clone().probe(request).await?.into_inner().outcome {
+            Some(Outcome::Report(report)) => Ok(report),
+            Some(Outcome::Failure(failure)) => Err(RelayError::Refused(failure)),
+            None => Err(RelayError::Malformed("an outcome")),
+        }
+    }
+
+    async fn status(&self) -> Result<Vec<SocketAddrV4>, RelayError> {
+        let status = self.0.clone().status(proto::StatusRequest {}).await?.into_inner();
+        status
+            .listeners
+            .into_iter()
+            .map(|listener| {
+                let endpoint = listener.endpoint.as_ref().and_then(endpoint_from_wire);
+                endpoint.ok_or(RelayError::Malformed("an endpoint"))
+            })
+            .collect()
+    }
+
+    async fn shut_down(&self, grace: Duration) -> Result<(), RelayError> {
+        let grace_millis = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        self.0.clone().shutdown(proto::ShutdownRequest { grace_millis }).await?;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for GrpcRelay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GrpcRelay")
+    }
+}
+
+/// A spec as it travels.
+#[must_use]
+pub fn spec_to_wire(spec: &TunnelSpec) -> proto::TunnelSpec {
+    proto::TunnelSpec {
+        host: spec.host.to_string(),
+        port: spec.port.into(),
+        server_name: spec.server_name.to_string(),
+    }
+}
+
+/// An endpoint as it travels.
+#[must_use]
+pub fn endpoint_to_wire(endpoint: SocketAddrV4) -> proto::LocalEndpoint {
+    proto::LocalEndpoint { address: endpoint.ip().to_string(), port: endpoint.port().into() }
+}
+
+fn endpoint_from_wire(endpoint: &proto::LocalEndpoint) -> Option<SocketAddrV4> {
+    let address = endpoint.address.parse().ok()?;
+    Some(SocketAddrV4::new(address, u16::try_from(endpoint.port).ok()?))
+}
+
+/// A relay served over a socket, answering every call in its way.
+#[cfg(test)]
+pub(super) mod served {
+    use super::*;
+    use std::path::PathBuf;
+    use tokio::net::UnixListener;
+    use tokio_stream::wrappers::UnixListenerStream;
+    use tokio_util::sync::CancellationToken;
+    use tonic::Request;
+    use tonic::Response;
+    use tonic::Status;
+
+    type Answer<T> = Result<Response<T>, Status>;
+
+    /// Refuses to open, and ends when it is asked to.
+    struct Refusing(CancellationToken);
+
+    #[async_trait]
+    impl proto::relay_server::Relay for Refusing {
+        async fn open(&self, _: Request<proto::OpenRequest>) -> Answer<proto::OpenResponse> {
+            let failure = TunnelFailure { kind: 12, message: "address taken".to_owned() };
+            Ok(Response::new(proto::OpenResponse { failure: Some(failure) }))
+        }
+
+        async fn close(&self, _: Request<proto::CloseRequest>) -> Answer<proto::CloseResponse> {
+            Ok(Response::new(proto::CloseResponse {}))
+        }
+
+        async fn probe(&self, _: Request<proto::ProbeRequest>) -> Answer<proto::ProbeResponse> {
+            Ok(Response::new(proto::ProbeResponse { outcome: None }))
+        }
+
+        async fn status(&self, _: Request<proto::StatusRequest>) -> Answer<proto::StatusResponse> {
+            let endpoint = SocketAddrV4::new([127, 0, 1, 1].into(), 12049);
+            let listener = proto::ListenerStatus {
+                endpoint: Some(endpoint_to_wire(endpoint)),
+                ..proto::ListenerStatus::default()
+            };
+            Ok(Response::new(proto::StatusResponse { listeners: vec![listener] }))
+        }
+
+        async fn shutdown(
+            &self,
+            _: Request<proto::ShutdownRequest>,
+        ) -> Answer<proto::ShutdownResponse> {
+            self.0.cancel();
+            Ok(Response::new(proto::ShutdownResponse {}))
+        }
+    }
+
+    /// Serves until it is asked to shut down.
+    pub(in crate::watchdog) fn serve(dir: &tempfile::TempDir) -> PathBuf {
+        let socket = dir.path().join("tunnel.sock");
+        let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
+        let stop = CancellationToken::new();
+        let relay = proto::relay_server::RelayServer::new(Refusing(stop.clone()));
+        let server = tonic::transport::Server::builder().add_service(relay);
+        tokio::spawn(server.serve_with_incoming_shutdown(listener, stop.cancelled_owned()));
+        socket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watchdog::fake::spec;
+
+    #[tokio::test]
+    async fn what_the_process_answers_arrives_and_what_it_leaves_out_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = GrpcRelay::new(&served::serve(&dir)).unwrap();
+        let endpoint = SocketAddrV4::new([127, 0, 1, 1].into(), 12049);
+        assert_eq!(relay.status().await.unwrap(), [endpoint]);
+        let refusal = relay.open(&spec("nas"), endpoint).await.unwrap_err();
+        assert_eq!(refusal.to_string(), "address taken");
+        relay.close(endpoint).await.unwrap();
+        assert!(matches!(relay.probe(&spec("nas")).await, Err(RelayError::Malformed(_))));
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_not_there_is_unavailable() {
+        let relay = GrpcRelay::new(Path::new("/nonexistent/tunnel.sock")).unwrap();
+        assert!(matches!(relay.status().await, Err(RelayError::Unavailable(_))));
+    }
+}
