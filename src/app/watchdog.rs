@@ -152,8 +152,7 @@ fn drive(
     life: watch::Sender<Life>,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
-    let launcher =
-        SelfLauncher { socket: state.file("tunnel.sock"), ca_file: args.ca_file.clone() };
+    let launcher = SelfLauncher::new(state.file("tunnel.sock"), args.ca_file.clone());
     let recorded = Arc::clone(tunnels);
     let driver = Driver::new(Arc::new(launcher), move || recorded.listeners(), life);
     tokio::spawn(driver.run(stop))
