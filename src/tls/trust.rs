@@ -95,22 +95,22 @@ impl Loaded {
     fn refresh(&mut self, path: &Path) {
         match self.changed(path) {
             Ok(None) => self.complaint = None,
-            Ok(Some((pem, config))) => {
+            Ok(Some(fresh)) => {
                 tracing::info!(ca_file = %path.display(), "the CA file has changed and is in force");
-                *self = Self { pem, config, complaint: None };
+                *self = fresh;
             }
             Err(error) => self.complain(&error),
         }
     }
 
     /// A few kilobytes, read whole: a time stamp would miss a file that was swapped within its grain.
-    fn changed(&self, path: &Path) -> Result<Option<(Vec<u8>, Arc<ClientConfig>)>, TrustError> {
+    fn changed(&self, path: &Path) -> Result<Option<Self>, TrustError> {
         let pem = read(path)?;
         if pem == self.pem {
             return Ok(None);
         }
         let config = config_for(Some(path), &pem)?;
-        Ok(Some((pem, config)))
+        Ok(Some(Self { pem, config, complaint: None }))
     }
 
     fn complain(&mut self, error: &TrustError) {

@@ -16,6 +16,7 @@ use crate::proto::tunnel::ProbeReport;
 use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::tls::CertificateFacts;
+use crate::tls::TlsFault;
 use crate::tunnel::dial::DialFault;
 use crate::tunnel::dial::Dialer;
 use crate::tunnel::dial::Dialled;
@@ -57,6 +58,18 @@ pub enum ProbeFault {
         /// What came instead.
         why: NoReply,
     },
+    /// The connection broke.
+    #[error(
+        "the connection to {target} at {address} was lost during an NFS NULL call: {source}; try again"
+    )]
+    Lost {
+        /// The tunnel.
+        target: TunnelSpec,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 /// What came instead of a reply.
@@ -65,9 +78,9 @@ pub enum NoReply {
     /// Nothing.
     #[error("no answer to an NFS NULL call within {} s", CALL_DEADLINE.as_secs())]
     Silent,
-    /// The end of the connection, or its loss.
-    #[error("{0}")]
-    Io(#[from] io::Error),
+    /// The end of the connection.
+    #[error("it closed the connection on an NFS NULL call")]
+    Closed,
     /// Bytes that are no RPC reply to our call.
     #[error("the answer is no RPC reply")]
     Garbage,
@@ -77,8 +90,8 @@ impl From<&ProbeFault> for TunnelFailure {
     fn from(fault: &ProbeFault) -> Self {
         let kind = match fault {
             ProbeFault::Dial(fault) => fault.kind(),
-            ProbeFault::NoNfs { why: NoReply::Io(_), .. } => Kind::ConnectionLost,
             ProbeFault::NoNfs { .. } => Kind::NoNfs,
+            ProbeFault::Lost { .. } => Kind::ConnectionLost,
         };
         Self { kind: kind.into(), message: fault.to_string() }
     }
@@ -94,12 +107,12 @@ impl Dialer {
     pub async fn probe(&self, spec: &TunnelSpec) -> Result<ProbeReport, ProbeFault> {
         let started = Instant::now();
         let Dialled { mut stream, remote } = self.dial(spec).await?;
-        let calling = timeout(CALL_DEADLINE, null_call(&mut stream)).await;
-        calling.unwrap_or(Err(NoReply::Silent)).map_err(|why| ProbeFault::NoNfs {
-            target: spec.clone(),
-            address: remote,
-            why,
-        })?;
+        match timeout(CALL_DEADLINE, null_call(&mut stream)).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => return Err(no_nfs(spec, remote, NoReply::Garbage)),
+            Ok(Err(error)) => return Err(call_fault(spec, remote, error)),
+            Err(_) => return Err(no_nfs(spec, remote, NoReply::Silent)),
+        }
         let session = stream.get_ref().1;
         Ok(ProbeReport {
             remote_address: remote.to_string(),
@@ -114,21 +127,36 @@ impl Dialer {
     }
 }
 
-async fn null_call(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<(), NoReply> {
+fn no_nfs(target: &TunnelSpec, address: SocketAddr, why: NoReply) -> ProbeFault {
+    ProbeFault::NoNfs { target: target.clone(), address, why }
+}
+
+/// In TLS 1.3 the server looks at the client's certificate after the client has ended the handshake, so its
+/// refusal comes here.
+fn call_fault(spec: &TunnelSpec, address: SocketAddr, error: io::Error) -> ProbeFault {
+    let target = spec.clone();
+    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+        let source = Box::new(TlsFault::explain(error, &spec.server_name));
+        return DialFault::Tls { target, address, source }.into();
+    }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => no_nfs(spec, address, NoReply::Closed),
+        _ => ProbeFault::Lost { target, address, source: error },
+    }
+}
+
+/// Calls, and says whether the answer is a reply to that.
+async fn null_call(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<bool> {
     stream.write_all(&null_call_message()).await?;
     stream.flush().await?;
     let marker = stream.read_u32().await?;
     let length = marker & !call::LAST_FRAGMENT;
     if marker & call::LAST_FRAGMENT == 0 || !(24..=LONGEST_REPLY).contains(&length) {
-        return Err(NoReply::Garbage);
+        return Ok(false);
     }
     let transaction = stream.read_u32().await?;
     let direction = stream.read_u32().await?;
-    if (transaction, direction) == (call::TRANSACTION, call::REPLY) {
-        Ok(())
-    } else {
-        Err(NoReply::Garbage)
-    }
+    Ok((transaction, direction) == (call::TRANSACTION, call::REPLY))
 }
 
 fn null_call_message() -> Vec<u8> {
@@ -166,14 +194,14 @@ fn suite_text(suite: Option<rustls::SupportedCipherSuite>) -> String {
 mod tests {
     use super::*;
 
-    async fn answered_with(answer: &[u8]) -> Result<(), NoReply> {
+    async fn answered_with(answer: &[u8]) -> bool {
         let (mut ours, mut theirs) = tokio::io::duplex(1024);
         theirs.write_all(answer).await.unwrap();
-        let result = null_call(&mut ours).await;
+        let replied = null_call(&mut ours).await.unwrap();
         let mut sent = vec![0; 44];
         theirs.read_exact(&mut sent).await.unwrap();
         assert_eq!(sent[..4], [0x80, 0, 0, 40]);
-        result
+        replied
     }
 
     fn reply(words: &[u32]) -> Vec<u8> {
@@ -186,7 +214,7 @@ mod tests {
         let accepted = [call::TRANSACTION, call::REPLY, 0, 0, 0, 0];
         let mismatch = [call::TRANSACTION, call::REPLY, 0, 0, 0, 2, 4, 4];
         for words in [&accepted[..], &mismatch[..]] {
-            answered_with(&reply(words)).await.unwrap();
+            assert!(answered_with(&reply(words)).await);
         }
     }
 
@@ -195,7 +223,7 @@ mod tests {
         let another = [1, call::REPLY, 0, 0, 0, 0];
         let a_call = [call::TRANSACTION, call::CALL, 2, 100_003, 3, 0];
         for answer in [reply(&another), reply(&a_call), b"HTTP/1.1 400 Bad Request\r\n".to_vec()] {
-            assert!(matches!(answered_with(&answer).await, Err(NoReply::Garbage)));
+            assert!(!answered_with(&answer).await);
         }
     }
 }

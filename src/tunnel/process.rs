@@ -340,11 +340,10 @@ mod tests {
         process(Admission::Anyone)
     }
 
-    /// A tunnel to a port where nobody listens.
+    /// A tunnel to a port where nobody listens: port 1 of an address that nobody uses.
     fn spec() -> TunnelSpec {
-        let free = StdListener::bind(ANY_PORT).unwrap().local_addr().unwrap().port();
-        let host = ServerName::parse("127.0.0.1").unwrap();
-        TunnelSpec { server_name: host.clone(), host, port: free }
+        let host = ServerName::parse("127.99.99.99").unwrap();
+        TunnelSpec { server_name: host.clone(), host, port: 1 }
     }
 
     fn opened(process: &TunnelProcess, spec: &TunnelSpec) -> SocketAddrV4 {
@@ -367,7 +366,7 @@ mod tests {
         let spec = spec();
         let address = opened(&process, &spec);
         assert_eq!(process.ensure_open(&spec, address).unwrap(), Opened::Already(address));
-        let other = TunnelSpec { port: 1, ..spec };
+        let other = TunnelSpec { port: 2, ..spec };
         let fault = process.ensure_open(&other, address).unwrap_err();
         assert!(matches!(fault, OpenFault::OtherTunnel { .. }), "{fault}");
         assert_eq!(TunnelFailure::from(&fault).kind(), Kind::AddressTaken);

@@ -114,9 +114,10 @@ mod tests {
 
     const PIPE: usize = 1024;
 
+    type Running = tokio::task::JoinHandle<(Result<(), RelayFault>, u64)>;
+
     /// The kernel's end, the server's end, and the relay between them.
-    fn between()
-    -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<(Result<(), RelayFault>, u64)>) {
+    fn between() -> (DuplexStream, DuplexStream, Running) {
         let (kernel, near) = duplex(PIPE);
         let (far, server) = duplex(PIPE);
         let running = tokio::spawn(async move {
