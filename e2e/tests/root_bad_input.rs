@@ -2,8 +2,6 @@
 //!
 //! Needs the lab and one thread: `e2e/lab/guest -- <this> --test-threads=1`.
 
-mod root;
-
 use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
@@ -13,12 +11,12 @@ use e2e::csi_client::Access;
 use e2e::csi_client::Volume;
 use e2e::failure::Failure;
 use e2e::failure::Result;
+use e2e::failure::ensure;
 use e2e::nas::Front;
 use e2e::nas::TlsProfile;
 use e2e::nas::UNKNOWN_DOMAIN;
-use root::CLEARED;
-use root::Scene;
-use root::ensure;
+use e2e::scene::CLEARED;
+use e2e::scene::Scene;
 use tonic::Code;
 use tonic::Status;
 
@@ -34,23 +32,46 @@ struct Mistake {
     words: &'static [&'static [&'static str]],
 }
 
-/// Rows of the table that name a front of the NAS by what is wrong with it.
-#[rustfmt::skip]
-const FRONTS: [(&str, Front, &[Code], &[&[&str]]); 7] = [
-    ("certificate of an unknown authority", Front::Untrusted, &[Code::FailedPrecondition, Code::Internal, Code::Unauthenticated],
-        &[&["unt20"], &["trust", "authority", "issuer"], &["ca"]]),
-    ("certificate of another name", Front::WrongName, &[Code::FailedPrecondition, Code::Internal, Code::Unauthenticated],
-        &[&["wro21"], &["name"], &["elsewhere.test", "tlsservername"]]),
-    ("certificate that has expired", Front::Expired, &[Code::FailedPrecondition, Code::Internal, Code::Unauthenticated],
-        &[&["exp22"], &["expired"]]),
-    ("server without TLS", Front::Plain, &[Code::FailedPrecondition, Code::Internal, Code::Unavailable],
-        &[&["pla23"], &["tls"]]),
-    ("closed port", Front::Closed, &[Code::Unavailable],
-        &[&["clo24"], &["2049"], &["refused"]]),
-    ("address without a route", Front::Unreachable, &[Code::Unavailable],
-        &[&["unr27"], &["route", "unreachable"]]),
-    ("export that is denied", Front::Denied, &[Code::PermissionDenied, Code::FailedPrecondition, Code::Internal],
-        &[&["den14"], &["denied", "permission", "refused"]]),
+/// One row of [`FRONTS`]: what the mistake is called, where it is met, then as in [`Mistake`].
+type FrontRow = (&'static str, Front, &'static [Code], &'static [&'static [&'static str]]);
+
+/// A certificate that will not do is no fault of the request, and no other node can help.
+const REFUSED: &[Code] = &[Code::FailedPrecondition, Code::Unauthenticated];
+
+/// The mistakes that are met at a front of the NAS.
+const FRONTS: [FrontRow; 7] = [
+    (
+        "certificate of an unknown authority",
+        Front::Untrusted,
+        REFUSED,
+        &[&["unt20"], &["trust", "authority", "issuer"], &["ca"]],
+    ),
+    (
+        "certificate of another name",
+        Front::WrongName,
+        REFUSED,
+        &[&["wro21"], &["name"], &["elsewhere.test", "tlsservername"]],
+    ),
+    ("certificate that has expired", Front::Expired, REFUSED, &[&["exp22"], &["expired"]]),
+    (
+        "server without TLS",
+        Front::Plain,
+        &[Code::FailedPrecondition, Code::Unavailable],
+        &[&["pla23"], &["tls"]],
+    ),
+    ("closed port", Front::Closed, &[Code::Unavailable], &[&["clo24"], &["2049"], &["refused"]]),
+    (
+        "address without a route",
+        Front::Unreachable,
+        &[Code::Unavailable],
+        &[&["unr27"], &["route", "unreachable"]],
+    ),
+    (
+        "export that is denied",
+        Front::Denied,
+        &[Code::PermissionDenied, Code::FailedPrecondition],
+        &[&["den14"], &["denied", "permission", "refused"]],
+    ),
 ];
 
 fn mistakes(scene: &Scene) -> Vec<Mistake> {
