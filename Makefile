@@ -72,7 +72,7 @@ needs:
 	@missing=$$(for package in $(debian); do \
 	    dpkg-query --show --showformat='$${db:Status-Status}\n' "$$package" 2>/dev/null | \
 	      grep -qx installed || echo "$$package"; done); \
-	if [[ -n $$missing ]] && ! { command -v cc cmake >/dev/null; }; then \
+	if [[ -n $$missing ]] && ! { command -v cc && command -v cmake; } >/dev/null; then \
 	  command -v apt-get >/dev/null || { echo "a C compiler and cmake are needed" >&2; exit 1; }; \
 	  echo "installing" $$missing; $(as_root) apt-get update -qq; \
 	  $(as_root) env DEBIAN_FRONTEND=noninteractive \
