@@ -1,1 +1,15 @@
-//! TODO
+//! The lab's furniture: what the tests and the demo share.
+//!
+//! Nothing of the driver is linked in but the words of its protocols; the driver itself runs as the real
+//! binary, in processes of its own. Start with [`nas`] for the server side and [`driver`] for ours.
+
+pub mod capture;
+pub mod certificates;
+pub mod csi_client;
+pub mod data;
+pub mod driver;
+pub mod failure;
+pub mod lab;
+pub mod nas;
+pub mod process;
+pub mod provisioner;

@@ -1,7 +1,108 @@
 //! Where everything meets: the command line, the settings, and one file per role.
+//!
+//! A role is a subcommand. Each reads its settings from flags and environment, checks them once, and hands
+//! every module only its part.
 
-/// Runs the command line.
+pub mod node;
+pub mod telemetry;
+pub mod tunnel;
+pub mod watchdog;
+
+use std::error::Error;
+use std::ffi::OsStr;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::Subcommand;
+use clap::error::ErrorKind;
+use telemetry::LogFormat;
+
+use crate::host::worker;
+use crate::runtime::Chain;
+
+/// EX_USAGE of sysexits.h: the command line or a setting is wrong.
+const USAGE: u8 = 64;
+
+/// Kubernetes CSI driver that mounts Alibaba Cloud NAS with encryption in transit.
+#[derive(Debug, Parser)]
+#[command(name = "alinas-csi", version, max_term_width = 100)]
+struct CommandLine {
+    /// What the log shows: a level, or a list such as "alinas_csi::tunnel=debug,info".
+    #[arg(long, global = true, env = "ALINAS_CSI_LOG", default_value = "info")]
+    log: String,
+    /// How the log is written, on standard error.
+    #[arg(long, global = true, env = "ALINAS_CSI_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Serves the CSI Identity and Node services: stages and publishes volumes.
+    Node(node::NodeArgs),
+    /// Keeps the tunnel process and its records alive, and gives tunnels to the node plugin.
+    Watchdog(watchdog::WatchdogArgs),
+    /// Carries NFS over TLS: one tunnel in the foreground, or all of a node under the watchdog.
+    Tunnel(tunnel::TunnelArgs),
+}
+
+/// Runs the command line of this process.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    // Before anything else: the worker is started for every mount and needs neither log nor runtime.
+    if std::env::args_os().nth(1).as_deref() == Some(OsStr::new(worker::ARGUMENT)) {
+        return worker::child_main();
+    }
+    match CommandLine::try_parse() {
+        Ok(command_line) => run(command_line),
+        Err(error) => refuse(&error),
+    }
+}
+
+fn run(command_line: CommandLine) -> ExitCode {
+    match start(command_line) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("alinas-csi: {}\n", Chain(&*error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(command_line: CommandLine) -> Result<(), Box<dyn Error>> {
+    telemetry::open(&command_line.log, command_line.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match command_line.role {
+        Role::Node(arguments) => runtime.block_on(node::run(arguments))?,
+        Role::Watchdog(arguments) => runtime.block_on(watchdog::run(arguments))?,
+        Role::Tunnel(arguments) => runtime.block_on(tunnel::run(arguments))?,
+    }
+    Ok(())
+}
+
+fn refuse(error: &clap::Error) -> ExitCode {
+    // The text is clap's own; where it cannot be printed there is nobody to tell.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(USAGE),
+    }
+}
+
+/// Writes to standard error. The last word of a process that ends goes there even if no log is open.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
 }

@@ -1,1 +1,27 @@
-//! TODO
+//! The Container Storage Interface: takes a call apart, calls, puts the answer together. Decides nothing.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | [`endpoint`] | the socket that we are called on |
+//! | [`identity`], [`node`] | the services: one short handler for each call |
+//! | [`request`] | messages into requests; what is malformed ends here |
+//! | [`code`] | one table for each call, from its errors to gRPC codes |
+//! | [`refusal`] | an error logged once and made a status |
+//!
+//! The code decides what the kubelet does next, so [`code`] says what each one means to it.
+
+pub mod code;
+pub mod endpoint;
+pub mod identity;
+pub mod node;
+pub mod refusal;
+pub mod request;
+
+pub use endpoint::CsiEndpoint;
+pub use endpoint::ListenError;
+pub use identity::DriverName;
+pub use identity::DriverNameError;
+pub use identity::IdentityService;
+pub use node::NodeId;
+pub use node::NodeIdError;
+pub use node::NodeService;

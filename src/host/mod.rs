@@ -3,5 +3,14 @@
 //! Knows nothing of volumes, TLS or CSI. Start with [`worker`]: every call that could block on a dead server
 //! runs in a child process that can be killed.
 
+pub mod command;
+pub mod errno;
+pub mod mount_syscalls;
 pub mod mount_table;
+pub mod nfs_clients;
+pub mod peer;
+mod peer_diag;
+mod peer_proc;
+pub mod route;
+pub mod state_dir;
 pub mod worker;

@@ -36,7 +36,11 @@ pub const KEYS: &[Key] = &[
         default: "required",
         help: "The mount target domain of the file system, or a private name or address for it.",
     },
-    Key { name: "path", default: "/", help: "The directory of the file system that the volume is." },
+    Key {
+        name: "path",
+        default: "/",
+        help: "The directory of the file system that the volume is.",
+    },
     Key {
         name: "vers",
         default: "3",
@@ -52,7 +56,11 @@ pub const KEYS: &[Key] = &[
         default: "true",
         help: "Encryption in transit. Only \"true\" is accepted by this release.",
     },
-    Key { name: "tlsPort", default: "2049", help: "The TCP port on which the mount target speaks TLS." },
+    Key {
+        name: "tlsPort",
+        default: "2049",
+        help: "The TCP port on which the mount target speaks TLS.",
+    },
     Key {
         name: "tlsServerName",
         default: "the server",
@@ -165,13 +173,13 @@ fn require_tls(value: Option<&str>) -> Result<(), AttributeError> {
 fn tunnel_spec(server: &MountTarget, given: &Given<'_>) -> Result<TunnelSpec, AttributeError> {
     let port = match given.get("tlsPort") {
         None => DEFAULT_PORT,
-        Some(text) => text.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
-            AttributeError::Value {
+        Some(text) => {
+            text.parse().ok().filter(|port| *port != 0).ok_or_else(|| AttributeError::Value {
                 key: "tlsPort",
                 value: text.to_owned(),
                 expected: "a TCP port from 1 to 65535",
-            }
-        })?,
+            })?
+        }
     };
     let server_name = match given.get("tlsServerName") {
         Some(text) => ServerName::parse(text)?,
@@ -222,9 +230,14 @@ mod tests {
 
     const DOMAIN: &str = "0123456789-abc12.cn-hangzhou.nas.aliyuncs.com";
 
-    fn parse(attributes: &[(&str, &str)], flags: &[&str]) -> Result<VolumeAttributes, AttributeError> {
-        let attributes =
-            attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    fn parse(
+        attributes: &[(&str, &str)],
+        flags: &[&str],
+    ) -> Result<VolumeAttributes, AttributeError> {
+        let attributes = attributes
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         VolumeAttributes::parse(&attributes, &flags)
     }

@@ -18,6 +18,7 @@ pub use attributes::VolumeAttributes;
 pub use export_path::ExportPath;
 pub use mount_target::MountTarget;
 pub use nfs_option::MountOptions;
+pub use nfs_option::NfsVersion;
 pub use tunnel_spec::ServerName;
 pub use tunnel_spec::TunnelSpec;
 pub use volume_id::VolumeId;

@@ -81,8 +81,7 @@ impl MountTarget {
     /// # Errors
     /// Says why the text cannot be used.
     pub fn parse(text: &str) -> Result<Self, MountTargetError> {
-        let bare =
-            text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         let name = ServerName::parse(bare)?;
         let kind = classify(&name)?;
         Ok(Self { name, kind })
@@ -174,7 +173,11 @@ mod tests {
                 "0123456789-abc12.cn-hangzhou.nas.aliyuncs.com",
                 general,
             ),
-            ("ap-0abc.cn-beijing.nas.aliyuncs.com", "ap-0abc.cn-beijing.nas.aliyuncs.com", access_point),
+            (
+                "ap-0abc.cn-beijing.nas.aliyuncs.com",
+                "ap-0abc.cn-beijing.nas.aliyuncs.com",
+                access_point,
+            ),
             ("nas.corp.example", "nas.corp.example", MountTargetKind::PrivateName),
             ("192.0.2.7", "192.0.2.7", MountTargetKind::Address),
             ("[2001:db8::7]", "[2001:db8::7]", MountTargetKind::Address),

@@ -36,7 +36,9 @@ pub enum VolumeIdError {
     #[error("volume id {0:?} must not contain \"..\" or \"//\", nor begin or end with \"/\"")]
     PathLike(String),
     /// `v2:` and above, written by a later release.
-    #[error("volume id {0:?} was made by a later release of this driver; upgrade the driver to use it")]
+    #[error(
+        "volume id {0:?} was made by a later release of this driver; upgrade the driver to use it"
+    )]
     Later(String),
 }
 
@@ -55,7 +57,11 @@ impl VolumeId {
         if let Some(found) = text.chars().find(|character| !is_allowed(*character)) {
             return Err(VolumeIdError::Character { id: text.to_owned(), found });
         }
-        if text.contains("..") || text.contains("//") || text.starts_with('/') || text.ends_with('/') {
+        if text.contains("..")
+            || text.contains("//")
+            || text.starts_with('/')
+            || text.ends_with('/')
+        {
             return Err(VolumeIdError::PathLike(text.to_owned()));
         }
         if is_later_version(text) {
@@ -94,16 +100,29 @@ mod tests {
 
     #[test]
     fn ids_of_both_kinds_are_read_back_as_they_were() {
-        for text in ["fake-vol-id-0a1b2c3d4e", "v1:nas/dir/pvc-1", "my.volume_1=x+y", &"a".repeat(128)] {
+        for text in
+            ["fake-vol-id-0a1b2c3d4e", "v1:nas/dir/pvc-1", "my.volume_1=x+y", &"a".repeat(128)]
+        {
             assert_eq!(VolumeId::parse(text).unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn what_could_become_another_path_is_refused() {
-        for text in
-            ["", "a/../b", "..", "/a", "a/", "a//b", "a b", "a\n", "ä", "a\\b", "v2:x", &"a".repeat(129)]
-        {
+        for text in [
+            "",
+            "a/../b",
+            "..",
+            "/a",
+            "a/",
+            "a//b",
+            "a b",
+            "a\n",
+            "ä",
+            "a\\b",
+            "v2:x",
+            &"a".repeat(129),
+        ] {
             assert!(VolumeId::parse(text).is_err(), "{text:?}");
         }
     }

@@ -1,1 +1,29 @@
-//! TODO
+//! The data path: loopback listeners, admission, dialling, relaying.
+//!
+//! ```text
+//! kernel -> listener -> admission -> dial (resolve, connect, TLS) -> relay <-> mount target
+//! ```
+//!
+//! Knows nothing of records, mounts or volumes: it binds what it is told to and forgets it when it ends. The
+//! layer above remembers.
+//!
+//! Start with [`TunnelProcess`], the set of open tunnels; then [`listener`] for the life of one connection.
+
+pub mod admission;
+pub mod convert;
+pub mod dial;
+pub mod initial;
+pub mod listener;
+pub mod open_tunnel;
+pub mod probe;
+pub mod process;
+pub mod relay;
+pub mod service;
+mod socket;
+
+pub use admission::Admission;
+pub use dial::DialFault;
+pub use dial::Dialer;
+pub use initial::InitialListener;
+pub use probe::ProbeFault;
+pub use process::TunnelProcess;

@@ -1,1 +1,35 @@
-//! TODO
+//! Desired tunnels against living ones.
+//!
+//! ```text
+//!     node plugin ──Acquire, Release──> service ──> tunnels ──Open, Close, Probe──> tunnel process
+//!                                                    │   ^                            ^
+//!                                     records <──────┘   └─ reaper (every second)     │ start, heartbeat, kill
+//!                                                                                   driver
+//! ```
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`record`], `book` | what is wanted, on disk and in memory |
+//! | [`address`], [`closing`], [`supervise`] | the decisions, as pure functions |
+//! | [`tunnels`], [`reaper`], [`driver`] | what carries them out |
+//! | [`process`], [`relay`], `predecessor` | the tunnel process and how to talk to it |
+//! | [`service`] | the door for the node plugin |
+//!
+//! Deliberately absent: nothing here touches a mounted file or another process's `/proc`, so that no dead
+//! server can ever block the watchdog. Start with [`tunnels::Tunnels::acquire`].
+
+pub mod address;
+mod book;
+pub mod closing;
+pub mod driver;
+mod predecessor;
+pub mod process;
+pub mod reaper;
+pub mod record;
+pub mod relay;
+pub mod service;
+pub mod supervise;
+pub mod tunnels;
+
+#[cfg(test)]
+mod fake;

@@ -1,0 +1,270 @@
+//! The real driver: watchdog and node plugin as processes, with a state directory of their own.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use alinas_csi::proto::tunnel;
+use alinas_csi::proto::tunnel::tunnels_client::TunnelsClient;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::csi_client;
+use crate::csi_client::CsiClient;
+use crate::failure::During;
+use crate::failure::Failure;
+use crate::failure::Result;
+use crate::lab;
+use crate::process::Process;
+use crate::process::log_tail;
+use crate::process::run;
+use crate::process::wait_until;
+
+/// Where the tunnels listen, on every loopback address that they use.
+pub const PROXY_PORT: u16 = 12049;
+
+const START: Duration = Duration::from_secs(30);
+const CALL: Duration = Duration::from_secs(10);
+/// Short, so that a test can watch a tunnel close.
+const UNMOUNT_GRACE_SECONDS: &str = "1";
+
+/// The two processes. What they leave behind is unmounted when this is dropped.
+#[derive(Debug)]
+pub struct Driver {
+    watchdog: Option<Process>,
+    node: Option<Process>,
+    ca_file: PathBuf,
+    folder: TempDir,
+}
+
+impl Driver {
+    /// Starts both with a fresh state directory.
+    ///
+    /// # Errors
+    /// When the binary is missing or a socket does not appear; with the end of the log.
+    pub fn start(ca_file: &Path) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("alinas-csi-e2e.").tempdir()?;
+        let ca_file = ca_file.to_owned();
+        let mut driver = Self { watchdog: None, node: None, ca_file, folder };
+        fs::create_dir(driver.state_dir())?;
+        driver.start_watchdog()?;
+        driver.start_node()?;
+        Ok(driver)
+    }
+
+    /// Starts the watchdog and waits until its tunnel process runs.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub fn start_watchdog(&mut self) -> Result<()> {
+        let socket = self.state_dir().join("watchdog.sock");
+        let mut command = Command::new(binary()?);
+        command.arg("watchdog").arg("--state-dir").arg(self.state_dir());
+        command.arg("--ca-file").arg(&self.ca_file);
+        command.args(["--unmount-grace", UNMOUNT_GRACE_SECONDS]);
+        command.args(["--proxy-port", &PROXY_PORT.to_string()]);
+        let mut watchdog = Process::start("watchdog", &mut command, &self.log("watchdog"))?;
+        watchdog.wait_until("the tunnel process runs", START, || {
+            list(&socket).is_ok_and(|answer| answer.process == "running")
+        })?;
+        self.watchdog = Some(watchdog);
+        Ok(())
+    }
+
+    /// Starts the node plugin and waits for its socket.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub fn start_node(&mut self) -> Result<()> {
+        let socket = self.csi_socket();
+        let mut command = Command::new(binary()?);
+        command.arg("node").arg("--csi-endpoint").arg(format!("unix://{}", socket.display()));
+        command.args(["--node-id", "lab-node", "--state-dir"]).arg(self.state_dir());
+        let mut node = Process::start("node plugin", &mut command, &self.log("node"))?;
+        node.wait_until("the CSI socket answers", START, || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        })?;
+        self.node = Some(node);
+        Ok(())
+    }
+
+    /// A client of the node plugin.
+    ///
+    /// # Errors
+    /// When no runtime can be started.
+    pub fn client(&self) -> Result<CsiClient> {
+        CsiClient::new(&self.csi_socket())
+    }
+
+    /// The node plugin's socket.
+    #[must_use]
+    pub fn csi_socket(&self) -> PathBuf {
+        self.folder.path().join("csi.sock")
+    }
+
+    /// Where staging and target paths are made; a stand-in for /var/lib/kubelet.
+    #[must_use]
+    pub fn kubelet_dir(&self) -> PathBuf {
+        self.folder.path().join("kubelet")
+    }
+
+    /// What `Tunnels.List` says.
+    ///
+    /// # Errors
+    /// When the watchdog does not answer.
+    pub fn tunnels(&self) -> Result<tunnel::ListResponse> {
+        list(&self.state_dir().join("watchdog.sock"))
+    }
+
+    /// The loopback address of the only tunnel to a domain.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn address_of(&self, domain: &str) -> Result<String> {
+        let tunnels = self.tunnels()?.tunnels;
+        let leads_there = |tunnel: &&tunnel::TunnelState| {
+            tunnel.spec.as_ref().is_some_and(|spec| spec.host == domain)
+        };
+        let found: Vec<_> = tunnels.iter().filter(leads_there).collect();
+        match found.as_slice() {
+            [only] => Ok(only.endpoint.clone().unwrap_or_default().address),
+            _ => Err(Failure::new(format!("expected one tunnel to {domain}, found {found:?}"))),
+        }
+    }
+
+    /// SIGKILLs the tunnel process and answers its id.
+    ///
+    /// # Errors
+    /// When none runs.
+    pub fn kill_tunnel(&self) -> Result<u32> {
+        let id = self.tunnels()?.process_id;
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| Failure::new("no tunnel process runs"))?;
+        rustix::process::kill_process(pid, Signal::KILL).during("failed to kill the tunnel")?;
+        Ok(id)
+    }
+
+    /// Waits until another tunnel process than `former` runs.
+    ///
+    /// # Errors
+    /// When none does within the deadline.
+    pub fn wait_for_another_tunnel(&self, former: u32) -> Result<()> {
+        wait_until("another tunnel process runs", START, || {
+            self.tunnels().is_ok_and(|now| now.process == "running" && now.process_id != former)
+        })
+    }
+
+    /// SIGKILLs the watchdog.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill_watchdog(&mut self) -> Result<()> {
+        // Kept: dropping it would kill its children with it, and those are part of the test.
+        self.watchdog.as_mut().map_or(Ok(()), Process::kill)
+    }
+
+    /// SIGKILLs the node plugin.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill_node(&mut self) -> Result<()> {
+        self.node.as_mut().map_or(Ok(()), Process::kill)
+    }
+
+    /// Makes sure that nothing of any volume is left: mounts, listeners, records, directories.
+    ///
+    /// # Errors
+    /// Names what is left when the deadline has passed.
+    pub fn nothing_is_left(&self, deadline: Duration) -> Result<()> {
+        let mut left = String::new();
+        let cleared = wait_until("nothing is left behind", deadline, || {
+            left = self.leftovers().unwrap_or_else(|failure| failure.to_string());
+            left.is_empty()
+        });
+        cleared.map_err(|failure| Failure::new(format!("{failure}; still there: {left}")))
+    }
+
+    fn leftovers(&self) -> Result<String> {
+        let mut left = Vec::new();
+        for mount in lab::mounts_below(self.folder.path())? {
+            left.push(format!("the mount at {}", mount.point.display()));
+        }
+        for listener in lab::loopback_listeners(PROXY_PORT)? {
+            left.push(format!("a listener on {listener}"));
+        }
+        for record in entries(&self.state_dir().join("tunnels")) {
+            left.push(format!("the record {}", record.display()));
+        }
+        for target in entries(&self.kubelet_dir().join("pods")) {
+            left.push(format!("the target {}", target.display()));
+        }
+        // The kubelet owns the staging directories themselves; they must be empty, though.
+        for staging in entries(&self.kubelet_dir().join("staging")) {
+            left.extend(entries(&staging).iter().map(|path| path.display().to_string()));
+        }
+        Ok(left.join(", "))
+    }
+
+    /// The ends of both logs, for people.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        ["watchdog", "node"].map(|name| log_tail(&self.log(name))).join("\n")
+    }
+
+    fn state_dir(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.log"))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
+        drop(self.node.take());
+        for mount in lab::mounts_below(self.folder.path()).unwrap_or_default().iter().rev() {
+            let point = mount.point.display().to_string();
+            let _ = run(CALL, "umount", &["-f", "-l", &point]);
+        }
+        if let Ok(id) = self.kill_tunnel() {
+            // The process group of a watchdog that was killed and started again is not the tunnel's.
+            let _ = id;
+        }
+        drop(self.watchdog.take());
+    }
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let listing = fs::read_dir(folder).into_iter().flatten();
+    listing.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+fn list(socket: &Path) -> Result<tunnel::ListResponse> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut client = TunnelsClient::new(csi_client::channel(socket)?);
+        let answer = tokio::time::timeout(CALL, client.list(tunnel::ListRequest {})).await;
+        let answer = answer.map_err(|_| Failure::new("the watchdog does not answer"))?;
+        Ok(answer?.into_inner())
+    })
+}
+
+/// The driver's binary: `ALINAS_CSI_BINARY`, or the one that was built beside this program.
+fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("ALINAS_CSI_BINARY") {
+        return Ok(path.into());
+    }
+    let this = std::env::current_exe()?;
+    // target/debug/demo, target/debug/deps/root_path-0123
+    let beside = this.ancestors().skip(1).take(2).map(|folder| folder.join("alinas-csi"));
+    beside.filter(|path| path.is_file()).last().ok_or_else(|| {
+        Failure::new("the driver is not built: run `cargo build`, or set ALINAS_CSI_BINARY")
+    })
+}

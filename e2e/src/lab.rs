@@ -1,0 +1,140 @@
+//! Facts about the machine that a test runs on: may it be used, what is mounted, who listens.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::net::SocketAddrV4;
+use std::path::Path;
+use std::path::PathBuf;
+use std::thread;
+
+use crate::failure::During;
+use crate::failure::Failure;
+use crate::failure::Result;
+
+/// Makes sure that this process may change names, networks and mounts without harm to anybody.
+///
+/// # Errors
+/// Says what to run instead.
+pub fn require() -> Result<()> {
+    const REMEDY: &str = "run it by e2e/lab/guest, or as root by `unshare --mount`";
+    if !rustix::process::geteuid().is_root() {
+        return Err(Failure::new(format!("this needs root: {REMEDY}")));
+    }
+    let in_guest = std::env::var("ALINAS_CSI_LAB").is_ok_and(|place| place == "guest");
+    let own_mounts = fs::read_link("/proc/self/ns/mnt")? != fs::read_link("/proc/1/ns/mnt")?;
+    if in_guest || own_mounts {
+        return Ok(());
+    }
+    Err(Failure::new(format!("this changes /etc/hosts and would do so for all: {REMEDY}")))
+}
+
+/// One mount, as far as a test cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The directory of its file system that is mounted.
+    pub root: String,
+    /// Where.
+    pub point: PathBuf,
+    /// `nfs`, `nfs4`, …
+    pub fs_type: String,
+    /// `domain:/path`.
+    pub source: String,
+    /// The options of the superblock.
+    pub options: String,
+}
+
+/// Every mount of this mount namespace (proc(5), mountinfo). Paths with blanks stay escaped.
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn mounts() -> Result<Vec<Mount>> {
+    let table = fs::read_to_string("/proc/self/mountinfo").during("failed to read mounts")?;
+    Ok(table.lines().filter_map(mount).collect())
+}
+
+fn mount(line: &str) -> Option<Mount> {
+    let (place, file_system) = line.split_once(" - ")?;
+    let mut place = place.split(' ').skip(3).map(str::to_owned);
+    let mut file_system = file_system.split(' ').map(str::to_owned);
+    Some(Mount {
+        root: place.next()?,
+        point: PathBuf::from(place.next()?),
+        fs_type: file_system.next()?,
+        source: file_system.next()?,
+        options: file_system.next().unwrap_or_default(),
+    })
+}
+
+/// What is mounted at a path or below it.
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn mounts_below(folder: &Path) -> Result<Vec<Mount>> {
+    Ok(mounts()?.into_iter().filter(|mount| mount.point.starts_with(folder)).collect())
+}
+
+/// The loopback addresses on which anybody listens on a port.
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn loopback_listeners(port: u16) -> Result<Vec<SocketAddrV4>> {
+    const LISTEN: &str = "0A";
+    let table = fs::read_to_string("/proc/net/tcp").during("failed to read sockets")?;
+    let listeners = table.lines().skip(1).filter_map(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        let (local, state) = (columns.next()?, columns.nth(1)?);
+        let (address, local_port) = local.split_once(':')?;
+        let address = u32::from_str_radix(address, 16).ok()?;
+        let local_port = u16::from_str_radix(local_port, 16).ok()?;
+        (state == LISTEN).then(|| SocketAddrV4::new(address.to_le_bytes().into(), local_port))
+    });
+    Ok(listeners.filter(|at| at.ip().is_loopback() && at.port() == port).collect())
+}
+
+/// Runs work in another network namespace. The sockets that it makes stay there.
+///
+/// # Errors
+/// When the namespace cannot be entered, or what the work answers.
+pub fn inside_network<T: Send>(
+    namespace: &Path,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    use std::os::fd::AsFd;
+    let namespace = fs::File::open(namespace).during("failed to open the network namespace")?;
+    // A thread of its own: where it has been, no other work shall run by accident.
+    thread::scope(|scope| {
+        let visitor = scope.spawn(|| {
+            rustix::thread::move_into_link_name_space(
+                namespace.as_fd(),
+                Some(rustix::thread::LinkNameSpaceType::Network),
+            )?;
+            work()
+        });
+        visitor.join().unwrap_or_else(|_| Err(Failure::new("the visitor of a network panicked")))
+    })
+}
+
+/// The node's side of the cable to the NAS.
+pub const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_mountinfo_is_read_whatever_optional_fields_it_has() {
+        let line = "36 35 0:30 / /mnt rw,noatime shared:1 master:2 - nfs a.b:/c rw,vers=3";
+        let mount = mount(line).unwrap();
+        assert_eq!((mount.root.as_str(), mount.point.as_path()), ("/", Path::new("/mnt")));
+        assert_eq!((mount.source.as_str(), mount.options.as_str()), ("a.b:/c", "rw,vers=3"));
+    }
+
+    #[test]
+    fn a_listener_of_our_own_is_found() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(loopback_listeners(port).unwrap().len(), 1);
+        drop(listener);
+        assert_eq!(loopback_listeners(port).unwrap(), vec![]);
+    }
+}

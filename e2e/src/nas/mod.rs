@@ -1,0 +1,354 @@
+//! The embedded NAS: the kernel's NFS server behind a TLS terminator that is not ours, in a network
+//! namespace at the end of a cable.
+//!
+//! ```text
+//! node --- veth --- | stunnel :2049 -> splitter -> nfsd | rpc.mountd |     namespace "nas"
+//! ```
+//!
+//! One server, many mount targets: each [`Front`] is a domain of the vendor's form with an address of its
+//! own, and all but two of them have something wrong. The vendor answers MOUNT and NFS on one port, knfsd does
+//! not: the [`splitter`] hides that.
+
+mod names;
+mod network;
+mod splitter;
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::certificates::Authority;
+use crate::certificates::Validity;
+use crate::failure::During;
+use crate::failure::Result;
+use crate::lab;
+use crate::nas::names::Names;
+use crate::nas::network::Network;
+use crate::nas::splitter::Splitter;
+use crate::process::Process;
+
+/// Fixed, so that a run can clean up after one that was killed. Not in /run, which the daemons get anew.
+const FOLDER: &str = "/srv/alinas-csi-nas";
+/// What every mount target listens on.
+pub const PORT: u16 = 2049;
+/// The node's end of the cable: what a capture listens on.
+pub const INTERFACE: &str = network::NODE_INTERFACE;
+
+const START: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_secs(20);
+
+/// Which TLS the terminators speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsProfile {
+    /// TLS 1.3 only.
+    Tls13,
+    /// TLS 1.2 with ECDHE and AES-GCM only.
+    Tls12,
+}
+
+/// A mount target, and what is wrong with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// Nothing.
+    Good,
+    /// Nothing: another mount target of the same file system.
+    Second,
+    /// The server's access rules do not allow this node.
+    Denied,
+    /// The certificate is signed by an authority that nobody trusts.
+    Untrusted,
+    /// The certificate is for another name.
+    WrongName,
+    /// The certificate ended yesterday.
+    Expired,
+    /// NFS without TLS.
+    Plain,
+    /// Nothing listens.
+    Closed,
+    /// TCP is accepted, and then nothing.
+    SilentTls,
+    /// TLS is fine, but NFS never answers.
+    SilentNfs,
+    /// The address has no route.
+    Unreachable,
+}
+
+/// Every mount target.
+pub const FRONTS: [Front; 11] = [
+    Front::Good,
+    Front::Second,
+    Front::Denied,
+    Front::Untrusted,
+    Front::WrongName,
+    Front::Expired,
+    Front::Plain,
+    Front::Closed,
+    Front::SilentTls,
+    Front::SilentNfs,
+    Front::Unreachable,
+];
+
+/// A domain of the vendor's form that no name service knows.
+pub const UNKNOWN_DOMAIN: &str = "0123456789-nil00.cn-hangzhou.nas.aliyuncs.com";
+
+impl Front {
+    /// Its domain.
+    #[must_use]
+    pub fn domain(self) -> &'static str {
+        match self {
+            Self::Good => "0123456789-abc12.cn-hangzhou.nas.aliyuncs.com",
+            Self::Second => "0123456789-abc13.cn-hangzhou.nas.aliyuncs.com",
+            Self::Denied => "0123456789-den14.cn-hangzhou.nas.aliyuncs.com",
+            Self::Untrusted => "0123456789-unt20.cn-hangzhou.nas.aliyuncs.com",
+            Self::WrongName => "0123456789-wro21.cn-hangzhou.nas.aliyuncs.com",
+            Self::Expired => "0123456789-exp22.cn-hangzhou.nas.aliyuncs.com",
+            Self::Plain => "0123456789-pla23.cn-hangzhou.nas.aliyuncs.com",
+            Self::Closed => "0123456789-clo24.cn-hangzhou.nas.aliyuncs.com",
+            Self::SilentTls => "0123456789-sil25.cn-hangzhou.nas.aliyuncs.com",
+            Self::SilentNfs => "0123456789-sil26.cn-hangzhou.nas.aliyuncs.com",
+            Self::Unreachable => "0123456789-unr27.cn-hangzhou.nas.aliyuncs.com",
+        }
+    }
+
+    /// Its address. 192.0.2.0/24 is the cable; 198.51.100.0/24 has no route.
+    #[must_use]
+    pub fn address(self) -> Ipv4Addr {
+        match self {
+            Self::Good => Ipv4Addr::new(192, 0, 2, 10),
+            Self::Second => Ipv4Addr::new(192, 0, 2, 11),
+            Self::Denied => Ipv4Addr::new(192, 0, 2, 14),
+            Self::Untrusted => Ipv4Addr::new(192, 0, 2, 20),
+            Self::WrongName => Ipv4Addr::new(192, 0, 2, 21),
+            Self::Expired => Ipv4Addr::new(192, 0, 2, 22),
+            Self::Plain => Ipv4Addr::new(192, 0, 2, 23),
+            Self::Closed => Ipv4Addr::new(192, 0, 2, 24),
+            Self::SilentTls => Ipv4Addr::new(192, 0, 2, 25),
+            Self::SilentNfs => Ipv4Addr::new(192, 0, 2, 26),
+            Self::Unreachable => Ipv4Addr::new(198, 51, 100, 27),
+        }
+    }
+
+    /// Where its TLS terminator leads, and with which kind of certificate. `None`: it has no terminator.
+    fn terminator(self) -> Option<(CertificateKind, &'static str)> {
+        match self {
+            Self::Good | Self::Second => Some((CertificateKind::Good, splitter::ALLOWED)),
+            Self::Denied => Some((CertificateKind::Good, splitter::DENIED)),
+            Self::Untrusted => Some((CertificateKind::Untrusted, splitter::ALLOWED)),
+            Self::WrongName => Some((CertificateKind::WrongName, splitter::ALLOWED)),
+            Self::Expired => Some((CertificateKind::Expired, splitter::ALLOWED)),
+            Self::SilentNfs => Some((CertificateKind::Good, splitter::SILENT)),
+            Self::Plain | Self::Closed | Self::SilentTls | Self::Unreachable => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum CertificateKind {
+    Good,
+    Untrusted,
+    WrongName,
+    Expired,
+}
+
+/// The running NAS. Everything that it started, mounted or named ends when it is dropped.
+#[derive(Debug)]
+pub struct Nas {
+    ca_file: PathBuf,
+    // In the order in which they must end.
+    _terminator: Process,
+    _splitter: Splitter,
+    _server: NfsServer,
+    _names: Names,
+    network: Network,
+    _folder: Folder,
+}
+
+impl Nas {
+    /// Cleans up what an earlier run left, and starts.
+    ///
+    /// # Errors
+    /// When this machine may not be used for it, or a part does not come up; with the end of its log.
+    pub fn start(profile: TlsProfile) -> Result<Self> {
+        lab::require()?;
+        clean_up();
+        let folder = Folder::create()?;
+        let network = Network::create()?;
+        let names = Names::publish(Path::new(FOLDER))?;
+        let server = NfsServer::start(&network)?;
+        let splitter = Splitter::start(&network)?;
+        let ca_file = write_terminator_settings(profile)?;
+        let terminator = start_terminator(&network)?;
+        Ok(Self {
+            ca_file,
+            _terminator: terminator,
+            _splitter: splitter,
+            _server: server,
+            _names: names,
+            network,
+            _folder: folder,
+        })
+    }
+
+    /// The authority that signed the good certificates.
+    #[must_use]
+    pub fn ca_file(&self) -> &Path {
+        &self.ca_file
+    }
+
+    /// The NAS's own disk: what a client sees as `/`.
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        disk()
+    }
+
+    /// Pulls the cable out: every packet is lost, in silence.
+    ///
+    /// # Errors
+    /// When the rules cannot be set.
+    pub fn fall_silent(&self) -> Result<()> {
+        self.network.drop_everything()
+    }
+
+    /// Puts the cable back.
+    ///
+    /// # Errors
+    /// When the rules cannot be set.
+    pub fn speak_again(&self) -> Result<()> {
+        self.network.let_everything_pass()
+    }
+}
+
+fn disk() -> PathBuf {
+    Path::new(FOLDER).join("disk")
+}
+
+/// Ends what a killed run left. Whatever is not there is not missed.
+fn clean_up() {
+    NfsServer::stop();
+    Names::withdraw(Path::new(FOLDER));
+    Network::remove();
+    Folder::remove();
+}
+
+/// The folder of the NAS with the file system that is its disk.
+#[derive(Debug)]
+struct Folder;
+
+impl Folder {
+    fn create() -> Result<Self> {
+        fs::create_dir_all(disk()).during("failed to make the NAS's folder")?;
+        let folder = Self;
+        let disk = disk().display().to_string();
+        crate::process::run(SHORT, "mount", &["-t", "tmpfs", "nas-disk", &disk])?;
+        fs::create_dir(Path::new(FOLDER).join("tls"))?;
+        Ok(folder)
+    }
+
+    fn remove() {
+        let disk = disk().display().to_string();
+        let _ = crate::process::run(SHORT, "umount", &["-l", &disk]);
+        // Never through a mount: if the disk is still there, rmdir stops at it.
+        let _ = crate::process::run(SHORT, "rm", &["-rf", "--one-file-system", FOLDER]);
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        Self::remove();
+    }
+}
+
+/// nfsd, rpc.mountd and what they need.
+#[derive(Debug)]
+struct NfsServer {
+    _daemons: Process,
+}
+
+impl NfsServer {
+    fn start(network: &Network) -> Result<Self> {
+        let script = Path::new(FOLDER).join("serve.sh");
+        fs::write(&script, include_str!("serve.sh"))?;
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", network.path().display()))
+            .args(["unshare", "--mount", "--propagation", "private", "sh"])
+            .arg(&script)
+            .arg(FOLDER)
+            .arg(disk());
+        let mut daemons = Process::start("NFS server", &mut command, &log("nfs"))?;
+        let mountd = || network.listens(20048);
+        daemons.wait_until("rpc.mountd listens", START, || mountd().unwrap_or(false))?;
+        Ok(Self { _daemons: daemons })
+    }
+
+    /// nfsd's threads belong to the network namespace: they must be stopped from inside.
+    fn stop() {
+        if !network::path().exists() {
+            return;
+        }
+        let net = format!("--net={}", network::path().display());
+        let stop = "mount -t nfsd nfsd /proc/fs/nfsd && echo 0 >/proc/fs/nfsd/threads";
+        let mut arguments = vec![net.as_str(), "unshare", "--mount", "sh", "-c"];
+        arguments.push(stop);
+        let _ = crate::process::run(SHORT, "nsenter", &arguments);
+    }
+}
+
+impl Drop for NfsServer {
+    fn drop(&mut self) {
+        Self::stop();
+    }
+}
+
+fn log(name: &str) -> PathBuf {
+    Path::new(FOLDER).join(format!("{name}.log"))
+}
+
+/// One service of stunnel per front with TLS. Answers the file of the trusted authority.
+fn write_terminator_settings(profile: TlsProfile) -> Result<PathBuf> {
+    let folder = Path::new(FOLDER).join("tls");
+    let trusted = Authority::create(&folder, "ca")?;
+    let unknown = Authority::create(&folder, "unknown-ca")?;
+    let mut settings = String::from("foreground = yes\npid =\ndebug = notice\n");
+    settings += "socket = l:TCP_NODELAY=1\nsocket = r:TCP_NODELAY=1\n";
+    settings += match profile {
+        TlsProfile::Tls13 => "sslVersion = TLSv1.3\n",
+        TlsProfile::Tls12 => "sslVersion = TLSv1.2\nciphers = ECDHE+AESGCM\n",
+    };
+    for front in FRONTS {
+        let Some((kind, target)) = front.terminator() else { continue };
+        let label = format!("{front:?}");
+        let domain = front.domain();
+        let certificate = match kind {
+            CertificateKind::Good => trusted.sign(&label, domain, Validity::Now)?,
+            CertificateKind::Untrusted => unknown.sign(&label, domain, Validity::Now)?,
+            CertificateKind::WrongName => trusted.sign(&label, "elsewhere.test", Validity::Now)?,
+            CertificateKind::Expired => trusted.sign(&label, domain, Validity::Expired)?,
+        };
+        settings += &format!(
+            "[{label}]\naccept = {}:{PORT}\nconnect = {target}\ncert = {}\n",
+            front.address(),
+            certificate.display()
+        );
+    }
+    fs::write(folder.join("stunnel.conf"), settings)?;
+    Ok(trusted.file())
+}
+
+fn start_terminator(network: &Network) -> Result<Process> {
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net={}", network.path().display()))
+        .arg("stunnel4")
+        .arg(Path::new(FOLDER).join("tls/stunnel.conf"));
+    let mut terminator = Process::start("stunnel4", &mut command, &log("stunnel"))?;
+    let last = FRONTS.iter().filter(|front| front.terminator().is_some()).count();
+    terminator.wait_until("every TLS front listens", START, || {
+        // The plain and the silent front are the splitter's.
+        network.count_listeners(PORT).is_ok_and(|found| found == last + 2)
+    })?;
+    Ok(terminator)
+}

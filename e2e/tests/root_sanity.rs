@@ -1,0 +1,98 @@
+//! csi-sanity, the suite of our peers, against the real node plugin and real mounts.
+//!
+//! `ALINAS_CSI_SANITY` names its binary; without it this fails, as nothing is skipped in silence.
+
+mod root;
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::failure::During;
+use e2e::failure::Failure;
+use e2e::failure::Result;
+use e2e::nas::Front;
+use e2e::nas::TlsProfile;
+use e2e::process::Process;
+use e2e::process::log_tail;
+use e2e::provisioner::Provisioner;
+use root::Scene;
+use root::ensure;
+use serde_json::Value;
+
+const DEADLINE: Duration = Duration::from_secs(900);
+
+#[test]
+fn the_node_specs_of_csi_sanity_pass_over_nfs_3() -> Result<()> {
+    sanity("3")
+}
+
+#[test]
+fn the_node_specs_of_csi_sanity_pass_over_nfs_4_0() -> Result<()> {
+    sanity("4.0")
+}
+
+fn sanity(vers: &str) -> Result<()> {
+    let binary = std::env::var_os("ALINAS_CSI_SANITY")
+        .map(PathBuf::from)
+        .ok_or_else(|| Failure::new("set ALINAS_CSI_SANITY to the csi-sanity binary"))?;
+    let scene = Scene::start(TlsProfile::Tls13)?;
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("provisioner.sock");
+    let _provisioner = Provisioner::start(&socket, scene.nas.disk(), Front::Good.domain(), vers)?;
+    let report = folder.path().join("report.json");
+    let log = folder.path().join("sanity.log");
+    let mut command = Command::new(&binary);
+    command
+        .arg(format!("-csi.endpoint=unix://{}", scene.driver.csi_socket().display()))
+        .arg(format!("-csi.controllerendpoint=unix://{}", socket.display()))
+        .arg(format!("-csi.mountdir={}", folder.path().join("mount").display()))
+        .arg(format!("-csi.stagingdir={}", folder.path().join("staging").display()))
+        .arg(format!("--ginkgo.json-report={}", report.display()))
+        .args(["--ginkgo.focus=Identity Service|Node Service", "--ginkgo.no-color"]);
+    let mut suite = Process::start("csi-sanity", &mut command, &log)?;
+    let ended = suite.wait_for_end(DEADLINE);
+    let counts = Counts::read(&report).map_err(|failure| {
+        Failure::new(format!("{failure}; csi-sanity: {ended:?}\n{}", log_tail(&log)))
+    })?;
+    println!("csi-sanity, vers={vers}: {counts:?}");
+    let logs = format!("{}\n{}", log_tail(&log), scene.driver.logs());
+    ensure(counts.failed.is_empty(), format!("failed: {:#?}\n{logs}", counts.failed))?;
+    // A focus that matches nothing would pass, too.
+    ensure(counts.passed >= 15, format!("only {} specs ran\n{logs}", counts.passed))?;
+    ended?;
+    Ok(())
+}
+
+/// What the report says, by the names of the specs.
+#[derive(Debug, Default)]
+struct Counts {
+    passed: usize,
+    failed: Vec<String>,
+    #[expect(dead_code, reason = "printed by Debug, so that a skipped spec is seen")]
+    skipped: Vec<String>,
+}
+
+impl Counts {
+    fn read(report: &Path) -> Result<Self> {
+        let text = std::fs::read(report).during("csi-sanity left no report")?;
+        let report: Value = serde_json::from_slice(&text)?;
+        let mut counts = Self::default();
+        for spec in report[0]["SpecReports"].as_array().into_iter().flatten() {
+            // Ginkgo lists what the focus leaves out as skipped without a message.
+            let message = spec["Failure"]["Message"].as_str().unwrap_or_default();
+            let containers = spec["ContainerHierarchyTexts"].as_array().into_iter().flatten();
+            let texts = containers.chain([&spec["LeafNodeText"]]).filter_map(Value::as_str);
+            let name = texts.collect::<Vec<_>>().join(" ");
+            match spec["State"].as_str() {
+                Some("passed") => counts.passed += usize::from(spec["LeafNodeType"] == "It"),
+                Some("pending") => {}
+                Some("skipped") if message.is_empty() => {}
+                Some("skipped") => counts.skipped.push(format!("{name}: {message}")),
+                _ => counts.failed.push(format!("{name}: {message}")),
+            }
+        }
+        Ok(counts)
+    }
+}

@@ -1,0 +1,267 @@
+//! The role `node`: serves the kubelet on a Unix socket until it is told to stop.
+//!
+//! It holds nothing that a mount needs: it can crash, restart or be upgraded at any time, and what it was asked
+//! to do half way is asked again.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+
+use crate::csi::CsiEndpoint;
+use crate::csi::DriverName;
+use crate::csi::IdentityService;
+use crate::csi::ListenError;
+use crate::csi::NodeId;
+use crate::csi::NodeService;
+use crate::host::mount_table::ProcMountTable;
+use crate::host::worker::ChildWorker;
+use crate::node::Node;
+use crate::node::Tunnels;
+use crate::node::WatchdogTunnels;
+use crate::proto::csi::identity_server::IdentityServer;
+use crate::proto::csi::node_server::NodeServer;
+
+/// Where the watchdog listens, in the state directory.
+const WATCHDOG_SOCKET: &str = "watchdog.sock";
+
+/// How long operations may go on after we were told to stop. One that is cut is asked again by the kubelet.
+const DRAIN: Duration = Duration::from_secs(25);
+/// Kubernetes' default for `terminationGracePeriodSeconds`.
+const POD_GRACE_PERIOD: Duration = Duration::from_secs(30);
+const _: () = assert!(
+    DRAIN.as_secs() < POD_GRACE_PERIOD.as_secs(),
+    "the kubelet would kill us while we still drain"
+);
+
+/// The settings of the role.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NodeArgs {
+    /// Unix socket to serve CSI on: unix:///path.sock
+    #[arg(long, env = "CSI_ENDPOINT", value_parser = CsiEndpoint::parse)]
+    pub csi_endpoint: CsiEndpoint,
+
+    /// Name of this node in the cluster
+    #[arg(long, env = "NODE_NAME", value_parser = NodeId::parse)]
+    pub node_id: NodeId,
+
+    /// Directory shared with the watchdog
+    #[arg(long, env = "ALINAS_CSI_STATE_DIR", default_value = "/run/alinas-csi")]
+    pub state_dir: PathBuf,
+
+    /// Name of the driver; several installs side by side need one each
+    #[arg(
+        long,
+        env = "ALINAS_CSI_DRIVER_NAME",
+        default_value = "alinas.csi.alibabacloud.com",
+        value_parser = DriverName::parse
+    )]
+    pub driver_name: DriverName,
+}
+
+/// Why the role ended otherwise than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeRoleError {
+    /// Nobody could call us.
+    #[error("failed to listen for the kubelet")]
+    Listen(#[from] ListenError),
+    /// We could not be told to stop.
+    #[error("failed to wait for signals")]
+    Signals(#[source] io::Error),
+    /// The server gave up.
+    #[error("failed to serve CSI")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+/// How the role ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drained {
+    /// Every operation came to its end.
+    Whole,
+    /// Some were cut at the deadline.
+    Cut,
+}
+
+/// Serves until SIGTERM or SIGINT, then lets operations end.
+///
+/// # Errors
+/// Says why nothing could be served.
+pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
+    // First of all: node-driver-registrar exits when the socket is late.
+    let listener = args.csi_endpoint.listen().await?;
+    let told_to_stop = stop_signal().map_err(NodeRoleError::Signals)?;
+    let watchdog = args.state_dir.join(WATCHDOG_SOCKET);
+    let tunnels: Arc<dyn Tunnels> = Arc::new(WatchdogTunnels::at(watchdog));
+    let node = Node::new(Arc::new(ProcMountTable), Arc::new(ChildWorker), Arc::clone(&tunnels));
+    tracing::info!(
+        driver.name = %args.driver_name,
+        driver.version = env!("CARGO_PKG_VERSION"),
+        node.id = %args.node_id,
+        csi.socket = %args.csi_endpoint.path().display(),
+        "serving CSI"
+    );
+    let identity = IdentityService::new(args.driver_name, Vec::new(), tunnels);
+    let drained = serve(listener, identity, node, args.node_id, told_to_stop).await?;
+    tracing::info!(?drained, "stopped");
+    Ok(())
+}
+
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn serve(
+    listener: UnixListener,
+    identity: IdentityService,
+    node: Node,
+    id: NodeId,
+    told_to_stop: impl Future<Output = ()> + Send,
+) -> Result<Drained, NodeRoleError> {
+    let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let server = Server::builder()
+        .add_service(IdentityServer::new(identity))
+        .add_service(NodeServer::new(NodeService::new(node.clone(), id)))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
+            told_to_stop.await;
+            // The receiver is gone only when the server has ended by itself.
+            let _ = stopping.send(());
+        });
+    let drain = async {
+        server.await.map_err(NodeRoleError::Serve)?;
+        node.drained().await;
+        Ok(Drained::Whole)
+    };
+    let deadline = async {
+        match stopped.await {
+            Ok(()) => tokio::time::sleep(DRAIN).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        drained = drain => drained,
+        () = deadline => Ok(Drained::Cut),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::Parser;
+    use hyper_util::rt::TokioIo;
+    use tokio::net::UnixStream;
+    use tokio::sync::oneshot;
+    use tonic::Code;
+    use tonic::transport::Channel;
+    use tonic::transport::Endpoint;
+
+    use super::*;
+    use crate::node::fake::Answer;
+    use crate::node::fake::World;
+    use crate::node::fake::entry;
+    use crate::proto::csi;
+    use crate::proto::csi::identity_client::IdentityClient;
+    use crate::proto::csi::node_client::NodeClient;
+
+    #[derive(Debug, clap::Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        node: NodeArgs,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<NodeArgs, clap::Error> {
+        let all = ["alinas-csi", "--csi-endpoint", "unix:///csi/csi.sock", "--node-id", "n"];
+        CommandLine::try_parse_from(all.iter().chain(arguments)).map(|line| line.node)
+    }
+
+    #[test]
+    fn settings_have_the_documented_defaults_and_wrong_ones_are_refused() {
+        let args = parse(&[]).unwrap();
+        assert_eq!(args.state_dir, Path::new("/run/alinas-csi"));
+        assert_eq!(args.driver_name.as_str(), "alinas.csi.alibabacloud.com");
+        parse(&["--driver-name", "1nas"]).unwrap_err();
+        let no_socket = ["alinas-csi", "--csi-endpoint", "tcp://[::1]:1", "--node-id", "n"];
+        CommandLine::try_parse_from(no_socket).unwrap_err();
+    }
+
+    struct Served {
+        _home: tempfile::TempDir,
+        channel: Channel,
+        stop: oneshot::Sender<()>,
+        role: tokio::task::JoinHandle<Result<Drained, NodeRoleError>>,
+    }
+
+    async fn serve_world(world: &World) -> Served {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("csi.sock");
+        let endpoint = CsiEndpoint::parse(&path.to_string_lossy()).unwrap();
+        let listener = endpoint.listen().await.unwrap();
+        let name = DriverName::parse("alinas.csi.alibabacloud.com").unwrap();
+        let identity = IdentityService::new(name, Vec::new(), Arc::new(world.clone()));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let told_to_stop = async move {
+            let _ = stopped.await;
+        };
+        let id = NodeId::parse("node-1").unwrap();
+        let role = tokio::spawn(serve(listener, identity, world.node(), id, told_to_stop));
+        let connect = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let channel = Endpoint::from_static("http://node").connect_with_connector_lazy(connect);
+        Served { _home: home, channel, stop, role }
+    }
+
+    fn stats_message() -> csi::NodeGetVolumeStatsRequest {
+        csi::NodeGetVolumeStatsRequest {
+            volume_id: "vol".to_owned(),
+            volume_path: "/nowhere/pod".to_owned(),
+            staging_target_path: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn both_services_answer_over_the_socket_until_told_to_stop() {
+        let served = serve_world(&World::default()).await;
+        let mut identity = IdentityClient::new(served.channel.clone());
+        let answer = identity.probe(csi::ProbeRequest {}).await.unwrap();
+        assert_eq!(answer.into_inner().ready, Some(true));
+        let mut node = NodeClient::new(served.channel.clone());
+        let status =
+            node.node_stage_volume(csi::NodeStageVolumeRequest::default()).await.unwrap_err();
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::InvalidArgument, "volume id is empty")
+        );
+        served.stop.send(()).unwrap();
+        assert_eq!(served.role.await.unwrap().unwrap(), Drained::Whole);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operation_under_way_is_ended_before_the_role_does() {
+        let world = World::default().mounted(entry(1, "/nowhere/pod", "nas:/"));
+        world.answer(0, Answer::Hang);
+        let served = serve_world(&world).await;
+        let mut node = NodeClient::new(served.channel.clone());
+        let call = tokio::spawn(async move { node.node_get_volume_stats(stats_message()).await });
+        while world.journal().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        served.stop.send(()).unwrap();
+        assert_eq!(served.role.await.unwrap().unwrap(), Drained::Whole);
+        assert_eq!(call.await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
+    }
+}

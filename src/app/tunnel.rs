@@ -1,0 +1,295 @@
+//! The role `tunnel`: one process for all tunnels of a node, or a single one in the foreground.
+//!
+//! Managed, it is told its first listeners on standard input and binds them before anything else, so that the
+//! kernel finds its mounts again as soon as possible; it answers `ready` on standard output. It does not end
+//! with its parent: mounts outlive a watchdog. The next watchdog asks it to, over its socket.
+
+use std::io;
+use std::io::Write;
+use std::net::SocketAddrV4;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use clap::ValueEnum;
+use tokio::signal::unix::Signal;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tokio::sync::watch;
+
+use crate::host::peer::LinuxPeers;
+use crate::model::MountTarget;
+use crate::model::ServerName;
+use crate::model::TunnelSpec;
+use crate::model::tunnel_spec::ServerNameError;
+use crate::tls::Trust;
+use crate::tls::TrustError;
+use crate::tunnel::Admission;
+use crate::tunnel::Dialer;
+use crate::tunnel::InitialListener;
+use crate::tunnel::TunnelProcess;
+use crate::tunnel::process::OpenFault;
+use crate::tunnel::process::Opened;
+use crate::tunnel::service::RelayService;
+use crate::tunnel::service::bind_private;
+
+/// What connections get on SIGTERM. A caller of Shutdown names its own.
+const SIGNAL_GRACE: Duration = Duration::from_secs(5);
+
+/// `alinas-csi tunnel`.
+#[derive(Args, Clone, Debug)]
+pub struct TunnelArgs {
+    /// Run for a watchdog: read the first listeners from standard input, serve --socket
+    #[arg(long, requires = "socket", conflicts_with_all = ["listen", "target", "server_name"])]
+    managed: bool,
+    /// Unix socket to be told by
+    #[arg(long, value_name = "PATH", requires = "managed")]
+    socket: Option<PathBuf>,
+    /// Run a single tunnel from this IPv4 address (port 0: any free one)
+    #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "managed")]
+    listen: Option<SocketAddrV4>,
+    /// Where the single tunnel leads
+    #[arg(long, value_name = "HOST:PORT", required_unless_present = "managed")]
+    target: Option<String>,
+    /// The name that the certificate must carry, where it is not the target's
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+    /// PEM file of certificate authorities to trust besides the well-known ones
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Who may connect
+    #[arg(long, value_enum, default_value_t = Admit::Kernel)]
+    admit: Admit,
+}
+
+/// Who may connect to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Admit {
+    /// The kernel's NFS client alone
+    Kernel,
+    /// Any local process: everybody on this node gets into the file system
+    Any,
+}
+
+/// Why the role ends.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelRoleError {
+    /// Nothing to trust.
+    #[error("failed to set up TLS")]
+    Trust(#[from] TrustError),
+    /// The first line of standard input is no list of listeners.
+    #[error("failed to read the initial listeners from standard input: {0}")]
+    Input(String),
+    /// `--target` makes no sense.
+    #[error("--target {text:?} is no HOST:PORT: {why}")]
+    Target {
+        /// What was given.
+        text: String,
+        /// Which rule it breaks.
+        why: String,
+    },
+    /// `--server-name` makes no sense.
+    #[error("--server-name cannot be used")]
+    ServerName(#[from] ServerNameError),
+    /// The single listener cannot be had.
+    #[error(transparent)]
+    Open(#[from] OpenFault),
+    /// The control socket cannot be had.
+    #[error("failed to serve {path:?}")]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The control socket has failed.
+    #[error("the control socket has failed")]
+    Serve(#[from] tonic::transport::Error),
+    /// Standard output or the signals.
+    #[error("failed to {what}")]
+    Process {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Runs the role until it is told to end.
+///
+/// # Errors
+/// When a setting is wrong, or the process cannot do its work.
+pub async fn run(args: TunnelArgs) -> Result<(), TunnelRoleError> {
+    let trust = Arc::new(Trust::new(args.ca_file.as_deref())?);
+    let process = Arc::new(TunnelProcess::new(Dialer::new(trust), admission(args.admit)));
+    match (&args.socket, args.listen, &args.target) {
+        (Some(socket), _, _) => managed(&process, socket).await,
+        (None, Some(listen), Some(target)) => {
+            let spec = single_spec(target, args.server_name.as_deref())?;
+            single(&process, &spec, listen).await
+        }
+        // clap has refused this already.
+        _ => Err(TunnelRoleError::Input("neither --managed nor --listen and --target".to_owned())),
+    }
+}
+
+fn admission(admit: Admit) -> Admission {
+    match admit {
+        Admit::Kernel => Admission::KernelOnly(Arc::new(LinuxPeers)),
+        Admit::Any => {
+            tracing::warn!("--admit any: every process of this node gets into the file system");
+            Admission::Anyone
+        }
+    }
+}
+
+async fn managed(process: &Arc<TunnelProcess>, path: &Path) -> Result<(), TunnelRoleError> {
+    let mut stop = Stop::new()?;
+    for initial in initial_listeners().await? {
+        let (spec, address) =
+            initial.parse().map_err(|error| TunnelRoleError::Input(error.to_string()))?;
+        process.open_or_wait(&spec, address);
+    }
+    let socket = bind_private(path)
+        .map_err(|source| TunnelRoleError::Socket { path: path.to_owned(), source })?;
+    let (service, mut shutdown) = RelayService::new(Arc::clone(process));
+    say("ready")?;
+    // Serving goes on while connections drain: a Shutdown that is repeated is answered.
+    tokio::select! {
+        ended = service.serve(socket) => Ok(ended?),
+        () = async {
+            let grace = stop.wait(&mut shutdown).await;
+            end(process, grace).await;
+        } => Ok(()),
+    }
+}
+
+async fn single(
+    process: &TunnelProcess,
+    spec: &TunnelSpec,
+    listen: SocketAddrV4,
+) -> Result<(), TunnelRoleError> {
+    let mut stop = Stop::new()?;
+    let (Opened::Now(address) | Opened::Already(address)) = process.ensure_open(spec, listen)?;
+    say(&format!("listening on {address}"))?;
+    stop.signal().await;
+    end(process, SIGNAL_GRACE).await;
+    Ok(())
+}
+
+async fn end(process: &TunnelProcess, grace: Duration) {
+    process.stop_listening().await;
+    let drained = process.drain(grace).await;
+    tracing::info!(?drained, "the tunnel process ends");
+}
+
+/// One line of JSON. The watchdog writes it at once; reading blocks a thread, not the runtime.
+async fn initial_listeners() -> Result<Vec<InitialListener>, TunnelRoleError> {
+    let input = |error: &dyn std::error::Error| TunnelRoleError::Input(error.to_string());
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).map(|_| line)
+    });
+    let line = line.await.map_err(|error| input(&error))?.map_err(|error| input(&error))?;
+    serde_json::from_str(&line).map_err(|error| input(&error))
+}
+
+/// A line that whoever started us waits for.
+fn say(line: &str) -> Result<(), TunnelRoleError> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(|source| TunnelRoleError::Process { what: "write to standard output", source })
+}
+
+fn single_spec(target: &str, server_name: Option<&str>) -> Result<TunnelSpec, TunnelRoleError> {
+    let wrong = |why: String| TunnelRoleError::Target { text: target.to_owned(), why };
+    let (host, port) =
+        target.rsplit_once(':').ok_or_else(|| wrong("the port is missing".to_owned()))?;
+    let port = port.parse().map_err(|_| wrong(format!("{port:?} is no port")))?;
+    let target = MountTarget::parse(host).map_err(|error| wrong(error.to_string()))?;
+    let host = target.name().clone();
+    let server_name = server_name.map(ServerName::parse).transpose()?;
+    Ok(TunnelSpec { server_name: server_name.unwrap_or_else(|| host.clone()), host, port })
+}
+
+/// The ways to be told to end.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self, TunnelRoleError> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|source| TunnelRoleError::Process { what: "listen to signals", source })
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn signal(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for a signal or a call, and says what grace connections get.
+    async fn wait(&mut self, shutdown: &mut watch::Receiver<Option<Duration>>) -> Duration {
+        tokio::select! {
+            () = self.signal() => SIGNAL_GRACE,
+            asked = shutdown.wait_for(Option::is_some) => {
+                asked.ok().and_then(|grace| *grace).unwrap_or(SIGNAL_GRACE)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        tunnel: TunnelArgs,
+    }
+
+    #[test]
+    fn a_command_line_is_managed_or_a_single_tunnel() {
+        for (line, fine) in [
+            ("--managed --socket /run/t.sock", true),
+            ("--managed --socket /run/t.sock --ca-file /ca.pem --admit any", true),
+            ("--listen 127.0.1.1:0 --target nas.example.com:2049", true),
+            ("--listen 127.0.1.1:0 --target a:1 --server-name b --admit kernel", true),
+            ("", false),
+            ("--managed", false),
+            ("--socket /run/t.sock", false),
+            ("--listen 127.0.1.1:0", false),
+            ("--target a:1", false),
+            ("--managed --socket /run/t.sock --listen 127.0.1.1:0", false),
+            ("--listen [::1]:0 --target a:1", false),
+        ] {
+            let words = std::iter::once("tunnel").chain(line.split_whitespace());
+            assert_eq!(Line::try_parse_from(words).is_ok(), fine, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_host_and_a_port() {
+        let shown = |target, name| single_spec(target, name).unwrap().to_string();
+        assert_eq!(shown("nas.example.com:2049", None), "nas.example.com:2049");
+        assert_eq!(shown("[2001:db8::7]:1", Some("a.b")), "[2001:db8::7]:1 (as a.b)");
+        for target in ["nas.example.com", "nas:x", ":1", "nas:70000"] {
+            assert!(single_spec(target, None).is_err(), "{target}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The role `watchdog`: keeps the tunnel process of a node running, and its tunnels as the node plugin wants
+//! them.
+//!
+//! # At the end
+//!
+//! While the tunnel process is gone, every mount of the node waits. So on SIGTERM it is ended last:
+//!
+//! 1. The service ends: calls under way get [`service::DRAIN_DEADLINE`].
+//! 2. The tunnel process is asked to shut down, and killed after [`driver::STOP_DEADLINE`].
+//!
+//! In a pod it would die with the container anyway. The records stay, and the next watchdog's tunnel process
+//! binds the same addresses before anything else: the kernel reconnects, and no mount fails.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::host::mount_table::MountTable;
+use crate::host::mount_table::ProcMountTable;
+use crate::host::nfs_clients::KernelNfsClients;
+use crate::host::state_dir::StateDir;
+use crate::host::state_dir::StateDirError;
+use crate::watchdog::address::KernelView;
+use crate::watchdog::driver;
+use crate::watchdog::driver::Driver;
+use crate::watchdog::driver::Life;
+use crate::watchdog::process::SelfLauncher;
+use crate::watchdog::reaper;
+use crate::watchdog::record::RecordStore;
+use crate::watchdog::service;
+use crate::watchdog::service::ServeError;
+use crate::watchdog::tunnels::TunnelSettings;
+use crate::watchdog::tunnels::Tunnels;
+
+/// Kubernetes gives a pod 30 s between SIGTERM and SIGKILL.
+const POD_GRACE_PERIOD: Duration = Duration::from_secs(30);
+const _: () = assert!(
+    service::DRAIN_DEADLINE.as_secs() + 2 * driver::STOP_DEADLINE.as_secs()
+        < POD_GRACE_PERIOD.as_secs(),
+    "the kubelet would kill us while we still end the tunnel process"
+);
+
+/// The settings of the role.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WatchdogArgs {
+    /// Where records, sockets and the lock are; one directory for each watchdog.
+    #[arg(long, env = "ALINAS_CSI_STATE_DIR", default_value = "/run/alinas-csi")]
+    pub state_dir: PathBuf,
+
+    /// A PEM file of certificates that the tunnel trusts.
+    #[arg(long, env = "ALINAS_CSI_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
+
+    /// The local port of the tunnels that are opened from now on; those that are open keep theirs.
+    #[arg(
+        long,
+        env = "ALINAS_CSI_PROXY_PORT",
+        default_value_t = 12049,
+        value_parser = clap::value_parser!(u16).range(8000..)
+    )]
+    pub proxy_port: u16,
+
+    /// For how many seconds the kernel must not have used a tunnel without volumes before it is closed.
+    #[arg(
+        long,
+        env = "ALINAS_CSI_UNMOUNT_GRACE",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(0..=600)
+    )]
+    pub unmount_grace: u64,
+}
+
+/// Why the role ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchdogRoleError {
+    /// The state directory cannot be used, or another watchdog uses it.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// The records cannot be read.
+    #[error("failed to read the tunnel records")]
+    Records(#[source] io::Error),
+    /// The signals cannot be heard.
+    #[error("failed to listen for signals")]
+    Signals(#[source] io::Error),
+    /// The service cannot be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A part of the watchdog panicked.
+    #[error("a part of the watchdog failed")]
+    Part(#[from] tokio::task::JoinError),
+}
+
+/// Runs the role until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Says which part could not start or go on.
+pub async fn run(args: WatchdogArgs) -> Result<(), WatchdogRoleError> {
+    let stop = stop_on_signal().map_err(WatchdogRoleError::Signals)?;
+    run_until(args, Arc::new(ProcMountTable), stop).await
+}
+
+async fn run_until(
+    args: WatchdogArgs,
+    mounts: Arc<dyn MountTable>,
+    stop: CancellationToken,
+) -> Result<(), WatchdogRoleError> {
+    let state = StateDir::open(&args.state_dir)?;
+    let _ours_alone = state.lock("watchdog.lock")?;
+    let (life, shown) = watch::channel(Life::default());
+    let tunnels = Arc::new(load(&args, &state, mounts, shown)?);
+    let listener = service::listen(&state.file("watchdog.sock"))?;
+
+    let stop_process = CancellationToken::new();
+    let process = drive(&args, &state, &tunnels, life, stop_process.clone());
+    let reaper = tokio::spawn(reaper::run(Arc::clone(&tunnels), stop.clone()));
+    let served = service::serve(listener, tunnels, stop.clone()).await;
+    // Also where the service ended by itself: one part alone is of no use.
+    stop.cancel();
+    let reaped = reaper.await;
+    stop_process.cancel();
+    process.await?;
+    reaped?;
+    Ok(served?)
+}
+
+fn load(
+    args: &WatchdogArgs,
+    state: &StateDir,
+    mounts: Arc<dyn MountTable>,
+    life: watch::Receiver<Life>,
+) -> Result<Tunnels, WatchdogRoleError> {
+    let settings = TunnelSettings {
+        port: args.proxy_port,
+        unmount_grace: Duration::from_secs(args.unmount_grace),
+    };
+    let records = RecordStore::new(state.sub("tunnels")?);
+    let kernel = KernelView { clients: Arc::new(KernelNfsClients::default()), mounts };
+    Tunnels::load(settings, records, kernel, life).map_err(WatchdogRoleError::Records)
+}
+
+/// Starts the tunnel process, and keeps it running until `stop`.
+fn drive(
+    args: &WatchdogArgs,
+    state: &StateDir,
+    tunnels: &Arc<Tunnels>,
+    life: watch::Sender<Life>,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    let launcher =
+        SelfLauncher { socket: state.file("tunnel.sock"), ca_file: args.ca_file.clone() };
+    let recorded = Arc::clone(tunnels);
+    let driver = Driver::new(Arc::new(launcher), move || recorded.listeners(), life);
+    tokio::spawn(driver.run(stop))
+}
+
+/// A token that SIGTERM and SIGINT cancel.
+fn stop_on_signal() -> io::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let cancelled = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to end");
+        cancelled.cancel();
+    });
+    Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: WatchdogArgs,
+    }
+
+    #[test]
+    fn settings_are_checked_before_anything_runs() {
+        for (line, accepted) in [
+            (&["watchdog"][..], true),
+            (&["watchdog", "--proxy-port", "8000", "--unmount-grace", "0"], true),
+            (&["watchdog", "--proxy-port", "65535", "--unmount-grace", "600"], true),
+            (&["watchdog", "--proxy-port", "7999"], false),
+            (&["watchdog", "--proxy-port", "65536"], false),
+            (&["watchdog", "--unmount-grace", "601"], false),
+        ] {
+            assert_eq!(Line::try_parse_from(line).is_ok(), accepted, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_set_has_its_default() {
+        let args = Line::try_parse_from(["watchdog"]).unwrap().args;
+        assert_eq!(args.state_dir, PathBuf::from("/run/alinas-csi"));
+        assert_eq!((args.proxy_port, args.unmount_grace), (12049, 30));
+    }
+}

@@ -1,0 +1,405 @@
+//! From errors to gRPC codes: one table for each call, and none has a `_`.
+//!
+//! The kubelet takes `CANCELLED`, `DEADLINE_EXCEEDED`, `UNAVAILABLE`, `RESOURCE_EXHAUSTED` and `ABORTED` as
+//! "maybe still under way": it keeps the mount directory and calls again, or calls the opposite later. Any other
+//! code is final, and it removes the directory at once. So whatever may have left something is never final.
+
+use tonic::Code;
+
+use crate::host::worker::Failure;
+use crate::nfs::MountFault;
+use crate::node::PublishError;
+use crate::node::StageError;
+use crate::node::StatsError;
+use crate::node::TunnelFault;
+use crate::node::UnpublishError;
+use crate::node::UnstageError;
+use crate::node::directory::DirectoryFault;
+use crate::node::place::PathFault;
+use crate::node::unmount::UnmountError;
+use crate::proto::tunnel::tunnel_failure::Kind;
+
+pub(super) fn stage(error: &StageError) -> Code {
+    match error {
+        StageError::Busy(_) => Code::Aborted,
+        StageError::Path(fault) => path(fault),
+        StageError::Directory(fault) => directory(fault),
+        StageError::ReadMounts(_) | StageError::Crashed(_) => Code::Internal,
+        StageError::StagedDifferently { .. } => Code::AlreadyExists,
+        StageError::TakenByAnother { .. } => Code::FailedPrecondition,
+        StageError::HalfMade(_) | StageError::NotUndone { .. } => Code::Unavailable,
+        StageError::Tunnel(fault) => tunnel(fault),
+        StageError::Mount(fault) => mount(fault),
+    }
+}
+
+pub(super) fn unstage(error: &UnstageError) -> Code {
+    match error {
+        UnstageError::Busy(_) => Code::Aborted,
+        UnstageError::Path(fault) => path(fault),
+        UnstageError::Unmount(error) => unmount(error),
+        UnstageError::Release(_) => Code::Unavailable,
+        UnstageError::Crashed(_) => Code::Internal,
+    }
+}
+
+pub(super) fn publish(error: &PublishError) -> Code {
+    match error {
+        PublishError::Busy(_) => Code::Aborted,
+        PublishError::Path(fault) => path(fault),
+        PublishError::ReadMounts(_) | PublishError::Crashed(_) => Code::Internal,
+        PublishError::NotStaged(_)
+        | PublishError::PublishedElsewhere { .. }
+        | PublishError::TargetTaken { .. } => Code::FailedPrecondition,
+        PublishError::PublishedDifferently { .. } => Code::AlreadyExists,
+        PublishError::Target(fault) => directory(fault),
+        PublishError::Bind { source, .. } => worker(source),
+        PublishError::NotUndone { .. } => Code::Unavailable,
+    }
+}
+
+pub(super) fn unpublish(error: &UnpublishError) -> Code {
+    match error {
+        UnpublishError::Busy(_) => Code::Aborted,
+        UnpublishError::Path(fault) => path(fault),
+        UnpublishError::Unmount(error) => unmount(error),
+        UnpublishError::Directory(fault) => directory(fault),
+        UnpublishError::Crashed(_) => Code::Internal,
+    }
+}
+
+pub(super) fn stats(error: &StatsError) -> Code {
+    match error {
+        StatsError::Busy(_) => Code::Aborted,
+        StatsError::Path(PathFault::Unresolvable { .. })
+        | StatsError::ReadMounts(_)
+        | StatsError::Senseless(_)
+        | StatsError::Crashed(_) => Code::Internal,
+        // CSI 1.13, NodeGetVolumeStats: NOT_FOUND where the path holds no volume, whatever its form.
+        StatsError::Path(PathFault::Relative(_) | PathFault::Climbs(_) | PathFault::Root(_))
+        | StatsError::NotMounted(_)
+        | StatsError::AnotherVolume { .. } => Code::NotFound,
+        StatsError::Ask { source, .. } => worker(source),
+    }
+}
+
+fn tunnel(fault: &TunnelFault) -> Code {
+    match fault {
+        TunnelFault::NoWatchdog { .. } | TunnelFault::Senseless(_) => Code::Unavailable,
+        TunnelFault::NoAnswer { .. } => Code::DeadlineExceeded,
+        TunnelFault::Refused { kind, .. } => refused(*kind),
+    }
+}
+
+/// The watchdog promises that a refusal leaves nothing behind, so these may be final.
+fn refused(kind: Kind) -> Code {
+    match kind {
+        Kind::NameNotFound
+        | Kind::ConnectionRefused
+        | Kind::ConnectTimeout
+        | Kind::NoRoute
+        | Kind::NoNfs
+        | Kind::ConnectionLost
+        | Kind::AddressTaken
+        | Kind::TunnelUnavailable => Code::Unavailable,
+        Kind::NotTls
+        | Kind::HandshakeFailed
+        | Kind::CertificateUntrusted
+        | Kind::CertificateWrongName
+        | Kind::CertificateExpired
+        | Kind::CertificateNotYetValid => Code::FailedPrecondition,
+        Kind::OutOfAddresses => Code::ResourceExhausted,
+        Kind::UserDiffers => Code::AlreadyExists,
+        Kind::Unspecified | Kind::StateUnwritable => Code::Internal,
+    }
+}
+
+fn mount(fault: &MountFault) -> Code {
+    match fault {
+        MountFault::NoSuchExport(..) => Code::NotFound,
+        MountFault::ExportDenied(..) => Code::PermissionDenied,
+        MountFault::OptionRefused(..) | MountFault::NameTooLong(..) => Code::InvalidArgument,
+        MountFault::ExportNotADirectory(..)
+        | MountFault::VersionNotServed(..)
+        | MountFault::KernelLacksNfs(..)
+        | MountFault::NotPrivileged(..)
+        | MountFault::TargetMissing(..)
+        | MountFault::TargetNotADirectory(..) => Code::FailedPrecondition,
+        MountFault::Unreachable(..) => Code::Unavailable,
+        MountFault::NoAnswer(..) => Code::DeadlineExceeded,
+        // Nothing was there when we looked: somebody mounts at the same time.
+        MountFault::AlreadyMounted(..) => Code::Aborted,
+        MountFault::Other(..) => Code::Internal,
+    }
+}
+
+fn path(fault: &PathFault) -> Code {
+    match fault {
+        PathFault::Relative(_) | PathFault::Climbs(_) | PathFault::Root(_) => Code::InvalidArgument,
+        PathFault::Unresolvable { .. } => Code::Internal,
+    }
+}
+
+fn directory(fault: &DirectoryFault) -> Code {
+    match fault {
+        DirectoryFault::Missing(_)
+        | DirectoryFault::ParentMissing(_)
+        | DirectoryFault::NotADirectory(_)
+        | DirectoryFault::NotEmpty(_) => Code::FailedPrecondition,
+        DirectoryFault::Failed { .. } => Code::Internal,
+    }
+}
+
+fn unmount(error: &UnmountError) -> Code {
+    match error {
+        UnmountError::ReadMounts(_) => Code::Internal,
+        UnmountError::NotNfs { .. } => Code::FailedPrecondition,
+        UnmountError::Failed { source, .. } => worker(source),
+        UnmountError::StillThere(_) => Code::DeadlineExceeded,
+    }
+}
+
+fn worker(failure: &Failure) -> Code {
+    match failure {
+        // Killed, but the kernel may end the call later.
+        Failure::Deadline(_) => Code::DeadlineExceeded,
+        Failure::Refused { .. } | Failure::Worker(_) => Code::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::NfsVersion;
+    use crate::nfs::Attempt;
+    use crate::node::fake::refused as kernel_refused;
+    use crate::node::stage::LeftBehind;
+    use crate::runtime::InFlight;
+    use crate::runtime::in_flight::Busy;
+
+    const KINDS: [(Kind, Code); 18] = [
+        (Kind::Unspecified, Code::Internal),
+        (Kind::NameNotFound, Code::Unavailable),
+        (Kind::ConnectionRefused, Code::Unavailable),
+        (Kind::ConnectTimeout, Code::Unavailable),
+        (Kind::NoRoute, Code::Unavailable),
+        (Kind::NotTls, Code::FailedPrecondition),
+        (Kind::HandshakeFailed, Code::FailedPrecondition),
+        (Kind::CertificateUntrusted, Code::FailedPrecondition),
+        (Kind::CertificateWrongName, Code::FailedPrecondition),
+        (Kind::CertificateExpired, Code::FailedPrecondition),
+        (Kind::CertificateNotYetValid, Code::FailedPrecondition),
+        (Kind::NoNfs, Code::Unavailable),
+        (Kind::AddressTaken, Code::Unavailable),
+        (Kind::OutOfAddresses, Code::ResourceExhausted),
+        (Kind::TunnelUnavailable, Code::Unavailable),
+        (Kind::StateUnwritable, Code::Internal),
+        (Kind::ConnectionLost, Code::Unavailable),
+        (Kind::UserDiffers, Code::AlreadyExists),
+    ];
+
+    fn at() -> PathBuf {
+        PathBuf::from("/p")
+    }
+
+    fn busy() -> Busy {
+        let in_flight = InFlight::default();
+        let _first = in_flight.begin("vol").unwrap();
+        in_flight.begin("vol").unwrap_err()
+    }
+
+    fn hung() -> Failure {
+        Failure::Deadline(Duration::from_secs(1))
+    }
+
+    fn no_mount() -> Box<MountFault> {
+        Box::new(MountFault::NoAnswer(attempt(), None))
+    }
+
+    fn attempt() -> Attempt {
+        Attempt {
+            source: "nas:/".to_owned(),
+            target: at(),
+            version: NfsVersion::default(),
+            endpoint: ([127, 0, 1, 1], 12049).into(),
+            outcome: String::new(),
+            kernel: Vec::new(),
+        }
+    }
+
+    fn no_answer() -> TunnelFault {
+        TunnelFault::NoAnswer { socket: at(), waited: Duration::from_secs(30) }
+    }
+
+    fn unresolvable() -> PathFault {
+        PathFault::Unresolvable { path: at(), source: io::Error::other("loop") }
+    }
+
+    fn still_there() -> UnmountError {
+        UnmountError::StillThere(at())
+    }
+
+    fn not_nfs() -> UnmountError {
+        UnmountError::NotNfs { path: at(), fs_type: "tmpfs".to_owned() }
+    }
+
+    fn unmount_failed(source: Failure) -> UnmountError {
+        UnmountError::Failed { path: at(), source }
+    }
+
+    async fn crashed() -> tokio::task::JoinError {
+        let task = tokio::spawn(std::future::pending::<()>());
+        task.abort();
+        task.await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn staging() {
+        let text = String::new;
+        for (error, code) in [
+            (StageError::Busy(busy()), Code::Aborted),
+            (StageError::Path(PathFault::Relative(at())), Code::InvalidArgument),
+            (StageError::Path(unresolvable()), Code::Internal),
+            (StageError::Directory(DirectoryFault::Missing(at())), Code::FailedPrecondition),
+            (
+                StageError::StagedDifferently { path: at(), held: text(), wanted: text() },
+                Code::AlreadyExists,
+            ),
+            (StageError::TakenByAnother { path: at(), fs_type: text() }, Code::FailedPrecondition),
+            (StageError::HalfMade(still_there()), Code::Unavailable),
+            (StageError::Tunnel(no_answer()), Code::DeadlineExceeded),
+            (StageError::Tunnel(TunnelFault::Senseless(text())), Code::Unavailable),
+            (
+                StageError::Tunnel(TunnelFault::NoWatchdog { socket: at(), why: text() }),
+                Code::Unavailable,
+            ),
+            (StageError::Mount(no_mount()), Code::DeadlineExceeded),
+            (
+                StageError::NotUndone {
+                    fault: no_mount(),
+                    left: LeftBehind::Mount(Box::new(still_there())),
+                },
+                Code::Unavailable,
+            ),
+            (StageError::Crashed(crashed().await), Code::Internal),
+        ] {
+            assert_eq!(stage(&error), code, "{error}");
+        }
+    }
+
+    #[test]
+    fn mounting() {
+        for (fault, code) in [
+            (MountFault::NoSuchExport(attempt()), Code::NotFound),
+            (MountFault::ExportNotADirectory(attempt()), Code::FailedPrecondition),
+            (MountFault::ExportDenied(attempt()), Code::PermissionDenied),
+            (MountFault::VersionNotServed(attempt()), Code::FailedPrecondition),
+            (MountFault::OptionRefused(attempt()), Code::InvalidArgument),
+            (MountFault::KernelLacksNfs(attempt()), Code::FailedPrecondition),
+            (MountFault::NotPrivileged(attempt()), Code::FailedPrecondition),
+            (MountFault::TargetMissing(attempt()), Code::FailedPrecondition),
+            (MountFault::TargetNotADirectory(attempt()), Code::FailedPrecondition),
+            (MountFault::NameTooLong(attempt()), Code::InvalidArgument),
+            (MountFault::Unreachable(attempt()), Code::Unavailable),
+            (MountFault::NoAnswer(attempt(), None), Code::DeadlineExceeded),
+            (MountFault::AlreadyMounted(attempt()), Code::Aborted),
+            (MountFault::Other(attempt()), Code::Internal),
+        ] {
+            assert_eq!(stage(&StageError::Mount(Box::new(fault.clone()))), code, "{fault}");
+        }
+    }
+
+    #[test]
+    fn refusals_of_the_watchdog() {
+        for (kind, code) in KINDS {
+            let refusal = TunnelFault::Refused { kind, message: String::new() };
+            assert_eq!(stage(&StageError::Tunnel(refusal)), code, "{kind:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn unstaging() {
+        for (error, code) in [
+            (UnstageError::Busy(busy()), Code::Aborted),
+            (UnstageError::Path(PathFault::Climbs(at())), Code::InvalidArgument),
+            (UnstageError::Unmount(not_nfs()), Code::FailedPrecondition),
+            (UnstageError::Unmount(still_there()), Code::DeadlineExceeded),
+            (UnstageError::Unmount(unmount_failed(hung())), Code::DeadlineExceeded),
+            (UnstageError::Unmount(unmount_failed(kernel_refused())), Code::Internal),
+            (UnstageError::Release(no_answer()), Code::Unavailable),
+            (UnstageError::Crashed(crashed().await), Code::Internal),
+        ] {
+            assert_eq!(unstage(&error), code, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn publishing() {
+        let text = String::new;
+        for (error, code) in [
+            (PublishError::Busy(busy()), Code::Aborted),
+            (PublishError::Path(PathFault::Root(at())), Code::InvalidArgument),
+            (PublishError::NotStaged(at()), Code::FailedPrecondition),
+            (
+                PublishError::PublishedDifferently { path: at(), held: "writable" },
+                Code::AlreadyExists,
+            ),
+            (PublishError::PublishedElsewhere { at: at() }, Code::FailedPrecondition),
+            (
+                PublishError::TargetTaken { path: at(), held: text(), fs_type: text() },
+                Code::FailedPrecondition,
+            ),
+            (PublishError::Target(DirectoryFault::NotADirectory(at())), Code::FailedPrecondition),
+            (PublishError::Bind { path: at(), source: kernel_refused() }, Code::Internal),
+            (PublishError::Bind { path: at(), source: hung() }, Code::DeadlineExceeded),
+            (
+                PublishError::NotUndone {
+                    path: at(),
+                    failure: hung(),
+                    left: Box::new(still_there()),
+                },
+                Code::Unavailable,
+            ),
+            (PublishError::Crashed(crashed().await), Code::Internal),
+        ] {
+            assert_eq!(publish(&error), code, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn unpublishing() {
+        let failed =
+            DirectoryFault::Failed { verb: "remove", path: at(), source: io::Error::other("no") };
+        for (error, code) in [
+            (UnpublishError::Busy(busy()), Code::Aborted),
+            (UnpublishError::Path(PathFault::Relative(at())), Code::InvalidArgument),
+            (UnpublishError::Unmount(not_nfs()), Code::FailedPrecondition),
+            (UnpublishError::Directory(DirectoryFault::NotEmpty(at())), Code::FailedPrecondition),
+            (UnpublishError::Directory(failed), Code::Internal),
+            (UnpublishError::Crashed(crashed().await), Code::Internal),
+        ] {
+            assert_eq!(unpublish(&error), code, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn figures() {
+        for (error, code) in [
+            (StatsError::Busy(busy()), Code::Aborted),
+            (StatsError::Path(PathFault::Relative(at())), Code::NotFound),
+            (StatsError::Path(unresolvable()), Code::Internal),
+            (StatsError::NotMounted(at()), Code::NotFound),
+            (StatsError::AnotherVolume { path: at(), staging_path: at() }, Code::NotFound),
+            (StatsError::Ask { path: at(), source: hung() }, Code::DeadlineExceeded),
+            (StatsError::Ask { path: at(), source: kernel_refused() }, Code::Internal),
+            (StatsError::Senseless(crate::host::worker::Done::Done), Code::Internal),
+            (StatsError::Crashed(crashed().await), Code::Internal),
+        ] {
+            assert_eq!(stats(&error), code, "{error}");
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The Node service: one short handler for each call.
+
+use std::error::Error;
+use std::fmt;
+
+use tonic::Code;
+use tonic::Request;
+use tonic::Response;
+use tonic::Status;
+use tonic::async_trait;
+
+use crate::csi::code;
+use crate::csi::refusal::not_served;
+use crate::csi::refusal::refuse;
+use crate::csi::request;
+use crate::host::worker::FsStats;
+use crate::node::Node;
+use crate::proto::csi;
+use crate::proto::csi::node_service_capability;
+use crate::proto::csi::node_service_capability::rpc::Type;
+use crate::proto::csi::volume_usage::Unit;
+
+/// What the kubelet may call beside publishing.
+///
+/// `SINGLE_NODE_MULTI_WRITER` is what makes the kubelet tell ReadWriteOncePod from ReadWriteOnce.
+const CAPABILITIES: [Type; 3] =
+    [Type::StageUnstageVolume, Type::GetVolumeStats, Type::SingleNodeMultiWriter];
+
+/// What the cluster calls this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeId(String);
+
+/// A text is no node id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node id must have 1 to 256 bytes, not {0}")]
+pub struct NodeIdError(usize);
+
+impl NodeId {
+    /// Reads an id (CSI 1.13, NodeGetInfo: at most 256 bytes).
+    ///
+    /// # Errors
+    /// Says the rule.
+    pub fn parse(text: &str) -> Result<Self, NodeIdError> {
+        let length = text.len();
+        if (1..=256).contains(&length) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NodeIdError(length))
+        }
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Serves `csi.v1.Node`.
+#[derive(Debug)]
+pub struct NodeService {
+    node: Node,
+    id: NodeId,
+}
+
+impl NodeService {
+    /// Serves `node` under `id`.
+    #[must_use]
+    pub fn new(node: Node, id: NodeId) -> Self {
+        Self { node, id }
+    }
+}
+
+#[async_trait]
+impl csi::node_server::Node for NodeService {
+    async fn node_stage_volume(
+        &self,
+        request: Request<csi::NodeStageVolumeRequest>,
+    ) -> Result<Response<csi::NodeStageVolumeResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "NodeStageVolume", volume: &message.volume_id };
+        let wanted = request::stage(&message).or_refuse(call, request::code_of)?;
+        let staged = self.node.stage(wanted).await.or_refuse(call, code::stage)?;
+        tracing::info!(volume.id = call.volume, found = ?staged, "staged");
+        Ok(Response::new(csi::NodeStageVolumeResponse {}))
+    }
+
+    async fn node_unstage_volume(
+        &self,
+        request: Request<csi::NodeUnstageVolumeRequest>,
+    ) -> Result<Response<csi::NodeUnstageVolumeResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "NodeUnstageVolume", volume: &message.volume_id };
+        let wanted = request::unstage(&message).or_refuse(call, request::code_of)?;
+        self.node.unstage(wanted).await.or_refuse(call, code::unstage)?;
+        tracing::info!(volume.id = call.volume, "unstaged");
+        Ok(Response::new(csi::NodeUnstageVolumeResponse {}))
+    }
+
+    async fn node_publish_volume(
+        &self,
+        request: Request<csi::NodePublishVolumeRequest>,
+    ) -> Result<Response<csi::NodePublishVolumeResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "NodePublishVolume", volume: &message.volume_id };
+        let wanted = request::publish(&message).or_refuse(call, request::code_of)?;
+        let published = self.node.publish(wanted).await.or_refuse(call, code::publish)?;
+        tracing::info!(volume.id = call.volume, found = ?published, "published");
+        Ok(Response::new(csi::NodePublishVolumeResponse {}))
+    }
+
+    async fn node_unpublish_volume(
+        &self,
+        request: Request<csi::NodeUnpublishVolumeRequest>,
+    ) -> Result<Response<csi::NodeUnpublishVolumeResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "NodeUnpublishVolume", volume: &message.volume_id };
+        let wanted = request::unpublish(&message).or_refuse(call, request::code_of)?;
+        self.node.unpublish(wanted).await.or_refuse(call, code::unpublish)?;
+        tracing::info!(volume.id = call.volume, "unpublished");
+        Ok(Response::new(csi::NodeUnpublishVolumeResponse {}))
+    }
+
+    async fn node_get_volume_stats(
+        &self,
+        request: Request<csi::NodeGetVolumeStatsRequest>,
+    ) -> Result<Response<csi::NodeGetVolumeStatsResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "NodeGetVolumeStats", volume: &message.volume_id };
+        let wanted = request::stats(&message).or_refuse(call, request::code_of)?;
+        let stats = self.node.stats(wanted).await.or_refuse(call, code::stats)?;
+        Ok(Response::new(csi::NodeGetVolumeStatsResponse { usage: usage(&stats) }))
+    }
+
+    async fn node_get_volume_health(
+        &self,
+        _request: Request<csi::NodeGetVolumeHealthRequest>,
+    ) -> Result<Response<csi::NodeGetVolumeHealthResponse>, Status> {
+        Err(not_served("NodeGetVolumeHealth"))
+    }
+
+    async fn node_get_storage_health(
+        &self,
+        _request: Request<csi::NodeGetStorageHealthRequest>,
+    ) -> Result<Response<csi::NodeGetStorageHealthResponse>, Status> {
+        Err(not_served("NodeGetStorageHealth"))
+    }
+
+    async fn node_expand_volume(
+        &self,
+        _request: Request<csi::NodeExpandVolumeRequest>,
+    ) -> Result<Response<csi::NodeExpandVolumeResponse>, Status> {
+        Err(not_served("NodeExpandVolume"))
+    }
+
+    async fn node_get_capabilities(
+        &self,
+        _request: Request<csi::NodeGetCapabilitiesRequest>,
+    ) -> Result<Response<csi::NodeGetCapabilitiesResponse>, Status> {
+        let capabilities = CAPABILITIES.map(node_capability).into();
+        Ok(Response::new(csi::NodeGetCapabilitiesResponse { capabilities }))
+    }
+
+    async fn node_get_info(
+        &self,
+        _request: Request<csi::NodeGetInfoRequest>,
+    ) -> Result<Response<csi::NodeGetInfoResponse>, Status> {
+        Ok(Response::new(csi::NodeGetInfoResponse {
+            node_id: self.id.to_string(),
+            max_volumes_per_node: 0,
+            accessible_topology: None,
+        }))
+    }
+}
+
+/// Which call failed, and for which volume.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    name: &'static str,
+    volume: &'a str,
+}
+
+trait OrRefuse<T, E> {
+    /// Logs an error and makes it a status, by its call's table.
+    fn or_refuse(self, call: Call<'_>, code_of: impl Fn(&E) -> Code) -> Result<T, Status>;
+}
+
+impl<T, E: Error + 'static> OrRefuse<T, E> for Result<T, E> {
+    fn or_refuse(self, call: Call<'_>, code_of: impl Fn(&E) -> Code) -> Result<T, Status> {
+        self.map_err(|error| refuse(call.name, call.volume, code_of(&error), &error))
+    }
+}
+
+fn node_capability(capability: Type) -> csi::NodeServiceCapability {
+    let rpc = node_service_capability::Rpc { r#type: capability.into() };
+    csi::NodeServiceCapability { r#type: Some(node_service_capability::Type::Rpc(rpc)) }
+}
+
+/// Inodes are left out where the server counts none, rather than shown as a full file system.
+fn usage(stats: &FsStats) -> Vec<csi::VolumeUsage> {
+    let bytes = csi::VolumeUsage {
+        unit: Unit::Bytes.into(),
+        total: figure(stats.total_bytes),
+        available: figure(stats.available_bytes),
+        used: figure(stats.total_bytes.saturating_sub(stats.free_bytes)),
+    };
+    let inodes = csi::VolumeUsage {
+        unit: Unit::Inodes.into(),
+        total: figure(stats.total_inodes),
+        available: figure(stats.free_inodes),
+        used: figure(stats.total_inodes.saturating_sub(stats.free_inodes)),
+    };
+    if stats.total_inodes == 0 { vec![bytes] } else { vec![bytes, inodes] }
+}
+
+/// A NAS file system says that it has 10 PiB, and others say 2^64 - 1: CSI's figures are signed.
+fn figure(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::csi::request::tests::publish_message;
+    use crate::csi::request::tests::stage_message;
+    use crate::node::fake::Answer;
+    use crate::node::fake::World;
+    use crate::node::fake::refused;
+    use crate::proto::csi::node_server::Node as _;
+
+    fn service(world: &World) -> NodeService {
+        NodeService::new(world.node(), NodeId::parse("node-1").unwrap())
+    }
+
+    fn below(home: &Path, name: &str) -> String {
+        home.canonicalize().unwrap().join(name).to_string_lossy().into_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_volume_goes_from_staging_to_the_pod_and_back() {
+        let home = tempfile::tempdir().unwrap();
+        let (stage, target) = (below(home.path(), "stage"), below(home.path(), "target"));
+        std::fs::create_dir(&stage).unwrap();
+        let world = World::default();
+        let service = service(&world);
+        let mut message = stage_message();
+        message.staging_target_path.clone_from(&stage);
+        let volume_id = message.volume_id.clone();
+        service.node_stage_volume(Request::new(message)).await.unwrap();
+        let mut message = publish_message();
+        message.staging_target_path.clone_from(&stage);
+        message.target_path.clone_from(&target);
+        service.node_publish_volume(Request::new(message)).await.unwrap();
+        let message = csi::NodeGetVolumeStatsRequest {
+            volume_id: volume_id.clone(),
+            volume_path: target.clone(),
+            staging_target_path: stage.clone(),
+        };
+        let stats = service.node_get_volume_stats(Request::new(message)).await.unwrap();
+        let used: Vec<i64> = stats.into_inner().usage.iter().map(|usage| usage.used).collect();
+        assert_eq!(used, [300, 6]);
+        let message =
+            csi::NodeUnpublishVolumeRequest { volume_id: volume_id.clone(), target_path: target };
+        service.node_unpublish_volume(Request::new(message)).await.unwrap();
+        let message = csi::NodeUnstageVolumeRequest { volume_id, staging_target_path: stage };
+        service.node_unstage_volume(Request::new(message)).await.unwrap();
+        assert!(world.mounts().is_empty() && world.users().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_answered_with_its_code_and_its_whole_text() {
+        let home = tempfile::tempdir().unwrap();
+        let stage = below(home.path(), "stage");
+        std::fs::create_dir(&stage).unwrap();
+        let world = World::default();
+        world.answer(0, Answer::Fail(refused()));
+        let message = csi::NodeStageVolumeRequest { staging_target_path: stage, ..stage_message() };
+        let status = service(&world).node_stage_volume(Request::new(message)).await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::Unavailable, "connection refused"));
+    }
+
+    #[tokio::test]
+    async fn figures_of_an_unknown_volume_or_path_are_not_found() {
+        let message = csi::NodeGetVolumeStatsRequest {
+            volume_id: "fake-vol-id-0123456789".to_owned(),
+            volume_path: "some/path".to_owned(),
+            staging_target_path: String::new(),
+        };
+        let answer = service(&World::default()).node_get_volume_stats(Request::new(message)).await;
+        assert_eq!(answer.unwrap_err().code(), Code::NotFound);
+    }
+
+    #[tokio::test]
+    async fn it_says_who_it_is_and_what_it_can() {
+        let service = service(&World::default());
+        let info = service
+            .node_get_info(Request::new(csi::NodeGetInfoRequest {}))
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!((info.node_id.as_str(), info.max_volumes_per_node), ("node-1", 0));
+        let answer = service
+            .node_get_capabilities(Request::new(csi::NodeGetCapabilitiesRequest {}))
+            .await
+            .unwrap();
+        assert_eq!(answer.into_inner().capabilities.len(), CAPABILITIES.len());
+        let status = service
+            .node_expand_volume(Request::new(csi::NodeExpandVolumeRequest::default()))
+            .await
+            .unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented);
+        assert!(!status.message().is_empty());
+    }
+
+    #[test]
+    fn a_node_id_has_at_most_256_bytes() {
+        NodeId::parse(&"n".repeat(256)).unwrap();
+        NodeId::parse(&"n".repeat(257)).unwrap_err();
+        NodeId::parse("").unwrap_err();
+    }
+
+    #[test]
+    fn a_server_that_counts_no_inodes_is_not_shown_as_full() {
+        let stats = FsStats { total_bytes: u64::MAX, ..FsStats::default() };
+        let usage = usage(&stats);
+        assert_eq!(usage.len(), 1);
+        assert_eq!((usage[0].total, usage[0].used), (i64::MAX, i64::MAX));
+    }
+}

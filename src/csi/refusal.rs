@@ -1,0 +1,45 @@
+//! An error on its way out: logged once with its volume, and made a status that says everything.
+
+use std::error::Error;
+
+use tonic::Code;
+use tonic::Status;
+
+use crate::runtime::Chain;
+
+/// Logs a failed call and makes its status. Secrets are in no request type of ours, so they are in no error.
+///
+/// CSI 1.13, "Error Scheme": the message must not be empty. It ends up in the events of the pod.
+pub(super) fn refuse(
+    call: &str,
+    volume: &str,
+    code: Code,
+    error: &(dyn Error + 'static),
+) -> Status {
+    let message = Chain(error).to_string();
+    tracing::warn!(volume.id = volume, code = ?code, error = %message, "{call} failed");
+    let message = if message.is_empty() { format!("{call} failed") } else { message };
+    Status::new(code, message)
+}
+
+/// A call that this driver does not serve, and does not announce.
+pub(super) fn not_served(call: &str) -> Status {
+    Status::unimplemented(format!("{call} is not served by this driver"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("")]
+    struct Silent;
+
+    #[test]
+    fn a_status_always_says_something() {
+        let status = refuse("NodeStageVolume", "vol", Code::Internal, &Silent);
+        assert_eq!(status.message(), "NodeStageVolume failed");
+        assert_eq!(not_served("NodeExpandVolume").code(), Code::Unimplemented);
+        assert!(!not_served("NodeExpandVolume").message().is_empty());
+    }
+}

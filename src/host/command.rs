@@ -1,0 +1,192 @@
+//! Programs that are run to their end, always with a deadline.
+//!
+//! A program gets its own process group, so that all of it can be killed. It is killed when its deadline has
+//! passed and when the caller stops waiting; it is reaped in the background, for a process that sleeps in the
+//! kernel does not end at once.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process_group;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Child;
+
+/// More than this of an output stream is read and thrown away.
+const LONGEST_OUTPUT: u64 = 64 * 1024;
+
+/// A program to run once.
+#[derive(Debug)]
+pub struct Command {
+    command: tokio::process::Command,
+    input: Vec<u8>,
+}
+
+/// What a program left when it had ended.
+#[derive(Debug)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The beginning of its standard output.
+    pub stdout: Vec<u8>,
+    /// The beginning of its standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// Why a program did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It could not be started.
+    #[error("failed to start the program")]
+    Start(#[source] io::Error),
+    /// Its end could not be waited for.
+    #[error("failed to talk to the program")]
+    Talk(#[source] io::Error),
+    /// It was killed at its deadline.
+    #[error("the program did not end within {} s", .0.as_secs())]
+    Deadline(Duration),
+}
+
+impl Command {
+    /// A program with its arguments.
+    pub fn new<'a>(program: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut command = tokio::process::Command::new(program);
+        command.args(arguments).process_group(0).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command, input: Vec::new() }
+    }
+
+    /// The name that the program sees as its own.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.command.arg0(name);
+        self
+    }
+
+    /// What the program reads from its standard input.
+    #[must_use]
+    pub fn input(mut self, input: Vec<u8>) -> Self {
+        self.input = input;
+        self
+    }
+
+    /// Runs the program to its end, at most until `deadline` has passed.
+    ///
+    /// # Errors
+    /// Says what went wrong; how the program itself ended is in [`Output::status`].
+    pub async fn run(mut self, deadline: Duration) -> Result<Output, CommandError> {
+        let mut running = Running(self.command.spawn().map_err(CommandError::Start)?);
+        tokio::time::timeout(deadline, running.finish(&self.input))
+            .await
+            .map_err(|_| CommandError::Deadline(deadline))?
+            .map_err(CommandError::Talk)
+    }
+}
+
+/// Kills the whole group when dropped, unless the program has ended.
+struct Running(Child);
+
+impl Running {
+    async fn finish(&mut self, input: &[u8]) -> io::Result<Output> {
+        let (stdin, stdout, stderr) =
+            (self.0.stdin.take(), self.0.stdout.take(), self.0.stderr.take());
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // A program need not read all that it is given.
+                let _ = stdin.write_all(input).await;
+            }
+        };
+        let ((), stdout, stderr) = tokio::join!(feed, beginning_of(stdout), beginning_of(stderr));
+        Ok(Output { status: self.0.wait().await?, stdout: stdout?, stderr: stderr? })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // `id` is gone once the program was reaped, so that nobody else's group is hit.
+        let leader = self.0.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(leader) = leader {
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+async fn beginning_of(stream: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+    let mut beginning = Vec::new();
+    if let Some(mut stream) = stream {
+        (&mut stream).take(LONGEST_OUTPUT).read_to_end(&mut beginning).await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    }
+    Ok(beginning)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::PollFd;
+    use rustix::event::PollFlags;
+    use rustix::event::Timespec;
+    use rustix::event::poll;
+    use rustix::io::retry_on_intr;
+    use rustix::process::PidfdFlags;
+    use rustix::process::pidfd_open;
+    use tokio::io::AsyncBufReadExt;
+    use tokio::io::BufReader;
+
+    use super::*;
+
+    const A_MINUTE: Duration = Duration::from_secs(60);
+
+    fn shell(script: &str) -> Command {
+        Command::new(Path::new("/bin/sh"), ["-c", script])
+    }
+
+    #[tokio::test]
+    async fn a_program_reads_its_input_and_its_output_is_returned() {
+        let script = "cat; echo said >&2; echo $0; exit 3";
+        let command = shell(script).named("other").input(b"hello ".to_vec());
+        let output = command.run(A_MINUTE).await.unwrap();
+        assert_eq!(output.stdout, b"hello other\n");
+        assert_eq!(output.stderr, b"said\n");
+        assert_eq!(output.status.code(), Some(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_past_its_deadline_is_not_waited_for() {
+        let error = shell("exec sleep 3600").run(A_MINUTE).await.unwrap_err();
+        assert!(matches!(error, CommandError::Deadline(A_MINUTE)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_a_program_started_is_killed_with_it() {
+        let mut command = shell("sleep 3600 & echo $!; wait");
+        let mut running = Running(command.command.spawn().unwrap());
+        let stdout = BufReader::new(running.0.stdout.take().unwrap());
+        let grandchild = stdout.lines().next_line().await.unwrap().unwrap();
+        let grandchild = Pid::from_raw(grandchild.parse().unwrap()).unwrap();
+        let grandchild = pidfd_open(grandchild, PidfdFlags::empty()).unwrap();
+        drop(running);
+        let mut ended = [PollFd::new(&grandchild, PollFlags::IN)];
+        let ten_seconds = Timespec { tv_sec: 10, tv_nsec: 0 };
+        let number = retry_on_intr(|| poll(&mut ended, Some(&ten_seconds))).unwrap();
+        assert_eq!(number, 1, "it did not end");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_writes_more_than_is_kept_still_ends() {
+        let output = shell("head -c 200000 /dev/zero").run(A_MINUTE).await.unwrap();
+        assert_eq!(output.stdout.len() as u64, LONGEST_OUTPUT);
+        assert!(output.status.success());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_an_error_of_starting() {
+        let error = Command::new(Path::new("/nowhere"), []).run(A_MINUTE).await.unwrap_err();
+        assert!(matches!(error, CommandError::Start(_)), "{error}");
+    }
+}

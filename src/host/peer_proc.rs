@@ -1,0 +1,110 @@
+//! Sockets as `/proc` shows them: the table of TCP sockets, and the descriptors of processes.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddrV4;
+use std::path::Path;
+
+use crate::host::peer::Connection;
+use crate::host::peer::Process;
+use crate::host::peer::SocketFacts;
+use crate::host::peer_diag::address_of_word;
+
+const TCP_TABLE: &str = "/proc/net/tcp";
+const TCP_ESTABLISHED: &str = "01";
+const TCP_LISTEN: &str = "0A";
+
+/// One line of `/proc/net/tcp` (proc_net_tcp.rst).
+struct Line<'a> {
+    local: SocketAddrV4,
+    remote: SocketAddrV4,
+    state: &'a str,
+    user: u32,
+    inode: u32,
+}
+
+/// The socket of one connection, without its cgroup.
+pub(super) fn find(end: Connection) -> io::Result<Option<SocketFacts>> {
+    let table = fs::read_to_string(TCP_TABLE)?;
+    Ok(lines(&table).find(|line| line.local == end.local && line.remote == end.peer).map(|line| {
+        SocketFacts {
+            established: line.state == TCP_ESTABLISHED,
+            user: line.user,
+            inode: line.inode,
+            cgroup: None,
+        }
+    }))
+}
+
+/// The socket that listens at an address, or at every address of its port.
+pub(super) fn listener_inode(address: SocketAddrV4) -> Option<u32> {
+    let table = fs::read_to_string(TCP_TABLE).ok()?;
+    lines(&table)
+        .filter(|line| line.state == TCP_LISTEN && line.local.port() == address.port())
+        .find(|line| line.local.ip() == address.ip() || line.local.ip().is_unspecified())
+        .map(|line| line.inode)
+}
+
+/// The first process found that has a descriptor of a socket. A process that may not be looked into, or that
+/// ends meanwhile, is passed over.
+pub(super) fn holder(inode: u32) -> Option<Process> {
+    let wanted = format!("socket:[{inode}]");
+    let processes = fs::read_dir("/proc").ok()?;
+    processes.flatten().find_map(|entry| {
+        let id: u32 = entry.file_name().to_str()?.parse().ok()?;
+        holds(&entry.path(), &wanted).then(|| Process { id, name: name(&entry.path()) })
+    })
+}
+
+fn holds(process: &Path, wanted: &str) -> bool {
+    let Ok(descriptors) = fs::read_dir(process.join("fd")) else { return false };
+    descriptors
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .any(|link| link.as_os_str() == wanted)
+}
+
+fn name(process: &Path) -> String {
+    match fs::read_to_string(process.join("comm")) {
+        Ok(name) => name.trim_end().to_owned(),
+        Err(_) => "unknown".to_owned(),
+    }
+}
+
+fn lines(table: &str) -> impl Iterator<Item = Line<'_>> {
+    table.lines().skip(1).filter_map(line)
+}
+
+fn line(text: &str) -> Option<Line<'_>> {
+    let mut words = text.split_whitespace().skip(1);
+    let local = address(words.next()?)?;
+    let remote = address(words.next()?)?;
+    let state = words.next()?;
+    // Queues, timer, retransmissions.
+    let user = words.nth(3)?.parse().ok()?;
+    // Time-out.
+    let inode = words.nth(1)?.parse().ok()?;
+    Some(Line { local, remote, state, user, inode })
+}
+
+fn address(text: &str) -> Option<SocketAddrV4> {
+    let (word, port) = text.split_once(':')?;
+    let address = address_of_word(u32::from_str_radix(word, 16).ok()?);
+    Some(SocketAddrV4::new(address, u16::from_str_radix(port, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_line_of_the_table_is_read() {
+        let text = "   1: 0100007F:2F11 0201007F:0384 01 00000000:00000000 00:00000000 00000000  \
+                    1000        0 4711 1 0000000000000000 20 4 30 10 -1";
+        let line = line(text).unwrap();
+        assert_eq!(line.local, "127.0.0.1:12049".parse().unwrap());
+        assert_eq!(line.remote, "127.0.1.2:900".parse().unwrap());
+        assert_eq!((line.state, line.user, line.inode), (TCP_ESTABLISHED, 1000, 4711));
+    }
+}

@@ -1,0 +1,418 @@
+//! Every mount option that Linux, mount(8) or the vendor's client knows, and what this driver does with it.
+//!
+//! One row each, so that "unknown" always means a slip of the hand, and so that the parser, the documents and
+//! `explain` cannot disagree. The file is long because the table is; there is no logic in it. Kernel options
+//! are those of `nfs_fs_parameters` (fs/nfs/fs_context.c, Linux 5.10 to 6.18), generic ones those of
+//! util-linux (libmount/src/optmap.c), the last ones those of aliyun-alinas-utils.
+
+use super::Consumer;
+use super::NfsOption;
+use super::Preset;
+use super::ValueKind;
+use super::Versions;
+use super::Words;
+
+/// The table. Its order is the order of the canonical text.
+pub const OPTIONS: &[NfsOption] = &[
+    // What decides the mount as a whole.
+    row("vers", ValueKind::Version, "The NFS version: 3 or 4.0 (also written 4).")
+        .also(&["nfsvers", "v2", "v3", "v4", "v4.0", "v4.1", "v4.2"])
+        .default(Preset::Sent("3"))
+        .driver(),
+    row(
+        "minorversion",
+        words(&["0"], &["1", "2"], OFFERED),
+        "With vers=4, the part behind the dot.",
+    )
+    .only(Versions::V4)
+    .driver(),
+    row("sloppy", ValueKind::Flag, "Lets the kernel pass over options that it does not know."),
+    // How hard the client tries.
+    row("hard", ValueKind::Choice(&["hard", "soft", "softerr"]), HARD)
+        .default(Preset::Sent("hard")),
+    row(
+        "softreval",
+        ValueKind::Switch { off: "nosoftreval" },
+        "Answers from the cache of names while the server does not answer.",
+    )
+    .default(Preset::Kernel("nosoftreval")),
+    row(
+        "timeo",
+        number(1, INT),
+        "Tenths of a second before a request is sent again; at most 6000 count.",
+    )
+    .default(Preset::Sent("600")),
+    row("retrans", number(0, INT), "How often a request is sent again before the client says so.")
+        .default(Preset::Sent("2")),
+    row(
+        "fatal_neterrors",
+        ValueKind::OneOf(any_of(&[
+            "default",
+            "ENETDOWN:ENETUNREACH",
+            "ENETUNREACH:ENETDOWN",
+            "none",
+        ])),
+        "Network errors that end a request; for a Linux newer than 6.12.",
+    )
+    .default(Preset::Kernel("default")),
+    // How much goes into a request, over how many connections.
+    row(
+        "rsize",
+        number(1, U32),
+        "Bytes in one READ; the kernel rounds it, and 1048576 is the most.",
+    )
+    .default(Preset::Sent("1048576")),
+    row(
+        "wsize",
+        number(1, U32),
+        "Bytes in one WRITE; the kernel rounds it, and 1048576 is the most.",
+    )
+    .default(Preset::Sent("1048576")),
+    row("bsize", number(1, U32), "The block size that statfs(2) reports."),
+    row(
+        "nconnect",
+        number(1, 16),
+        "TCP connections per mount target; the first mount of it decides.",
+    )
+    .default(Preset::Kernel("1")),
+    row("resvport", ValueKind::Switch { off: "noresvport" }, RESVPORT)
+        .default(Preset::Sent("noresvport")),
+    row(
+        "write",
+        ValueKind::OneOf(any_of(&["lazy", "eager", "wait"])),
+        "When data written are sent to the server.",
+    )
+    .default(Preset::Kernel("lazy")),
+    // What may be cached.
+    row("actimeo", number(0, SECONDS), "Sets acregmin, acregmax, acdirmin and acdirmax at once."),
+    row(
+        "acregmin",
+        number(0, SECONDS),
+        "Least time in seconds that a file's attributes are cached.",
+    )
+    .default(Preset::Kernel("3")),
+    row(
+        "acregmax",
+        number(0, SECONDS),
+        "Greatest time in seconds that a file's attributes are cached.",
+    )
+    .default(Preset::Kernel("60")),
+    row(
+        "acdirmin",
+        number(0, SECONDS),
+        "Least time in seconds that a directory's attributes are cached.",
+    )
+    .default(Preset::Kernel("30")),
+    row("acdirmax", number(0, SECONDS), "Greatest time in seconds for a directory's attributes.")
+        .default(Preset::Kernel("60")),
+    row(
+        "ac",
+        ValueKind::Switch { off: "noac" },
+        "Caches attributes; noac also makes writes synchronous.",
+    )
+    .default(Preset::Kernel("ac")),
+    row("cto", ValueKind::Switch { off: "nocto" }, "Close-to-open consistency among clients.")
+        .default(Preset::Kernel("cto")),
+    row(
+        "lookupcache",
+        ValueKind::OneOf(any_of(&["all", "none", "positive", "pos"])),
+        "Which answers about names are cached.",
+    )
+    .default(Preset::Kernel("all")),
+    row(
+        "sharecache",
+        ValueKind::Switch { off: "nosharecache" },
+        "Shares caches among equal mounts.",
+    )
+    .default(Preset::Kernel("sharecache")),
+    row(
+        "fsc",
+        ValueKind::SwitchOrText { off: "nofsc" },
+        "Caches file data on a local disk, where the node runs cachefilesd.",
+    )
+    .default(Preset::Kernel("nofsc")),
+    row(
+        "rdirplus",
+        ValueKind::SwitchOrOneOf { off: "nordirplus", words: RDIRPLUS },
+        "Reads attributes along with directories; a value needs a Linux newer than 6.12.",
+    )
+    .default(Preset::Kernel("rdirplus")),
+    row(
+        "alignwrite",
+        ValueKind::Switch { off: "noalignwrite" },
+        "Extends writes to whole pages; for a Linux newer than 6.1.",
+    )
+    .default(Preset::Kernel("alignwrite")),
+    // Locks, rights, names.
+    row("nolock", ValueKind::Switch { off: "lock" }, NOLOCK)
+        .only(Versions::V3)
+        .default(Preset::Sent("nolock")),
+    row("local_lock", words(&["all"], &["none", "flock", "posix"], LOCKS), LOCAL_LOCK)
+        .only(Versions::V3)
+        .ignored("all locks of an NFSv3 mount are local anyway (nolock)"),
+    row("acl", ValueKind::Switch { off: "noacl" }, "Asks for ACLs by the NFSACL side protocol.")
+        .only(Versions::V3)
+        .default(Preset::Kernel("acl")),
+    row("namlen", number(1, 255), "The longest file name, where the server does not say it.")
+        .only(Versions::V3),
+    row("posix", ValueKind::Switch { off: "noposix" }, "Asks the server for its POSIX limits.")
+        .only(Versions::V3)
+        .default(Preset::Kernel("noposix")),
+    row(
+        "sec",
+        ValueKind::ListOf(Words {
+            known: &["sys", "none", "null"],
+            refused: KERBEROS,
+            why: NO_KERBEROS,
+        }),
+        "How a user is named to the server.",
+    ),
+    row(
+        "clientaddr",
+        ValueKind::Address,
+        "Where the server may call back; an unspecified one: nowhere.",
+    )
+    .only(Versions::V4)
+    .driver(),
+    row("migration", ValueKind::Switch { off: "nomigration" }, "Follows a file system that moves.")
+        .only(Versions::V4)
+        .default(Preset::Kernel("nomigration")),
+    row("context", ValueKind::Text, "The SELinux label of every file."),
+    row("fscontext", ValueKind::Text, "The SELinux label of the file system."),
+    row("defcontext", ValueKind::Text, "The SELinux label of files without one."),
+    row("rootcontext", ValueKind::Text, "The SELinux label of the root directory."),
+    // Generic options of the superblock.
+    row("sync", ValueKind::Switch { off: "async" }, "Sends every write to the server at once.")
+        .default(Preset::Kernel("async")),
+    row("dirsync", ValueKind::Flag, "Makes changes of directories synchronous."),
+    row("lazytime", ValueKind::Switch { off: "nolazytime" }, "Keeps times in memory for a while.")
+        .default(Preset::Kernel("nolazytime")),
+    // Generic options of this mount alone.
+    row("ro", ValueKind::Switch { off: "rw" }, "Mounts read-only.")
+        .default(Preset::Kernel("rw"))
+        .attribute(),
+    row("nosuid", ValueKind::Switch { off: "suid" }, "Ignores set-user-id bits.")
+        .default(Preset::Kernel("suid"))
+        .attribute(),
+    row("nodev", ValueKind::Switch { off: "dev" }, "Ignores device files.")
+        .default(Preset::Kernel("dev"))
+        .attribute(),
+    row("noexec", ValueKind::Switch { off: "exec" }, "Executes no file.")
+        .default(Preset::Kernel("exec"))
+        .attribute(),
+    row("nosymfollow", ValueKind::Switch { off: "symfollow" }, "Follows no symbolic link.")
+        .default(Preset::Kernel("symfollow"))
+        .attribute(),
+    row(
+        "relatime",
+        ValueKind::Choice(&["relatime", "noatime", "strictatime"]),
+        "When times of access are updated; on NFS the server decides.",
+    )
+    .also(&["atime", "norelatime", "nostrictatime"])
+    .default(Preset::Kernel("relatime"))
+    .attribute(),
+    row("nodiratime", ValueKind::Switch { off: "diratime" }, "As noatime, for directories.")
+        .default(Preset::Kernel("diratime"))
+        .attribute(),
+    // Accepted, without effect.
+    row("proto", words(&["tcp"], OTHER_PROTOCOLS, TCP_ONLY), "The transport.")
+        .ignored(TUNNEL_IS_TCP),
+    row("tcp", ValueKind::Flag, "The same as proto=tcp.").ignored(TUNNEL_IS_TCP),
+    row("mountproto", words(&["tcp"], OTHER_PROTOCOLS, TCP_ONLY), "The transport of MOUNT calls.")
+        .only(Versions::V3)
+        .ignored(TUNNEL_IS_TCP),
+    row(
+        "mountvers",
+        words(&["3"], &["1", "2"], "NFSv3 goes with MOUNT version 3"),
+        "The MOUNT version.",
+    )
+    .only(Versions::V3)
+    .ignored("it is what NFSv3 goes with"),
+    row("nfsprog", number(100_003, 100_003), "The RPC program of NFS.").ignored(STANDARD_PROGRAM),
+    row("mountprog", number(100_005, 100_005), "The RPC program of MOUNT.")
+        .ignored(STANDARD_PROGRAM),
+    row("xprtsec", words(&["none"], &["tls", "mtls"], TUNNEL_ENCRYPTS), "The kernel's own TLS.")
+        .ignored("the kernel's own TLS is off, and the tunnel encrypts"),
+    row("intr", ValueKind::Switch { off: "nointr" }, "Nothing since Linux 2.6.25.")
+        .ignored(HISTORY),
+    row("fg", ValueKind::Flag, "Mounts before the command returns.")
+        .ignored("it is what always happens"),
+    row("retry", number(0, U32), "Minutes for which mount(8) tries again.")
+        .ignored("whoever asked for the mount decides how long it is tried again"),
+    row("mand", ValueKind::Switch { off: "nomand" }, "Nothing since Linux 5.15.").ignored(HISTORY),
+    row("silent", ValueKind::Flag, "Asks mount(8) for fewer messages.")
+        .also(&["loud", "quiet"])
+        .ignored(FOR_MOUNT_8),
+    row("iversion", ValueKind::Switch { off: "noiversion" }, "For local file systems.")
+        .ignored(LOCAL),
+    row("sub", ValueKind::Switch { off: "nosub" }, "Nothing on Linux.").ignored(HISTORY),
+    row("quota", ValueKind::Switch { off: "noquota" }, "For local file systems.")
+        .also(&["usrquota", "grpquota"])
+        .ignored(LOCAL),
+    row("defaults", ValueKind::Flag, "Stands where there is no option.").ignored(FOR_MOUNT_8),
+    row("auto", ValueKind::Switch { off: "noauto" }, "Whether to mount at boot.")
+        .ignored(FOR_MOUNT_8),
+    row("user", ValueKind::Anything, "Who may mount.")
+        .also(&["nouser", "users", "nousers", "owner", "noowner", "group", "nogroup"])
+        .ignored(FOR_MOUNT_8),
+    row("_netdev", ValueKind::Flag, "Mounts once the network is up.").ignored(FOR_MOUNT_8),
+    row("nofail", ValueKind::Flag, "A failure does not stop the boot.").ignored(FOR_MOUNT_8),
+    row("comment", ValueKind::Anything, "A remark.").ignored(FOR_MOUNT_8),
+    row("helper", ValueKind::Anything, "The program that mounts.")
+        .also(&["uhelper"])
+        .ignored(FOR_MOUNT_8),
+    row("x-*", ValueKind::Anything, "A remark to another program.")
+        .also(&["X-*"])
+        .ignored(FOR_MOUNT_8),
+    row("tls", ValueKind::Flag, "Encryption in transit (vendor's client).")
+        .ignored("every mount of this driver is encrypted"),
+    // Refused: the tunnel decides.
+    row("addr", ValueKind::Address, "The address of the server.").refused(TUNNEL_DECIDES),
+    row("port", number(0, 65535), "The port of NFS.").refused(TUNNEL_DECIDES),
+    row("mountaddr", ValueKind::Address, "The address for MOUNT calls.").refused(TUNNEL_DECIDES),
+    row("mounthost", ValueKind::Text, "The host for MOUNT calls.").refused(TUNNEL_DECIDES),
+    row("mountport", number(0, 65535), "The port of MOUNT.").refused(TUNNEL_DECIDES),
+    row("source", ValueKind::Text, "What is mounted.").refused("the volume says what is mounted"),
+    row("udp", ValueKind::Flag, "The same as proto=udp.").refused(TCP_ONLY),
+    row("rdma", ValueKind::Flag, "The same as proto=rdma.").refused(TCP_ONLY),
+    row("cert_serial", ValueKind::Text, "A key of the kernel's own TLS.").refused(TUNNEL_ENCRYPTS),
+    row("privkey_serial", ValueKind::Text, "A key of the kernel's own TLS.")
+        .refused(TUNNEL_ENCRYPTS),
+    // Refused: not to be had.
+    row("bg", ValueKind::Flag, "Goes on mounting after the command returned.")
+        .refused("a volume must not be reported as mounted before it is; leave it out"),
+    row("max_connect", number(1, 16), "Connections to several addresses.").refused(NEEDS_41),
+    row(
+        "trunkdiscovery",
+        ValueKind::Switch { off: "notrunkdiscovery" },
+        "Looks for other addresses.",
+    )
+    .refused(NEEDS_41),
+    row("remount", ValueKind::Flag, "Changes a mount.").refused(ANOTHER_OPERATION),
+    row("bind", ValueKind::Flag, "Shows a directory at another place.")
+        .also(&["rbind", "move"])
+        .refused(ANOTHER_OPERATION),
+    row("shared", ValueKind::Flag, "How mounts below it spread.")
+        .also(&["rshared", "slave", "rslave", "private", "rprivate", "unbindable", "runbindable"])
+        .refused(ANOTHER_OPERATION),
+    row("loop", ValueKind::Anything, "A file as a disk.")
+        .also(&["offset", "sizelimit"])
+        .refused("a directory of the mount target is mounted, not a disk image"),
+    // Refused: options of the vendor's client (aliyun-alinas-utils).
+    row("proxy", ValueKind::Anything, "Which proxy to use (vendor's client).")
+        .also(&["proxy_port", "trybind", "bindtag", "tls_ciphers", "alitimeo"])
+        .refused("the tunnel is set up by the driver's own settings"),
+    row("verify", ValueKind::Anything, "How to check the certificate (vendor's client).")
+        .refused("the certificate is always checked; see the volume attribute tlsServerName"),
+    row("direct", ValueKind::Anything, "Mounts without TLS (vendor's client).")
+        .also(&["nas_ip", "auto_fallback_nfs"])
+        .refused("it would bypass encryption in transit"),
+    row("accesspoint", ValueKind::Anything, "An access point (vendor's client).")
+        .refused("give the domain of the access point as the volume's server"),
+    row("ram", ValueKind::Anything, "Proves a RAM role to the access point (vendor's client).")
+        .also(&["ram_config_file"])
+        .refused("this release presents no client certificate"),
+    row("efc", ValueKind::Anything, "The vendor's own client instead of NFS (vendor's client).")
+        .also(&["unas", "client_owner", "overlaybd_mount", "assign_uuid"])
+        .refused("this driver mounts with the kernel's NFS client only"),
+    row("no_start_watchdog", ValueKind::Anything, "A setting of the vendor's client.")
+        .also(&[
+            "no_atomic_move",
+            "no_add_cgroup",
+            "no_kernel_permission",
+            "upgrade",
+            "netcheck",
+            "flagcheck",
+            "kernel_version_check",
+        ])
+        .refused("it sets up the vendor's client, which this driver does not use; leave it out"),
+];
+
+const INT: u64 = 2_147_483_647;
+const U32: u64 = 4_294_967_295;
+/// What the kernel can count in ticks of a thousandth of a second without an overflow.
+const SECONDS: u64 = INT / 1000;
+
+const HARD: &str = "hard: a request waits for the server for ever; soft, softerr: it fails after retrans, \
+                    and data may be lost.";
+const RESVPORT: &str =
+    "Connects from a port below 1024; noresvport lets the client reconnect more freely.";
+const NOLOCK: &str = "Keeps locks within the node; NFSv4.0 always asks the server.";
+const LOCAL_LOCK: &str = "Which locks are kept within the node.";
+
+const OFFERED: &str = "the mount target offers 3 and 4.0";
+const NEEDS_41: &str = "it needs NFS 4.1, and the mount target offers 3 and 4.0";
+const LOCKS: &str = "NFSv3 locks over the network need rpc.statd and connections beside the tunnel";
+const RDIRPLUS: Words = Words {
+    known: &["force"],
+    refused: &["none"],
+    why: "nordirplus says the same and is known to every kernel",
+};
+const KERBEROS: &[&str] = &[
+    "krb5", "krb5i", "krb5p", "lkey", "lkeyi", "lkeyp", "spkm", "spkmi", "spkmp", "spkm3",
+    "spkm3i", "spkm3p",
+];
+const NO_KERBEROS: &str = "the mount target knows AUTH_SYS only, and the tunnel protects the wire";
+const OTHER_PROTOCOLS: &[&str] = &["tcp6", "udp", "udp6", "rdma", "rdma6"];
+const TCP_ONLY: &str = "the tunnel carries TCP only";
+const TUNNEL_IS_TCP: &str = "the tunnel is always TCP";
+const TUNNEL_DECIDES: &str = "the tunnel decides where the kernel connects to";
+const TUNNEL_ENCRYPTS: &str = "the tunnel encrypts; the kernel's own TLS is not needed";
+const STANDARD_PROGRAM: &str = "the kernel always uses the standard program";
+const ANOTHER_OPERATION: &str = "it is an operation of its own, not an option of a mount";
+const HISTORY: &str = "Linux no longer has it";
+const LOCAL: &str = "it is for local file systems";
+const FOR_MOUNT_8: &str = "it is for mount(8) and the like, not for the file system";
+
+/// A row for the kernel's NFS client, for all versions; the methods below make it something else.
+const fn row(name: &'static str, value: ValueKind, help: &'static str) -> NfsOption {
+    let aliases = &[];
+    let (versions, consumer, default) = (Versions::Any, Consumer::Kernel, Preset::None);
+    NfsOption { name, aliases, value, versions, consumer, default, help }
+}
+
+impl NfsOption {
+    const fn also(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
+    }
+
+    const fn only(self, versions: Versions) -> Self {
+        Self { versions, ..self }
+    }
+
+    const fn default(self, default: Preset) -> Self {
+        Self { default, ..self }
+    }
+
+    const fn driver(self) -> Self {
+        Self { consumer: Consumer::Driver, ..self }
+    }
+
+    const fn attribute(self) -> Self {
+        Self { consumer: Consumer::Attribute, ..self }
+    }
+
+    const fn ignored(self, why: &'static str) -> Self {
+        Self { consumer: Consumer::Ignored(why), ..self }
+    }
+
+    const fn refused(self, why: &'static str) -> Self {
+        Self { consumer: Consumer::Refused(why), ..self }
+    }
+}
+
+const fn number(least: u64, most: u64) -> ValueKind {
+    ValueKind::Number { least, most }
+}
+
+const fn any_of(known: &'static [&'static str]) -> Words {
+    Words { known, refused: &[], why: "" }
+}
+
+const fn words(
+    known: &'static [&'static str],
+    refused: &'static [&'static str],
+    why: &'static str,
+) -> ValueKind {
+    ValueKind::OneOf(Words { known, refused, why })
+}

@@ -1,0 +1,102 @@
+//! Unstages a volume: unmounts the staging path, then ends its use of the tunnel. Never the other way round.
+
+use std::path::PathBuf;
+
+use tokio::task::JoinError;
+
+use crate::model::VolumeId;
+use crate::node::Node;
+use crate::node::place;
+use crate::node::place::PathFault;
+use crate::node::tunnels::TunnelFault;
+use crate::node::unmount;
+use crate::node::unmount::UnmountError;
+use crate::runtime::in_flight::Busy;
+
+/// A volume to unstage.
+#[derive(Clone, Debug)]
+pub struct UnstageRequest {
+    /// The volume.
+    pub volume: VolumeId,
+    /// Where it was staged.
+    pub staging_path: PathBuf,
+}
+
+/// Why a volume is still staged, or its tunnel still in use.
+#[derive(Debug, thiserror::Error)]
+pub enum UnstageError {
+    /// Another operation on the volume is under way.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// The staging path cannot be worked on.
+    #[error("staging path: {0}")]
+    Path(#[source] PathFault),
+    /// It is still mounted.
+    #[error(transparent)]
+    Unmount(#[from] UnmountError),
+    /// It is unmounted, and the watchdog did not take note.
+    #[error("unmounted, but failed to release the tunnel")]
+    Release(#[source] TunnelFault),
+    /// A fault in this program.
+    #[error("unstaging ended unexpectedly")]
+    Crashed(#[source] JoinError),
+}
+
+impl Node {
+    /// Unstages a volume; one that is not staged is success. Goes on to its end when the caller stops waiting.
+    ///
+    /// # Errors
+    /// Says what is left.
+    pub async fn unstage(&self, request: UnstageRequest) -> Result<(), UnstageError> {
+        let operation = self.in_flight.begin(request.volume.as_str())?;
+        let node = self.clone();
+        let work = async move {
+            let _until_done = operation;
+            let path = place::resolve(&request.staging_path).await.map_err(UnstageError::Path)?;
+            node.ensure_unmounted(&path, unmount::STAGED).await?;
+            node.tunnels.release(&request.volume, &path).await.map_err(UnstageError::Release)
+        };
+        self.operations.spawn(work).await.map_err(UnstageError::Crashed)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::fake::Answer;
+    use crate::node::fake::World;
+    use crate::node::fake::entry;
+    use crate::node::fake::refused;
+
+    fn request() -> UnstageRequest {
+        UnstageRequest {
+            volume: VolumeId::parse("vol").unwrap(),
+            staging_path: PathBuf::from("/nowhere/stage"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_mount_goes_before_the_tunnel_and_both_may_be_repeated() {
+        let world = World::default().mounted(entry(1, "/nowhere/stage", "nas:/"));
+        world.node().unstage(request()).await.unwrap();
+        world.node().unstage(request()).await.unwrap();
+        assert_eq!(world.journal(), ["unmount Plain /nowhere/stage", "release", "release"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_tunnel_stays_while_the_mount_does() {
+        let world = World::default().mounted(entry(1, "/nowhere/stage", "nas:/"));
+        (0..3).for_each(|step| world.answer(step, Answer::Fail(refused())));
+        let error = world.node().unstage(request()).await.unwrap_err();
+        assert!(matches!(error, UnstageError::Unmount(UnmountError::Failed { .. })));
+        assert!(!world.journal().contains(&"release".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_release_that_is_lost_is_an_error_so_that_it_is_repeated() {
+        let world = World::default();
+        world.answer(0, Answer::Hang);
+        let error = world.node().unstage(request()).await.unwrap_err();
+        assert!(matches!(error, UnstageError::Release(_)));
+    }
+}

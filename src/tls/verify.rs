@@ -1,0 +1,85 @@
+//! The verifier of the server's certificate: webpki's, which tells what it was shown when it refuses.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::CertificateError;
+use rustls::DigitallySignedStruct;
+use rustls::Error;
+use rustls::OtherError;
+use rustls::SignatureScheme;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::danger::ServerCertVerified;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::ServerName;
+use rustls::pki_types::UnixTime;
+
+/// Asks webpki, and adds the certificate to its refusal.
+///
+/// It can only make an error out of an error: every `Ok` here is one that webpki made.
+#[derive(Debug)]
+pub(super) struct ExplainingVerifier(pub(super) Arc<WebPkiServerVerifier>);
+
+/// Travels inside `CertificateError::Other`, so that each session has the refusal of its own certificate.
+#[derive(Debug)]
+pub(super) struct RefusedCertificate {
+    pub(super) why: CertificateError,
+    pub(super) certificate: CertificateDer<'static>,
+}
+
+impl fmt::Display for RefusedCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.why.fmt(f)
+    }
+}
+
+impl std::error::Error for RefusedCertificate {}
+
+impl ServerCertVerifier for ExplainingVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.0
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .map_err(|error| with_certificate(error, end_entity))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+fn with_certificate(error: Error, certificate: &CertificateDer<'_>) -> Error {
+    match error {
+        Error::InvalidCertificate(why) => {
+            let refused = RefusedCertificate { why, certificate: certificate.clone().into_owned() };
+            Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refused))))
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,176 @@
+//! One loopback address, and the life of each connection to it.
+//!
+//! The socket is bound once and held: an address that is bound, closed and bound again could meanwhile be
+//! another tunnel's, and has shown one mount another file system's data.
+//!
+//! Connections are looked at one after the other, so that a process that connects without end costs one thread
+//! and delays the kernel by milliseconds.
+
+use std::io;
+use std::net::SocketAddr;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::host::peer::Connection;
+use crate::tunnel::admission::Admission;
+use crate::tunnel::dial::Dialer;
+use crate::tunnel::open_tunnel::OpenTunnel;
+use crate::tunnel::relay::RelayFault;
+use crate::tunnel::relay::relay;
+use crate::tunnel::socket;
+
+/// At once, per listener. A mount has one connection, or `nconnect` of at most 16.
+pub const MOST_CONNECTIONS: usize = 64;
+
+/// After accept(2) has failed: usually for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A tunnel that has carried nothing for so long may be cut without tearing a request.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// How a tunnel ends, from the gentlest.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ends {
+    /// No connection is accepted any more; the socket is closed.
+    pub(super) stop: CancellationToken,
+    /// Connections end as they fall silent.
+    pub(super) drain: CancellationToken,
+    /// Connections end at once.
+    pub(super) cut: CancellationToken,
+}
+
+/// Takes an address.
+///
+/// # Errors
+/// `AddrInUse` where somebody else listens there.
+pub fn bind(address: SocketAddrV4) -> io::Result<TcpListener> {
+    // std sets SO_REUSEADDR: connections of an earlier process that linger in TIME_WAIT do not keep us out.
+    // It never sets SO_REUSEPORT, by which another process could share the address.
+    let socket = std::net::TcpListener::bind(address)?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
+}
+
+/// What serves one tunnel's connections.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) tunnel: Arc<OpenTunnel>,
+    pub(super) dialer: Dialer,
+    pub(super) admission: Admission,
+    pub(super) ends: Ends,
+    pub(super) connections: TaskTracker,
+}
+
+impl Listener {
+    /// Accepts until stopped; the socket is closed when this returns.
+    pub(super) async fn accept(self: Arc<Self>, socket: TcpListener) {
+        let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let stop = self.ends.stop.clone();
+        loop {
+            let next = async {
+                let slot = self.slot(&slots).await;
+                (slot, self.next(&socket).await)
+            };
+            let (slot, stream) = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                next = next => next,
+            };
+            let connection = Arc::clone(&self).serve(stream, slot);
+            self.connections.spawn(connection);
+        }
+    }
+
+    /// While all slots are taken nothing is accepted; the kernel's queue holds who comes.
+    async fn slot(&self, slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+            return Some(slot);
+        }
+        tracing::warn!(
+            tunnel.address = %self.tunnel.address, connections.most = MOST_CONNECTIONS,
+            "all connections of the tunnel are in use; more have to wait"
+        );
+        Arc::clone(slots).acquire_owned().await.ok()
+    }
+
+    /// The next connection that may come in.
+    async fn next(&self, socket: &TcpListener) -> TcpStream {
+        loop {
+            match socket.accept().await {
+                Ok((stream, peer)) if self.admits(&stream, peer).await => return stream,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(tunnel.address = %self.tunnel.address, %error, "failed to accept");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn admits(&self, stream: &TcpStream, peer: SocketAddr) -> bool {
+        let (SocketAddr::V4(peer), Ok(SocketAddr::V4(local))) = (peer, stream.local_addr()) else {
+            return false;
+        };
+        match self.admission.admit(Connection { peer, local }).await {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.tunnel.refused(&refusal);
+                false
+            }
+        }
+    }
+
+    async fn serve(self: Arc<Self>, kernel: TcpStream, _slot: Option<OwnedSemaphorePermit>) {
+        let _open = self.tunnel.connection_begins();
+        tokio::select! {
+            () = self.carry(kernel) => {}
+            () = self.drained() => {}
+            () = self.ends.cut.cancelled() => {}
+        }
+    }
+
+    async fn carry(&self, kernel: TcpStream) {
+        if let Err(error) = socket::prepare(&kernel) {
+            tracing::debug!(%error, "failed to set options of the kernel's connection");
+        }
+        match self.dialer.dial(&self.tunnel.spec).await {
+            Ok(dialled) => {
+                self.tunnel.dialled(dialled.remote);
+                self.report(relay(kernel, dialled.stream, &self.tunnel.traffic).await);
+            }
+            // The kernel connects again as soon as we close: the pause keeps it from hammering.
+            Err(fault) => sleep(self.tunnel.dial_failed(&fault)).await,
+        }
+    }
+
+    fn report(&self, ended: Result<(), RelayFault>) {
+        let target = &self.tunnel.spec;
+        match ended {
+            Ok(()) => tracing::debug!(tunnel.target = %target, "a connection has ended"),
+            Err(reason @ RelayFault::Server(_)) => {
+                tracing::warn!(tunnel.target = %target, %reason, "the kernel will connect again");
+            }
+            Err(reason) => tracing::info!(tunnel.target = %target, %reason, "a connection was cut"),
+        }
+    }
+
+    /// Returns once draining has begun and the tunnel carries nothing.
+    async fn drained(&self) {
+        self.ends.drain.cancelled().await;
+        loop {
+            let before = self.tunnel.traffic.total();
+            sleep(SILENCE).await;
+            if self.tunnel.traffic.total() == before {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! The set of open tunnels of this process.
+//!
+//! Opening and closing may be repeated. Ending has two steps, [`TunnelProcess::stop_listening`] and
+//! [`TunnelProcess::drain`]: between them another process can take the addresses over.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::model::TunnelSpec;
+use crate::proto::tunnel::ListenerStatus;
+use crate::proto::tunnel::TunnelFailure;
+use crate::proto::tunnel::tunnel_failure::Kind;
+use crate::tunnel::admission::Admission;
+use crate::tunnel::dial::Dialer;
+use crate::tunnel::listener::Ends;
+use crate::tunnel::listener::Listener;
+use crate::tunnel::listener::bind;
+use crate::tunnel::open_tunnel::OpenTunnel;
+
+/// Between two attempts at an address that somebody else has.
+const BIND_AGAIN: Duration = Duration::from_secs(1);
+/// For connections that were told to end at once.
+const CUT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Every tunnel of this process.
+#[derive(Debug)]
+pub struct TunnelProcess {
+    dialer: Dialer,
+    admission: Admission,
+    tunnels: Mutex<Tunnels>,
+}
+
+#[derive(Debug, Default)]
+struct Tunnels {
+    ending: bool,
+    open: BTreeMap<SocketAddrV4, Tunnel>,
+}
+
+/// A tunnel and its tasks.
+#[derive(Clone, Debug)]
+struct Tunnel {
+    known: Arc<OpenTunnel>,
+    ends: Ends,
+    accepting: TaskTracker,
+    connections: TaskTracker,
+}
+
+/// What opening found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// The tunnel is open at this address now.
+    Now(SocketAddrV4),
+    /// It was open already.
+    Already(SocketAddrV4),
+}
+
+/// What draining did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every connection had fallen silent.
+    Whole,
+    /// The rest was cut.
+    Cut {
+        /// How many.
+        left: usize,
+    },
+}
+
+/// Why a tunnel cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenFault {
+    /// Another tunnel has the address.
+    #[error("failed to listen on {address}: it already leads to {other}; close that tunnel first")]
+    OtherTunnel {
+        /// The address.
+        address: SocketAddrV4,
+        /// Where it leads.
+        other: Box<TunnelSpec>,
+    },
+    /// Another process has the address.
+    #[error(
+        "failed to listen on {address}: {holder} listens there; stop it, or set another proxy port"
+    )]
+    Taken {
+        /// The address.
+        address: SocketAddrV4,
+        /// The process, or that it cannot be seen.
+        holder: String,
+    },
+    /// bind(2) failed otherwise.
+    #[error("failed to listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddrV4,
+        /// The errno.
+        source: io::Error,
+    },
+    /// It is one of the initial tunnels, and its address is still not free.
+    #[error("{0}")]
+    StillWaiting(String),
+    /// This process is about to exit.
+    #[error("failed to open a tunnel: this process is ending; try again")]
+    Ending,
+}
+
+impl From<&OpenFault> for TunnelFailure {
+    fn from(fault: &OpenFault) -> Self {
+        let kind = match fault {
+            OpenFault::OtherTunnel { .. }
+            | OpenFault::Taken { .. }
+            | OpenFault::StillWaiting(_) => Kind::AddressTaken,
+            OpenFault::Bind { .. } | OpenFault::Ending => Kind::TunnelUnavailable,
+        };
+        Self { kind: kind.into(), message: fault.to_string() }
+    }
+}
+
+impl TunnelProcess {
+    /// A process without tunnels.
+    #[must_use]
+    pub fn new(dialer: Dialer, admission: Admission) -> Self {
+        Self { dialer, admission, tunnels: Mutex::default() }
+    }
+
+    /// Makes and uses no tunnel, only its dialler.
+    #[must_use]
+    pub fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// Listens at `address` for `spec`. Port 0 takes any.
+    ///
+    /// # Errors
+    /// When the address is not to be had. Nothing is left behind.
+    pub fn ensure_open(
+        &self,
+        spec: &TunnelSpec,
+        address: SocketAddrV4,
+    ) -> Result<Opened, OpenFault> {
+        let mut tunnels = self.tunnels();
+        if tunnels.ending {
+            return Err(OpenFault::Ending);
+        }
+        if let Some(tunnel) = tunnels.open.get(&address) {
+            return same_tunnel(&tunnel.known, spec);
+        }
+        let (socket, address) = self.take(address)?;
+        let known = OpenTunnel::listening(spec.clone(), address);
+        known.bound();
+        tunnels.open.insert(address, self.start(known, Some(socket)));
+        Ok(Opened::Now(address))
+    }
+
+    /// As [`Self::ensure_open`], but an address that is not to be had now is tried again until it is.
+    pub fn open_or_wait(&self, spec: &TunnelSpec, address: SocketAddrV4) {
+        if let Err(fault) = self.ensure_open(spec, address) {
+            tracing::error!(error = %fault, "an initial tunnel has to wait for its address");
+            let mut tunnels = self.tunnels();
+            if !tunnels.ending && !tunnels.open.contains_key(&address) {
+                let known = OpenTunnel::waiting(spec.clone(), address, fault.to_string());
+                tunnels.open.insert(address, self.start(known, None));
+            }
+        }
+    }
+
+    /// Stops listening and ends the connections. An unknown address is none's.
+    pub async fn ensure_closed(&self, address: SocketAddrV4) {
+        let tunnel = self.tunnels().open.remove(&address);
+        if let Some(tunnel) = tunnel {
+            tunnel.stop_listening().await;
+            tunnel.cut().await;
+            tracing::info!(tunnel.address = %address, tunnel.target = %tunnel.known.spec, "closed");
+        }
+    }
+
+    /// Every tunnel, by address.
+    #[must_use]
+    pub fn status(&self) -> Vec<ListenerStatus> {
+        self.tunnels().open.values().map(|tunnel| tunnel.known.status()).collect()
+    }
+
+    /// Gives every address back, and takes none again. Connections go on.
+    pub async fn stop_listening(&self) {
+        for tunnel in self.end() {
+            tunnel.stop_listening().await;
+        }
+    }
+
+    /// Ends connections as they fall silent, and those that do not at the end of `grace`.
+    pub async fn drain(&self, grace: Duration) -> Drained {
+        let tunnels = self.end();
+        let silent = async {
+            for tunnel in &tunnels {
+                tunnel.ends.drain.cancel();
+            }
+            for tunnel in &tunnels {
+                tunnel.stop_listening().await;
+                tunnel.connections.close();
+                tunnel.connections.wait().await;
+            }
+        };
+        if timeout(grace, silent).await.is_ok() {
+            return Drained::Whole;
+        }
+        let left = tunnels.iter().map(|tunnel| tunnel.connections.len()).sum();
+        for tunnel in &tunnels {
+            tunnel.cut().await;
+        }
+        Drained::Cut { left }
+    }
+
+    fn end(&self) -> Vec<Tunnel> {
+        let mut tunnels = self.tunnels();
+        tunnels.ending = true;
+        tunnels.open.values().cloned().collect()
+    }
+
+    fn take(&self, address: SocketAddrV4) -> Result<(TcpListener, SocketAddrV4), OpenFault> {
+        let taken = bind(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
+        match taken {
+            Ok((bound, socket)) => Ok((socket, SocketAddrV4::new(*address.ip(), bound.port()))),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                Err(OpenFault::Taken { address, holder: self.holder(address) })
+            }
+            Err(source) => Err(OpenFault::Bind { address, source }),
+        }
+    }
+
+    fn holder(&self, address: SocketAddrV4) -> String {
+        self.admission
+            .listener_at(address)
+            .map_or_else(|| "another process".to_owned(), |process| process.to_string())
+    }
+
+    fn start(&self, known: OpenTunnel, socket: Option<TcpListener>) -> Tunnel {
+        let tunnel = Tunnel {
+            known: Arc::new(known),
+            ends: Ends::default(),
+            accepting: TaskTracker::new(),
+            connections: TaskTracker::new(),
+        };
+        let listener = Arc::new(Listener {
+            tunnel: Arc::clone(&tunnel.known),
+            dialer: self.dialer.clone(),
+            admission: self.admission.clone(),
+            ends: tunnel.ends.clone(),
+            connections: tunnel.connections.clone(),
+        });
+        let stop = tunnel.ends.stop.clone();
+        tunnel.accepting.spawn(async move {
+            let socket = match socket {
+                Some(socket) => Some(socket),
+                None => stop.run_until_cancelled(bind_when_free(&listener.tunnel)).await,
+            };
+            if let Some(socket) = socket {
+                listener.accept(socket).await;
+            }
+        });
+        tunnel
+    }
+
+    fn tunnels(&self) -> MutexGuard<'_, Tunnels> {
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tunnel {
+    async fn stop_listening(&self) {
+        self.ends.stop.cancel();
+        self.accepting.close();
+        self.accepting.wait().await;
+    }
+
+    async fn cut(&self) {
+        self.ends.cut.cancel();
+        self.connections.close();
+        if timeout(CUT_DEADLINE, self.connections.wait()).await.is_err() {
+            tracing::warn!(tunnel.target = %self.known.spec, "connections did not end when cut");
+        }
+    }
+}
+
+fn same_tunnel(open: &OpenTunnel, spec: &TunnelSpec) -> Result<Opened, OpenFault> {
+    if open.spec != *spec {
+        let other = Box::new(open.spec.clone());
+        return Err(OpenFault::OtherTunnel { address: open.address, other });
+    }
+    match open.waits_because() {
+        Some(why) => Err(OpenFault::StillWaiting(why)),
+        None => Ok(Opened::Already(open.address)),
+    }
+}
+
+async fn bind_when_free(tunnel: &OpenTunnel) -> TcpListener {
+    loop {
+        sleep(BIND_AGAIN).await;
+        if let Ok(socket) = bind(tunnel.address) {
+            tunnel.bound();
+            return socket;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::net::TcpListener as StdListener;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpStream;
+
+    use crate::host::peer::FakePeers;
+    use crate::host::peer::LinuxPeers;
+    use crate::host::peer::Peer;
+    use crate::host::peer::Sign;
+    use crate::model::ServerName;
+    use crate::tls::Trust;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+    const ANY_PORT: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0);
+
+    fn process(admission: Admission) -> TunnelProcess {
+        TunnelProcess::new(Dialer::new(Arc::new(Trust::new(None).unwrap())), admission)
+    }
+
+    fn anyone() -> TunnelProcess {
+        process(Admission::Anyone)
+    }
+
+    /// A tunnel to a port where nobody listens: port 1 of an address that nobody uses.
+    fn spec() -> TunnelSpec {
+        let host = ServerName::parse("127.99.99.99").unwrap();
+        TunnelSpec { server_name: host.clone(), host, port: 1 }
+    }
+
+    fn opened(process: &TunnelProcess, spec: &TunnelSpec) -> SocketAddrV4 {
+        match process.ensure_open(spec, ANY_PORT).unwrap() {
+            Opened::Now(address) => address,
+            Opened::Already(address) => panic!("{address} was open already"),
+        }
+    }
+
+    /// Connects and waits for the end.
+    async fn knock(address: SocketAddrV4) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let ended = timeout(DEADLINE, stream.read(&mut [0])).await.unwrap();
+        assert_eq!(ended.unwrap_or(0), 0);
+    }
+
+    #[tokio::test]
+    async fn opening_twice_is_once_and_another_tunnel_does_not_get_the_address() {
+        let process = anyone();
+        let spec = spec();
+        let address = opened(&process, &spec);
+        assert_eq!(process.ensure_open(&spec, address).unwrap(), Opened::Already(address));
+        let other = TunnelSpec { port: 2, ..spec };
+        let fault = process.ensure_open(&other, address).unwrap_err();
+        assert!(matches!(fault, OpenFault::OtherTunnel { .. }), "{fault}");
+        assert_eq!(TunnelFailure::from(&fault).kind(), Kind::AddressTaken);
+    }
+
+    #[tokio::test]
+    async fn a_closed_tunnel_gives_its_address_back_and_closing_may_be_repeated() {
+        let process = anyone();
+        let address = opened(&process, &spec());
+        process.ensure_closed(address).await;
+        process.ensure_closed(address).await;
+        StdListener::bind(address).unwrap();
+        assert_eq!(process.status(), []);
+    }
+
+    #[tokio::test]
+    async fn who_has_the_address_is_named() {
+        let other = StdListener::bind(ANY_PORT).unwrap();
+        let SocketAddr::V4(address) = other.local_addr().unwrap() else { panic!() };
+        let process = process(Admission::KernelOnly(Arc::new(LinuxPeers)));
+        let fault = process.ensure_open(&spec(), address).unwrap_err().to_string();
+        let said = format!("(pid {}) listens there", std::process::id());
+        assert!(fault.contains(&said) && fault.contains(&address.to_string()), "{fault}");
+    }
+
+    #[tokio::test]
+    async fn an_initial_tunnel_waits_for_its_address_and_says_so() {
+        let other = StdListener::bind(ANY_PORT).unwrap();
+        let SocketAddr::V4(address) = other.local_addr().unwrap() else { panic!() };
+        let process = anyone();
+        let spec = spec();
+        process.open_or_wait(&spec, address);
+        assert!(process.status()[0].last_error.contains("listens there"));
+        assert!(matches!(process.ensure_open(&spec, address), Err(OpenFault::StillWaiting(_))));
+        drop(other);
+        let free = async {
+            while process.ensure_open(&spec, address).is_err() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(DEADLINE, free).await.unwrap();
+        assert_eq!(process.status()[0].last_error, "");
+    }
+
+    #[tokio::test]
+    async fn a_connection_for_an_unreachable_server_is_closed_and_the_reason_kept() {
+        let process = anyone();
+        let address = opened(&process, &spec());
+        knock(address).await;
+        let status = &process.status()[0];
+        assert!(status.last_error.contains("connection refused"), "{}", status.last_error);
+        assert_eq!((status.connections_total, status.refused_intruders), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_process_is_turned_away_before_anything_is_dialled() {
+        let intruder = Peer::Process { sign: Sign::Cgroup(7), process: None };
+        let process = process(Admission::KernelOnly(Arc::new(FakePeers(intruder))));
+        let address = opened(&process, &spec());
+        knock(address).await;
+        let status = &process.status()[0];
+        assert_eq!((status.connections_total, status.refused_intruders), (0, 1));
+        assert_eq!(status.last_error, "");
+    }
+
+    #[tokio::test]
+    async fn an_ending_process_gives_its_addresses_back_and_takes_none() {
+        let process = anyone();
+        let address = opened(&process, &spec());
+        process.stop_listening().await;
+        StdListener::bind(address).unwrap();
+        assert!(matches!(process.ensure_open(&spec(), ANY_PORT), Err(OpenFault::Ending)));
+        assert_eq!(process.drain(DEADLINE).await, Drained::Whole);
+    }
+}

@@ -1,0 +1,153 @@
+//! The `Relay` service on its Unix socket: what the watchdog asks of a tunnel process.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::Request;
+use tonic::Response;
+use tonic::Status;
+use tonic::transport::Server;
+
+use crate::proto::tunnel::CloseRequest;
+use crate::proto::tunnel::CloseResponse;
+use crate::proto::tunnel::OpenRequest;
+use crate::proto::tunnel::OpenResponse;
+use crate::proto::tunnel::ProbeRequest;
+use crate::proto::tunnel::ProbeResponse;
+use crate::proto::tunnel::ShutdownRequest;
+use crate::proto::tunnel::ShutdownResponse;
+use crate::proto::tunnel::StatusRequest;
+use crate::proto::tunnel::StatusResponse;
+use crate::proto::tunnel::TunnelFailure;
+use crate::proto::tunnel::probe_response::Outcome;
+use crate::proto::tunnel::relay_server::Relay;
+use crate::proto::tunnel::relay_server::RelayServer;
+use crate::tunnel::convert::WireError;
+use crate::tunnel::convert::endpoint_from_wire;
+use crate::tunnel::convert::spec_from_wire;
+use crate::tunnel::process::TunnelProcess;
+
+/// Only root may speak to us.
+const SOCKET_MODE: u32 = 0o600;
+
+/// Answers for a tunnel process.
+#[derive(Debug)]
+pub struct RelayService {
+    process: Arc<TunnelProcess>,
+    /// The grace that a caller of Shutdown gave.
+    shutdown: watch::Sender<Option<Duration>>,
+}
+
+impl RelayService {
+    /// A service, and the news of a call to Shutdown.
+    #[must_use]
+    pub fn new(process: Arc<TunnelProcess>) -> (Self, watch::Receiver<Option<Duration>>) {
+        let (shutdown, asked) = watch::channel(None);
+        (Self { process, shutdown }, asked)
+    }
+
+    /// Serves until dropped.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub async fn serve(self, socket: UnixListener) -> Result<(), tonic::transport::Error> {
+        Server::builder()
+            .add_service(RelayServer::new(self))
+            .serve_with_incoming(UnixListenerStream::new(socket))
+            .await
+    }
+}
+
+/// Binds a Unix socket that only this user may connect to, in place of one that an earlier process has left.
+///
+/// It gets its mode under another name, so that it is never open to others under its own.
+///
+/// # Errors
+/// When the directory is missing or not writable.
+pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    let nascent = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
+    match fs::remove_file(&nascent) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = UnixListener::bind(&nascent)?;
+    fs::set_permissions(&nascent, fs::Permissions::from_mode(SOCKET_MODE))?;
+    fs::rename(&nascent, path)?;
+    Ok(socket)
+}
+
+#[tonic::async_trait]
+impl Relay for RelayService {
+    async fn open(&self, request: Request<OpenRequest>) -> Result<Response<OpenResponse>, Status> {
+        let request = request.into_inner();
+        let spec = spec_from_wire(request.spec).map_err(refused)?;
+        let address = endpoint_from_wire(request.endpoint).map_err(refused)?;
+        let failure =
+            self.process.ensure_open(&spec, address).err().map(|fault| TunnelFailure::from(&fault));
+        Ok(Response::new(OpenResponse { failure }))
+    }
+
+    async fn close(
+        &self,
+        request: Request<CloseRequest>,
+    ) -> Result<Response<CloseResponse>, Status> {
+        let address = endpoint_from_wire(request.into_inner().endpoint).map_err(refused)?;
+        self.process.ensure_closed(address).await;
+        Ok(Response::new(CloseResponse {}))
+    }
+
+    async fn probe(
+        &self,
+        request: Request<ProbeRequest>,
+    ) -> Result<Response<ProbeResponse>, Status> {
+        let spec = spec_from_wire(request.into_inner().spec).map_err(refused)?;
+        let outcome = match self.process.dialer().probe(&spec).await {
+            Ok(report) => Outcome::Report(report),
+            Err(fault) => Outcome::Failure(TunnelFailure::from(&fault)),
+        };
+        Ok(Response::new(ProbeResponse { outcome: Some(outcome) }))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(StatusResponse { listeners: self.process.status() }))
+    }
+
+    async fn shutdown(
+        &self,
+        request: Request<ShutdownRequest>,
+    ) -> Result<Response<ShutdownResponse>, Status> {
+        self.process.stop_listening().await;
+        let grace = Duration::from_millis(request.into_inner().grace_millis);
+        self.shutdown.send_replace(Some(grace));
+        Ok(Response::new(ShutdownResponse {}))
+    }
+}
+
+fn refused(error: WireError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_socket_is_private_and_takes_the_place_of_an_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tunnel.sock");
+        drop(bind_private(&path).unwrap());
+        let _second = bind_private(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, SOCKET_MODE);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+        tokio::net::UnixStream::connect(&path).await.unwrap();
+    }
+}

@@ -1,0 +1,229 @@
+//! Does what [`supervise`](super::supervise) decides, and turns what happens to the process into its events.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio::time::sleep;
+use tokio::time::sleep_until;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::runtime::Chain;
+use crate::watchdog::process::Launcher;
+use crate::watchdog::process::Listener;
+use crate::watchdog::process::TunnelProcess;
+use crate::watchdog::relay::Relay;
+use crate::watchdog::supervise::Action;
+use crate::watchdog::supervise::Event;
+use crate::watchdog::supervise::State;
+use crate::watchdog::supervise::step;
+
+/// From the start of the process until its listeners are bound.
+const READY_DEADLINE: Duration = Duration::from_secs(10);
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(3);
+/// At the end: how long the process lets its connections finish what is under way.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+/// At the end: how long the process may take altogether.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(5);
+const _: () =
+    assert!(STOP_GRACE.as_secs() < STOP_DEADLINE.as_secs(), "it would be killed within its grace");
+
+/// The tunnel process as everyone else sees it.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// Where it is in its life.
+    pub state: State,
+    /// Its process id, 0 where there is none.
+    pub process_id: u32,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// How to talk to it, while it runs.
+    pub relay: Option<Arc<dyn Relay>>,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        Self { state: State::Absent, process_id: 0, restarts: 0, relay: None }
+    }
+}
+
+/// Keeps one tunnel process running.
+pub struct Driver {
+    launcher: Arc<dyn Launcher>,
+    /// The listeners that the next process is to bind, as the records say at that moment.
+    listeners: Box<dyn Fn() -> Vec<Listener> + Send + Sync>,
+    life: watch::Sender<Life>,
+    process: Option<Box<dyn TunnelProcess>>,
+    starts: u64,
+}
+
+impl Driver {
+    /// A driver that shows the life of its process in `life`.
+    pub fn new(
+        launcher: Arc<dyn Launcher>,
+        listeners: impl Fn() -> Vec<Listener> + Send + Sync + 'static,
+        life: watch::Sender<Life>,
+    ) -> Self {
+        Self { launcher, listeners: Box::new(listeners), life, process: None, starts: 0 }
+    }
+
+    /// Keeps a process running until `stop`, then ends it.
+    pub async fn run(mut self, stop: CancellationToken) {
+        self.launcher.end_predecessor().await;
+        let mut state = State::Absent;
+        let mut event = Event::Wanted;
+        loop {
+            let (next, action) = step(state, event, Instant::now());
+            state = next;
+            self.show(state);
+            self.act(action).await;
+            if state == State::Absent {
+                return;
+            }
+            event = self.next_event(state, &stop).await;
+        }
+    }
+
+    /// Tells everyone. Who is told of a relay may use it at once.
+    fn show(&self, state: State) {
+        let running = self.process.as_ref().filter(|_| matches!(state, State::Running { .. }));
+        let relay = running.and_then(|process| process.relay().ok());
+        self.life.send_modify(|life| {
+            // A heartbeat changes nothing that anyone waits for: the relay at hand stays.
+            if life.relay.is_none() || relay.is_none() {
+                life.relay = relay;
+            }
+            life.state = state;
+            life.process_id = running.map_or(0, |process| process.id());
+            life.restarts = self.starts.saturating_sub(1);
+        });
+    }
+
+    async fn act(&mut self, action: Action) {
+        match action {
+            Action::Carry => {}
+            Action::Spawn => self.spawn(),
+            Action::Kill => self.kill().await,
+            Action::ShutDown => self.shut_down().await,
+        }
+    }
+
+    fn spawn(&mut self) {
+        let listeners = (self.listeners)();
+        self.starts += 1;
+        match self.launcher.launch(&listeners) {
+            Ok(process) => {
+                tracing::info!(
+                    process.id = process.id(),
+                    listeners = listeners.len(),
+                    "tunnel process started"
+                );
+                self.process = Some(process);
+            }
+            Err(error) => tracing::error!(%error, "failed to start the tunnel process"),
+        }
+    }
+
+    async fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            tracing::warn!(
+                process.id = process.id(),
+                "killing the tunnel process: it does not answer"
+            );
+            process.kill().await;
+        }
+    }
+
+    /// Asks a running process to end; one that does not serve yet has nothing to finish.
+    async fn shut_down(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        let asked_and_gone = async {
+            process.relay().ok()?.shut_down(STOP_GRACE).await.ok()?;
+            Some(process.exited().await)
+        };
+        match timeout(STOP_DEADLINE, asked_and_gone).await {
+            Ok(Some(how)) => tracing::info!(process.id = process.id(), how, "tunnel process ended"),
+            Ok(None) | Err(_) => process.kill().await,
+        }
+    }
+
+    async fn next_event(&mut self, state: State, stop: &CancellationToken) -> Event {
+        let happened = async {
+            match state {
+                State::Absent => std::future::pending().await,
+                State::Starting { .. } => self.started().await,
+                State::Running { .. } => self.heartbeat().await,
+                State::Waiting { until, .. } => {
+                    sleep_until(until).await;
+                    Event::Due
+                }
+                State::Stopping => Event::Gone,
+            }
+        };
+        tokio::select! {
+            // A process that has ended is seen before it is asked to end.
+            biased;
+            event = happened => event,
+            () = stop.cancelled(), if state != State::Stopping => Event::Stop,
+        }
+    }
+
+    async fn started(&mut self) -> Event {
+        let Some(process) = &mut self.process else { return Event::Exited };
+        let event = match timeout(READY_DEADLINE, process.ready()).await {
+            Ok(Ok(())) => return Event::Ready,
+            Ok(Err(error)) => {
+                tracing::error!(process.id = process.id(), %error, "the tunnel process failed to start");
+                Event::Late
+            }
+            Err(_) => {
+                tracing::error!(
+                    process.id = process.id(),
+                    "the tunnel process was not ready in time"
+                );
+                Event::Late
+            }
+        };
+        event
+    }
+
+    async fn heartbeat(&mut self) -> Event {
+        let Some(process) = &mut self.process else { return Event::Exited };
+        let relay = self.life.borrow().relay.clone();
+        tokio::select! {
+            biased;
+            how = process.exited() => {
+                tracing::error!(process.id = process.id(), how, "the tunnel process ended by itself");
+                self.process = None;
+                Event::Exited
+            }
+            event = beat(relay) => event,
+        }
+    }
+}
+
+async fn beat(relay: Option<Arc<dyn Relay>>) -> Event {
+    sleep(HEARTBEAT_EVERY).await;
+    let Some(relay) = relay else { return Event::Missed };
+    match timeout(HEARTBEAT_DEADLINE, relay.status()).await {
+        Ok(Ok(_)) => Event::Answered,
+        Ok(Err(error)) => {
+            tracing::warn!(error = %Chain(&error), "the tunnel process missed a heartbeat");
+            Event::Missed
+        }
+        Err(_) => {
+            tracing::warn!("the tunnel process missed a heartbeat: no answer in time");
+            Event::Missed
+        }
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("launcher", &self.launcher).finish_non_exhaustive()
+    }
+}

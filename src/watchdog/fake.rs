@@ -1,0 +1,205 @@
+//! A tunnel process and its relay that tests steer.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io;
+use std::net::Ipv4Addr;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use crate::model::ServerName;
+use crate::model::TunnelSpec;
+use crate::proto::tunnel::ProbeReport;
+use crate::proto::tunnel::TunnelFailure;
+use crate::proto::tunnel::tunnel_failure::Kind;
+use crate::watchdog::process::Launcher;
+use crate::watchdog::process::Listener;
+use crate::watchdog::process::TunnelProcess;
+use crate::watchdog::record::User;
+use crate::watchdog::relay::Relay;
+use crate::watchdog::relay::RelayError;
+
+/// A mount target of that name.
+pub(super) fn spec(host: &str) -> TunnelSpec {
+    let host = ServerName::parse(host).unwrap();
+    TunnelSpec { host: host.clone(), port: 2049, server_name: host }
+}
+
+/// The user of that number.
+pub(super) fn user(number: u32) -> User {
+    User {
+        volume_id: format!("pv-{number}"),
+        staging_path: format!("/stage/{number}"),
+        source: "nas:/".to_owned(),
+        options: "vers=3".to_owned(),
+    }
+}
+
+/// What a relay does and did.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    /// What is served.
+    pub(super) open: BTreeMap<SocketAddrV4, TunnelSpec>,
+    /// Addresses that another process holds.
+    pub(super) taken: BTreeSet<Ipv4Addr>,
+    /// Hosts that refuse.
+    pub(super) refusing: BTreeSet<String>,
+    /// Hosts that never answer.
+    pub(super) dead: BTreeSet<String>,
+    /// The process answers no call at all.
+    pub(super) hung: bool,
+    /// Every call but the heartbeat.
+    pub(super) calls: Vec<String>,
+}
+
+/// A relay without a process.
+#[derive(Debug, Default)]
+pub(super) struct FakeRelay(Mutex<Script>);
+
+impl FakeRelay {
+    pub(super) fn script(&self) -> MutexGuard<'_, Script> {
+        self.0.lock().unwrap()
+    }
+
+    async fn called(&self, call: String) {
+        self.script().calls.push(call);
+        self.answering().await;
+    }
+
+    async fn answering(&self) {
+        let hung = self.script().hung;
+        if hung {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn refused(kind: Kind, message: &str) -> RelayError {
+    RelayError::Refused(TunnelFailure { kind: kind.into(), message: message.to_owned() })
+}
+
+#[async_trait]
+impl Relay for FakeRelay {
+    async fn open(&self, spec: &TunnelSpec, endpoint: SocketAddrV4) -> Result<(), RelayError> {
+        self.called(format!("open {} {}", endpoint.ip(), spec.host)).await;
+        let mut script = self.script();
+        let other = script.open.get(&endpoint).is_some_and(|open| open != spec);
+        if other || script.taken.contains(endpoint.ip()) {
+            return Err(refused(Kind::AddressTaken, "address taken"));
+        }
+        script.open.insert(endpoint, spec.clone());
+        Ok(())
+    }
+
+    async fn close(&self, endpoint: SocketAddrV4) -> Result<(), RelayError> {
+        self.called(format!("close {}", endpoint.ip())).await;
+        self.script().open.remove(&endpoint);
+        Ok(())
+    }
+
+    async fn probe(&self, spec: &TunnelSpec) -> Result<ProbeReport, RelayError> {
+        self.called(format!("probe {}", spec.host)).await;
+        let (dead, refusing) = {
+            let script = self.script();
+            (script.dead.contains(spec.host.as_str()), script.refusing.contains(spec.host.as_str()))
+        };
+        if dead {
+            std::future::pending::<()>().await;
+        }
+        if refusing {
+            Err(refused(Kind::NotTls, "no TLS there"))
+        } else {
+            Ok(ProbeReport::default())
+        }
+    }
+
+    async fn status(&self) -> Result<Vec<SocketAddrV4>, RelayError> {
+        self.answering().await;
+        Ok(self.script().open.keys().copied().collect())
+    }
+
+    async fn shut_down(&self, _grace: Duration) -> Result<(), RelayError> {
+        self.called("shut down".to_owned()).await;
+        Ok(())
+    }
+}
+
+/// How the next processes behave, and what became of the ones before.
+#[derive(Debug, Default)]
+pub(super) struct FakeLauncher {
+    /// The relay of every process.
+    pub(super) relay: Arc<FakeRelay>,
+    /// Processes never become ready.
+    pub(super) never_ready: Mutex<bool>,
+    /// What happened, in order.
+    pub(super) log: Arc<Mutex<Vec<String>>>,
+    /// Ends the process that runs.
+    pub(super) crash: Arc<Notify>,
+}
+
+impl FakeLauncher {
+    pub(super) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl Launcher for FakeLauncher {
+    async fn end_predecessor(&self) {
+        self.log.lock().unwrap().push("predecessor ended".to_owned());
+    }
+
+    fn launch(&self, listeners: &[Listener]) -> io::Result<Box<dyn TunnelProcess>> {
+        self.log.lock().unwrap().push(format!("launched with {}", listeners.len()));
+        Ok(Box::new(FakeProcess {
+            relay: Arc::clone(&self.relay),
+            never_ready: *self.never_ready.lock().unwrap(),
+            log: Arc::clone(&self.log),
+            crash: Arc::clone(&self.crash),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct FakeProcess {
+    relay: Arc<FakeRelay>,
+    never_ready: bool,
+    log: Arc<Mutex<Vec<String>>>,
+    crash: Arc<Notify>,
+}
+
+#[async_trait]
+impl TunnelProcess for FakeProcess {
+    fn id(&self) -> u32 {
+        7
+    }
+
+    async fn ready(&mut self) -> io::Result<()> {
+        if self.never_ready {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+
+    async fn exited(&mut self) -> String {
+        let asked = self.relay.script().calls.iter().any(|call| call == "shut down");
+        if !asked {
+            self.crash.notified().await;
+        }
+        "exit status: 1".to_owned()
+    }
+
+    async fn kill(&mut self) {
+        self.log.lock().unwrap().push("killed".to_owned());
+    }
+
+    fn relay(&self) -> io::Result<Arc<dyn Relay>> {
+        Ok(Arc::clone(&self.relay) as Arc<dyn Relay>)
+    }
+}

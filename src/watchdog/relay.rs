@@ -1,0 +1,137 @@
+//! What the watchdog asks of a tunnel process.
+//!
+//! [`Relay`] is the narrow door, [`GrpcRelay`] goes through the process's Unix socket. None of the calls has a
+//! deadline of its own: who calls knows how long it may wait.
+
+use std::fmt;
+use std::net::SocketAddrV4;
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tonic::transport::Channel;
+use tonic::transport::Endpoint;
+
+use crate::model::TunnelSpec;
+use crate::proto::tunnel as proto;
+use crate::proto::tunnel::TunnelFailure;
+use crate::proto::tunnel::probe_response::Outcome;
+use crate::proto::tunnel::relay_client::RelayClient;
+
+/// A tunnel process that can be talked to.
+#[async_trait]
+pub trait Relay: Send + Sync + fmt::Debug {
+    /// Binds the endpoint and serves it; success where the same tunnel is open already.
+    async fn open(&self, spec: &TunnelSpec, endpoint: SocketAddrV4) -> Result<(), RelayError>;
+    /// Stops serving the endpoint; success where it was not served.
+    async fn close(&self, endpoint: SocketAddrV4) -> Result<(), RelayError>;
+    /// Asks the mount target for one answer.
+    async fn probe(&self, spec: &TunnelSpec) -> Result<proto::ProbeReport, RelayError>;
+    /// The endpoints that are served.
+    async fn status(&self) -> Result<Vec<SocketAddrV4>, RelayError>;
+    /// Asks the process to end once its connections have, at the latest after `grace`.
+    async fn shut_down(&self, grace: Duration) -> Result<(), RelayError>;
+}
+
+/// Why a call to the tunnel process has no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The process did what it could, and says why it failed.
+    #[error("{}", .0.message)]
+    Refused(TunnelFailure),
+    /// The process could not be asked.
+    #[error("failed to ask the tunnel process")]
+    Unavailable(#[from] tonic::Status),
+    /// The process gave an answer that makes no sense.
+    #[error("the tunnel process gave an answer without {0}")]
+    Malformed(&'static str),
+}
+
+/// A tunnel process behind its Unix socket.
+#[derive(Clone)]
+pub struct GrpcRelay(RelayClient<Channel>);
+
+impl GrpcRelay {
+    /// Talks to the process behind `socket`, connecting with the first call.
+    ///
+    /// # Errors
+    /// When the path cannot be one of a socket.
+    pub fn new(socket: &Path) -> Result<Self, tonic::transport::Error> {
+        let channel = Endpoint::from_shared(format!("unix:{}", socket.display()))?.connect_lazy();
+        Ok(Self(RelayClient::new(channel)))
+    }
+}
+
+#[async_trait]
+impl Relay for GrpcRelay {
+    async fn open(&self, spec: &TunnelSpec, endpoint: SocketAddrV4) -> Result<(), RelayError> {
+        let request = proto::OpenRequest {
+            spec: Some(spec_to_wire(spec)),
+            endpoint: Some(endpoint_to_wire(endpoint)),
+        };
+        match self.0.clone().open(request).await?.into_inner().failure {
+            None => Ok(()),
+            Some(failure) => Err(RelayError::Refused(failure)),
+        }
+    }
+
+    async fn close(&self, endpoint: SocketAddrV4) -> Result<(), RelayError> {
+        let request = proto::CloseRequest { endpoint: Some(endpoint_to_wire(endpoint)) };
+        self.0.clone().close(request).await?;
+        Ok(())
+    }
+
+    async fn probe(&self, spec: &TunnelSpec) -> Result<proto::ProbeReport, RelayError> {
+        let request = proto::ProbeRequest { spec: Some(spec_to_wire(spec)) };
+        match self.0.clone().probe(request).await?.into_inner().outcome {
+            Some(Outcome::Report(report)) => Ok(report),
+            Some(Outcome::Failure(failure)) => Err(RelayError::Refused(failure)),
+            None => Err(RelayError::Malformed("an outcome")),
+        }
+    }
+
+    async fn status(&self) -> Result<Vec<SocketAddrV4>, RelayError> {
+        let status = self.0.clone().status(proto::StatusRequest {}).await?.into_inner();
+        status
+            .listeners
+            .into_iter()
+            .map(|listener| {
+                let endpoint = listener.endpoint.as_ref().and_then(endpoint_from_wire);
+                endpoint.ok_or(RelayError::Malformed("an endpoint"))
+            })
+            .collect()
+    }
+
+    async fn shut_down(&self, grace: Duration) -> Result<(), RelayError> {
+        let grace_millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.0.clone().shutdown(proto::ShutdownRequest { grace_millis }).await?;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for GrpcRelay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GrpcRelay")
+    }
+}
+
+/// A spec as it travels.
+#[must_use]
+pub fn spec_to_wire(spec: &TunnelSpec) -> proto::TunnelSpec {
+    proto::TunnelSpec {
+        host: spec.host.to_string(),
+        port: spec.port.into(),
+        server_name: spec.server_name.to_string(),
+    }
+}
+
+/// An endpoint as it travels.
+#[must_use]
+pub fn endpoint_to_wire(endpoint: SocketAddrV4) -> proto::LocalEndpoint {
+    proto::LocalEndpoint { address: endpoint.ip().to_string(), port: endpoint.port().into() }
+}
+
+fn endpoint_from_wire(endpoint: &proto::LocalEndpoint) -> Option<SocketAddrV4> {
+    let address = endpoint.address.parse().ok()?;
+    Some(SocketAddrV4::new(address, u16::try_from(endpoint.port).ok()?))
+}

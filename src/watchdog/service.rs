@@ -1,0 +1,317 @@
+//! The door for the node plugin: takes calls apart, puts answers together, decides nothing.
+//!
+//! The socket appears under its name only once it listens and belongs to us alone. One that an earlier watchdog
+//! left behind is replaced in the same moment.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Request;
+use tonic::Response;
+use tonic::Status;
+
+use crate::model::ServerName;
+use crate::model::TunnelSpec;
+use crate::model::tunnel_spec::ServerNameError;
+use crate::proto::tunnel as proto;
+use crate::proto::tunnel::acquire_response::Outcome;
+use crate::proto::tunnel::tunnel_failure::Kind;
+use crate::proto::tunnel::tunnels_server::TunnelsServer;
+use crate::runtime::Chain;
+use crate::watchdog::record::User;
+use crate::watchdog::relay::endpoint_to_wire;
+use crate::watchdog::relay::spec_to_wire;
+use crate::watchdog::supervise::State;
+use crate::watchdog::tunnels::AcquireError;
+use crate::watchdog::tunnels::Acquired;
+use crate::watchdog::tunnels::Listed;
+use crate::watchdog::tunnels::ReleaseError;
+use crate::watchdog::tunnels::Tunnels;
+
+/// At the end: how long calls that are under way may take.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why the service could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The socket could not be made.
+    #[error("failed to listen on {socket:?}")]
+    Listen {
+        /// Its path.
+        socket: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The server ended by itself.
+    #[error("failed to serve the tunnel service")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// Makes the socket. From here on callers may connect; they are answered by [`serve`].
+///
+/// # Errors
+/// Names the socket.
+pub fn listen(socket: &Path) -> Result<UnixListener, ServeError> {
+    let failed = |source| ServeError::Listen { socket: socket.to_owned(), source };
+    let unfinished = socket.with_extension("unfinished");
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&unfinished).map_err(failed)?;
+    std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(0o600))
+        .map_err(failed)?;
+    std::fs::rename(&unfinished, socket).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Serves until `stop`, then lets calls that are under way end, within [`DRAIN_DEADLINE`].
+///
+/// # Errors
+/// When the server ends by itself.
+pub async fn serve(
+    listener: UnixListener,
+    tunnels: Arc<Tunnels>,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let server = tonic::transport::Server::builder()
+        .add_service(TunnelsServer::new(Service { tunnels }))
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener),
+            stop.clone().cancelled_owned(),
+        );
+    let cut = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN_DEADLINE).await;
+    };
+    tokio::select! {
+        ended = server => Ok(ended?),
+        () = cut => {
+            tracing::warn!("calls were still under way at the end and were cut");
+            Ok(())
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Service {
+    tunnels: Arc<Tunnels>,
+}
+
+#[tonic::async_trait]
+impl proto::tunnels_server::Tunnels for Service {
+    async fn acquire(
+        &self,
+        request: Request<proto::AcquireRequest>,
+    ) -> Result<Response<proto::AcquireResponse>, Status> {
+        let (spec, user) = acquire_request(request.into_inner())?;
+        let shown = (spec.to_string(), user.to_string());
+        let tunnels = Arc::clone(&self.tunnels);
+        // In a task of its own: a caller that hangs up must not leave half a tunnel behind.
+        let work = tokio::spawn(async move { tunnels.acquire(spec, user).await });
+        let outcome = match work.await.map_err(|error| Status::internal(error.to_string()))? {
+            Ok(acquired) => Outcome::Acquired(acquired_to_wire(acquired)),
+            Err(error) => {
+                tracing::warn!(tunnel = shown.0, user = shown.1, error = %Chain(&error), "Acquire failed");
+                Outcome::Failure(acquire_failed(error)?)
+            }
+        };
+        Ok(Response::new(proto::AcquireResponse { outcome: Some(outcome) }))
+    }
+
+    async fn release(
+        &self,
+        request: Request<proto::ReleaseRequest>,
+    ) -> Result<Response<proto::ReleaseResponse>, Status> {
+        let proto::ReleaseRequest { volume_id, staging_path } = request.into_inner();
+        let released = self.tunnels.release(&volume_id, &staging_path);
+        released.map_err(|error| {
+            tracing::warn!(volume.id = volume_id, error = %Chain(&error), "Release failed");
+            release_failed(&error)
+        })?;
+        Ok(Response::new(proto::ReleaseResponse {}))
+    }
+
+    async fn list(
+        &self,
+        _request: Request<proto::ListRequest>,
+    ) -> Result<Response<proto::ListResponse>, Status> {
+        let life = self.tunnels.process();
+        Ok(Response::new(proto::ListResponse {
+            tunnels: self.tunnels.list().iter().map(listed_to_wire).collect(),
+            process: process_word(life.state).to_owned(),
+            process_id: life.process_id,
+            restarts: life.restarts,
+        }))
+    }
+}
+
+fn acquire_request(request: proto::AcquireRequest) -> Result<(TunnelSpec, User), Status> {
+    let spec = request.spec.ok_or_else(|| Status::invalid_argument("spec is missing"))?;
+    let user = request.user.ok_or_else(|| Status::invalid_argument("user is missing"))?;
+    if user.volume_id.is_empty() || user.staging_path.is_empty() {
+        return Err(Status::invalid_argument("user must have a volume_id and a staging_path"));
+    }
+    let name = |text: &str| {
+        ServerName::parse(text)
+            .map_err(|error: ServerNameError| Status::invalid_argument(error.to_string()))
+    };
+    let port = u16::try_from(spec.port).ok().filter(|port| *port > 0);
+    let spec = TunnelSpec {
+        host: name(&spec.host)?,
+        port: port.ok_or_else(|| Status::invalid_argument("port must be from 1 to 65535"))?,
+        server_name: name(&spec.server_name)?,
+    };
+    let proto::TunnelUser { volume_id, staging_path, source, options } = user;
+    Ok((spec, User { volume_id, staging_path, source, options }))
+}
+
+fn acquired_to_wire(acquired: Acquired) -> proto::Acquired {
+    proto::Acquired {
+        endpoint: Some(endpoint_to_wire(acquired.endpoint)),
+        report: Some(acquired.report),
+        already: acquired.already,
+    }
+}
+
+/// A failure that the caller is told in the answer, or a status where the call itself should be made again.
+fn acquire_failed(error: AcquireError) -> Result<proto::TunnelFailure, Status> {
+    let kind = match &error {
+        AcquireError::Busy(_) => return Err(Status::aborted(error.to_string())),
+        AcquireError::Refused(failure) => return Ok(failure.clone()),
+        AcquireError::UserDiffers { .. } => Kind::UserDiffers,
+        AcquireError::OutOfAddresses => Kind::OutOfAddresses,
+        AcquireError::Unwritable { .. } => Kind::StateUnwritable,
+        AcquireError::KernelUnreadable(_)
+        | AcquireError::Unavailable { .. }
+        | AcquireError::NoAnswer(_) => Kind::TunnelUnavailable,
+    };
+    Ok(proto::TunnelFailure { kind: kind.into(), message: Chain(&error).to_string() })
+}
+
+fn release_failed(error: &ReleaseError) -> Status {
+    match error {
+        ReleaseError::Busy(_) => Status::aborted(error.to_string()),
+        ReleaseError::Unwritable(_) => Status::internal(Chain(error).to_string()),
+    }
+}
+
+fn listed_to_wire(listed: &Listed) -> proto::TunnelState {
+    let users = listed.record.users.iter().cloned().map(|user| proto::TunnelUser {
+        volume_id: user.volume_id,
+        staging_path: user.staging_path,
+        source: user.source,
+        options: user.options,
+    });
+    proto::TunnelState {
+        spec: Some(spec_to_wire(&listed.record.spec)),
+        endpoint: Some(endpoint_to_wire(listed.record.endpoint)),
+        users: users.collect(),
+        life: if listed.closing { "closing" } else { "open" }.to_owned(),
+    }
+}
+
+fn process_word(state: State) -> &'static str {
+    match state {
+        State::Absent | State::Starting { .. } => "starting",
+        State::Running { .. } => "running",
+        State::Waiting { .. } => "waiting",
+        State::Stopping => "stopping",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::InFlight;
+    use crate::watchdog::fake::spec;
+    use crate::watchdog::fake::user;
+    use tokio::time::timeout;
+
+    #[test]
+    fn each_error_of_acquire_has_its_kind() {
+        let boxed = || Box::new(spec("nas"));
+        let refusal = proto::TunnelFailure { kind: Kind::NotTls.into(), message: "no".to_owned() };
+        let differs = AcquireError::UserDiffers {
+            held: boxed(),
+            held_by: Box::new(user(1)),
+            wanted: boxed(),
+            wanted_by: Box::new(user(1)),
+        };
+        let source = || io::Error::other("because");
+        for (error, kind) in [
+            (differs, Kind::UserDiffers),
+            (AcquireError::KernelUnreadable(source()), Kind::TunnelUnavailable),
+            (AcquireError::OutOfAddresses, Kind::OutOfAddresses),
+            (
+                AcquireError::Unwritable { file: "/f".into(), source: source() },
+                Kind::StateUnwritable,
+            ),
+            (AcquireError::Refused(refusal), Kind::NotTls),
+            (AcquireError::Unavailable { spec: boxed(), source: None }, Kind::TunnelUnavailable),
+            (AcquireError::NoAnswer(boxed()), Kind::TunnelUnavailable),
+        ] {
+            assert_eq!(acquire_failed(error).unwrap().kind(), kind);
+        }
+    }
+
+    #[test]
+    fn a_busy_user_is_told_to_try_again() {
+        let in_flight = InFlight::default();
+        let _first = in_flight.begin("user").unwrap();
+        let busy = || in_flight.begin("user").unwrap_err();
+        assert_eq!(acquire_failed(busy().into()).unwrap_err().code(), tonic::Code::Aborted);
+        assert_eq!(release_failed(&busy().into()).code(), tonic::Code::Aborted);
+    }
+
+    #[test]
+    fn a_request_that_lacks_something_is_refused_by_its_name() {
+        let good = || proto::AcquireRequest {
+            spec: Some(spec_to_wire(&spec("nas"))),
+            user: Some(proto::TunnelUser {
+                volume_id: "v".to_owned(),
+                staging_path: "/s".to_owned(),
+                source: "nas:/".to_owned(),
+                options: String::new(),
+            }),
+        };
+        assert!(acquire_request(good()).is_ok());
+        type Change = fn(&mut proto::AcquireRequest);
+        let changes: [(Change, &str); 5] = [
+            (|request| request.spec = None, "spec"),
+            (|request| request.user = None, "user"),
+            (|request| request.user.as_mut().unwrap().volume_id.clear(), "volume_id"),
+            (|request| request.spec.as_mut().unwrap().port = 65536, "port"),
+            (|request| request.spec.as_mut().unwrap().host.clear(), "host name"),
+        ];
+        for (change, word) in changes {
+            let mut request = good();
+            change(&mut request);
+            let refusal = acquire_request(request).unwrap_err();
+            assert_eq!(refusal.code(), tonic::Code::InvalidArgument);
+            assert!(refusal.message().contains(word), "{refusal}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_ours_alone_and_replaces_a_stale_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("watchdog.sock");
+        drop(listen(&socket).unwrap());
+        assert!(socket.exists());
+        let _listener = listen(&socket).unwrap();
+        let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        timeout(Duration::from_secs(1), tokio::net::UnixStream::connect(&socket))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}

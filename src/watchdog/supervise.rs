@@ -1,0 +1,216 @@
+//! The life of the tunnel process, as a pure state machine.
+//!
+//! ```text
+//!              Wanted                Ready
+//!     Absent ─────────> Starting ────────────> Running ──┐ Answered, Missed (first, second)
+//!       ^                ^    │                │   ^─────┘
+//!       │            Due │    │ Exited, Late   │ Exited, Missed (third)
+//!       │                │    v                │
+//!       │               Waiting <──────────────┘
+//!       │ Gone
+//!       └──────────── Stopping <──── Stop, in any state
+//! ```
+//!
+//! A process that is late or does not answer is killed at once: while it hangs, so does every mount of the node,
+//! and the next process takes all listeners over from the records.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How many heartbeats in a row may be missed before the process is killed.
+const MISSES_TO_KILL: u32 = 3;
+/// The wait after the first failure; it doubles with each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The longest wait between two starts. Mounts hang meanwhile, so it is short.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// A process that ran this long has failed for a new reason.
+const HEALTHY_AFTER: Duration = Duration::from_secs(30);
+
+/// Where the tunnel process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There is none, and none is wanted.
+    Absent,
+    /// It was started and binds its listeners.
+    Starting {
+        /// How often in a row it failed before.
+        failures: u32,
+    },
+    /// It serves.
+    Running {
+        /// How often in a row it failed before.
+        failures: u32,
+        /// Since when.
+        since: Instant,
+        /// Heartbeats missed in a row.
+        misses: u32,
+    },
+    /// It failed, and the next one starts at `until`.
+    Waiting {
+        /// How often in a row it failed.
+        failures: u32,
+        /// When the next one starts.
+        until: Instant,
+    },
+    /// It was asked to end.
+    Stopping,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The watchdog begins.
+    Wanted,
+    /// The process said that its listeners are bound.
+    Ready,
+    /// The process did not say so in time.
+    Late,
+    /// The process ended, or could not be started.
+    Exited,
+    /// A heartbeat was answered.
+    Answered,
+    /// A heartbeat was not answered in time.
+    Missed,
+    /// The wait is over.
+    Due,
+    /// The watchdog ends.
+    Stop,
+    /// The process that was asked to end is gone.
+    Gone,
+}
+
+/// What to do before the next event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing.
+    Carry,
+    /// Start a process.
+    Spawn,
+    /// Kill the process, without asking it.
+    Kill,
+    /// Ask the process to end, and kill it if it does not.
+    ShutDown,
+}
+
+/// What follows. An event that cannot happen in a state changes nothing.
+#[must_use]
+pub fn step(state: State, event: Event, now: Instant) -> (State, Action) {
+    use State::{Absent, Running, Starting, Stopping, Waiting};
+    match (state, event) {
+        (Absent, Event::Wanted) => (Starting { failures: 0 }, Action::Spawn),
+        (Starting { failures }, Event::Ready) => {
+            (Running { failures, since: now, misses: 0 }, Action::Carry)
+        }
+        (Starting { failures }, Event::Late) => (wait(failures, now), Action::Kill),
+        (Starting { failures }, Event::Exited) => (wait(failures, now), Action::Carry),
+        (Running { failures, since, .. }, Event::Answered) => {
+            (Running { failures, since, misses: 0 }, Action::Carry)
+        }
+        (Running { failures, since, misses }, Event::Missed) if misses + 1 < MISSES_TO_KILL => {
+            (Running { failures, since, misses: misses + 1 }, Action::Carry)
+        }
+        (Running { failures, since, .. }, Event::Missed) => {
+            (wait(recent(failures, since, now), now), Action::Kill)
+        }
+        (Running { failures, since, .. }, Event::Exited) => {
+            (wait(recent(failures, since, now), now), Action::Carry)
+        }
+        (Waiting { failures, .. }, Event::Due) => (Starting { failures }, Action::Spawn),
+        (Stopping, Event::Stop) => (Stopping, Action::Carry),
+        (_, Event::Stop) => (Stopping, Action::ShutDown),
+        (Stopping, Event::Gone) => (Absent, Action::Carry),
+        (state, _) => (state, Action::Carry),
+    }
+}
+
+/// Waits after one more failure than `before`.
+fn wait(before: u32, now: Instant) -> State {
+    let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(before)).min(LONGEST_WAIT);
+    State::Waiting { failures: before.saturating_add(1), until: now + wait }
+}
+
+/// The failures that still count after a run since `since`.
+fn recent(failures: u32, since: Instant, now: Instant) -> u32 {
+    if now.duration_since(since) >= HEALTHY_AFTER { 0 } else { failures }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(state: State, events: &[Event], now: Instant) -> (State, Action) {
+        events.iter().fold((state, Action::Carry), |(state, _), event| step(state, *event, now))
+    }
+
+    #[test]
+    fn a_process_is_started_serves_and_is_shut_down() {
+        let now = Instant::now();
+        let (state, action) = step(State::Absent, Event::Wanted, now);
+        assert_eq!((state, action), (State::Starting { failures: 0 }, Action::Spawn));
+        let (state, _) = step(state, Event::Ready, now);
+        assert_eq!(state, State::Running { failures: 0, since: now, misses: 0 });
+        assert_eq!(step(state, Event::Stop, now), (State::Stopping, Action::ShutDown));
+        assert_eq!(step(State::Stopping, Event::Gone, now), (State::Absent, Action::Carry));
+    }
+
+    #[test]
+    fn only_three_misses_in_a_row_kill() {
+        let now = Instant::now();
+        let running = State::Running { failures: 0, since: now, misses: 0 };
+        let (state, action) =
+            after(running, &[Event::Missed, Event::Missed, Event::Answered, Event::Missed], now);
+        assert_eq!(
+            (state, action),
+            (State::Running { failures: 0, since: now, misses: 1 }, Action::Carry)
+        );
+        let (state, action) = after(state, &[Event::Missed, Event::Missed], now);
+        assert_eq!(action, Action::Kill);
+        assert!(matches!(state, State::Waiting { failures: 1, .. }));
+    }
+
+    #[test]
+    fn the_wait_doubles_from_100_ms_to_5_s() {
+        let now = Instant::now();
+        let mut state = State::Starting { failures: 0 };
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            (state, _) = step(state, Event::Exited, now);
+            let State::Waiting { until, .. } = state else { panic!("{state:?}") };
+            waits.push((until - now).as_millis());
+            (state, _) = step(state, Event::Due, now);
+        }
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        let (state, _) = step(State::Starting { failures: u32::MAX }, Event::Late, now);
+        assert_eq!(state, State::Waiting { failures: u32::MAX, until: now + LONGEST_WAIT });
+    }
+
+    #[test]
+    fn a_run_of_30_s_makes_the_next_wait_short_again() {
+        let now = Instant::now();
+        let running = State::Running { failures: 7, since: now, misses: 0 };
+        for (ran, failures, waits) in [(29, 8, LONGEST_WAIT), (30, 1, FIRST_WAIT)] {
+            let end = now + Duration::from_secs(ran);
+            let (state, _) = step(running, Event::Exited, end);
+            assert_eq!(state, State::Waiting { failures, until: end + waits }, "after {ran} s");
+        }
+    }
+
+    #[test]
+    fn stop_ends_every_state() {
+        let now = Instant::now();
+        for state in [
+            State::Absent,
+            State::Starting { failures: 1 },
+            State::Running { failures: 0, since: now, misses: 2 },
+            State::Waiting { failures: 1, until: now },
+        ] {
+            assert_eq!(
+                step(state, Event::Stop, now),
+                (State::Stopping, Action::ShutDown),
+                "{state:?}"
+            );
+        }
+        assert_eq!(step(State::Stopping, Event::Exited, now), (State::Stopping, Action::Carry));
+    }
+}

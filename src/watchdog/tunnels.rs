@@ -1,0 +1,447 @@
+//! Which tunnels are wanted, and how a wanted one comes to be open.
+//!
+//! [`Tunnels::acquire`] is the path to read first. What keeps it true:
+//!
+//! - The record is written before the tunnel is opened, so a crash leaves a record too many, never one too few.
+//! - What opens or closes one tunnel does so alone: [`Guards`] hands out one guard for each spec. It is held
+//!   while the local tunnel process is asked, never while a mount target is.
+//! - What one user wants happens in sequence: a second call meanwhile is refused as busy.
+//! - The book's lock is held for a look or a write to the state directory, never while waiting.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::Ipv4Addr;
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::sync::OwnedMutexGuard;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio::time::sleep;
+use tokio::time::timeout;
+use tokio::time::timeout_at;
+
+use crate::model::TunnelSpec;
+use crate::proto::tunnel::ProbeReport;
+use crate::proto::tunnel::TunnelFailure;
+use crate::proto::tunnel::tunnel_failure::Kind;
+use crate::runtime::Chain;
+use crate::runtime::InFlight;
+use crate::runtime::in_flight::Busy;
+use crate::watchdog::address::KernelView;
+use crate::watchdog::book::Book;
+use crate::watchdog::driver::Life;
+use crate::watchdog::process::Listener;
+use crate::watchdog::record::Record;
+use crate::watchdog::record::RecordStore;
+use crate::watchdog::record::User;
+use crate::watchdog::relay::Relay;
+use crate::watchdog::relay::RelayError;
+
+/// The whole of an Acquire, as the node plugin may rely on.
+pub const ACQUIRE_DEADLINE: Duration = Duration::from_secs(30);
+/// The part in which it may succeed.
+const WORK_DEADLINE: Duration = Duration::from_secs(25);
+/// The part in which a failure is undone: once for the guard, once for the close.
+const UNDO_DEADLINE: Duration = Duration::from_secs(2);
+const _: () = assert!(
+    WORK_DEADLINE.as_secs() + 2 * UNDO_DEADLINE.as_secs() < ACQUIRE_DEADLINE.as_secs(),
+    "the caller would hang up while we still undo"
+);
+/// How many addresses are tried where another process holds them.
+const ADDRESSES_TRIED: u32 = 16;
+/// Before the tunnel process is asked again, after it could not be.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// What the tunnels of a node are kept by.
+#[derive(Clone, Copy, Debug)]
+pub struct TunnelSettings {
+    /// The local port of every tunnel that is opened from now on.
+    pub port: u16,
+    /// For how long the kernel must not have used a tunnel before it is closed.
+    pub unmount_grace: Duration,
+}
+
+/// The tunnels of this node.
+#[derive(Debug)]
+pub struct Tunnels {
+    pub(super) settings: TunnelSettings,
+    pub(super) kernel: KernelView,
+    pub(super) life: watch::Receiver<Life>,
+    pub(super) guards: Guards,
+    book: Mutex<Book>,
+    store: RecordStore,
+    in_flight: InFlight,
+}
+
+/// A tunnel that leads where it should.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Acquired {
+    /// Where the kernel connects to.
+    pub endpoint: SocketAddrV4,
+    /// How the mount target answered.
+    pub report: ProbeReport,
+    /// The user held it before.
+    pub already: bool,
+}
+
+/// A tunnel as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// As recorded.
+    pub record: Record,
+    /// Nobody holds it any more.
+    pub closing: bool,
+}
+
+/// Why a tunnel could not be acquired. Nothing new is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum AcquireError {
+    /// The same user has not got an answer yet.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// The same user holds another tunnel, or the same one for another mount.
+    #[error(
+        "volume {:?} is staged at {:?} from {:?} with options {:?} through the tunnel to {held}, and is now wanted \
+         from {:?} with options {:?} through the tunnel to {wanted}; unstage it first",
+        .held_by.volume_id, .held_by.staging_path, .held_by.source, .held_by.options,
+        .wanted_by.source, .wanted_by.options
+    )]
+    UserDiffers {
+        /// Where the tunnel leads that is held.
+        held: Box<TunnelSpec>,
+        /// What it is held for.
+        held_by: Box<User>,
+        /// Where the tunnel should lead.
+        wanted: Box<TunnelSpec>,
+        /// What it is wanted for.
+        wanted_by: Box<User>,
+    },
+    /// The kernel's lists cannot be read, so no address is known to be free.
+    #[error("failed to read which addresses the kernel's NFS mounts use")]
+    KernelUnreadable(#[source] io::Error),
+    /// Every address is in use.
+    #[error("all loopback addresses from 127.0.1.1 to 127.0.255.254 are in use on this node")]
+    OutOfAddresses,
+    /// The record cannot be written.
+    #[error("failed to write the tunnel record {file:?}")]
+    Unwritable {
+        /// The record.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The tunnel process says why.
+    #[error("{}", .0.message)]
+    Refused(TunnelFailure),
+    /// There is no tunnel process that could be asked.
+    #[error(
+        "no tunnel process could be asked for the tunnel to {spec} in time; see the watchdog's log"
+    )]
+    Unavailable {
+        /// Where the tunnel should lead.
+        spec: Box<TunnelSpec>,
+        /// What went wrong last.
+        source: Option<RelayError>,
+    },
+    /// It was asked and did not answer.
+    #[error(
+        "the tunnel process gave no answer about the tunnel to {0} in time; it is safe to try again"
+    )]
+    NoAnswer(Box<TunnelSpec>),
+}
+
+impl Tunnels {
+    /// The tunnels that the records name. Nothing is opened yet: the next tunnel process is told of them.
+    ///
+    /// # Errors
+    /// When the directory of the records cannot be read.
+    pub fn load(
+        settings: TunnelSettings,
+        store: RecordStore,
+        kernel: KernelView,
+        life: watch::Receiver<Life>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            settings,
+            kernel,
+            life,
+            guards: Guards::default(),
+            book: Mutex::new(Book::load(store.clone())?),
+            store,
+            in_flight: InFlight::default(),
+        })
+    }
+
+    /// Opens the tunnel that `spec` asks for, where it is not open yet, notes that `user` holds it, and asks
+    /// the mount target for one answer through it. May be repeated. Must not be dropped half-way: run it in a
+    /// task of its own.
+    ///
+    /// # Errors
+    /// Says what was tried and what to do. A user that was not there before is not there after.
+    pub async fn acquire(&self, spec: TunnelSpec, user: User) -> Result<Acquired, AcquireError> {
+        let _until_done = self.in_flight.begin(&user.to_string())?;
+        let deadline = Instant::now() + WORK_DEADLINE;
+        let already = self.held_already(&spec, &user)?;
+        match self.establish(&spec, &user, deadline).await {
+            Ok((endpoint, report)) => Ok(Acquired { endpoint, report, already }),
+            Err(error) => {
+                if !already {
+                    self.undo(&spec, &user).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a user out of the record. Their tunnel is closed later, once the kernel has let it go.
+    ///
+    /// # Errors
+    /// While the user is being acquired, or when the record cannot be written.
+    pub fn release(&self, volume_id: &str, staging_path: &str) -> Result<(), ReleaseError> {
+        let name = User {
+            volume_id: volume_id.to_owned(),
+            staging_path: staging_path.to_owned(),
+            source: String::new(),
+            options: String::new(),
+        };
+        let _until_done = self.in_flight.begin(&name.to_string())?;
+        self.book().remove_user(volume_id, staging_path).map_err(ReleaseError::Unwritable)
+    }
+
+    /// Every tunnel that is recorded.
+    #[must_use]
+    pub fn list(&self) -> Vec<Listed> {
+        let listed =
+            |record: &Record| Listed { record: record.clone(), closing: record.users.is_empty() };
+        self.book().entries().map(|entry| listed(&entry.record)).collect()
+    }
+
+    /// What a tunnel process is to bind.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<Listener> {
+        self.book().entries().map(|entry| Listener::from(&entry.record)).collect()
+    }
+
+    /// How the tunnel process is.
+    #[must_use]
+    pub fn process(&self) -> Life {
+        self.life.borrow().clone()
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held_already(&self, spec: &TunnelSpec, user: &User) -> Result<bool, AcquireError> {
+        let book = self.book();
+        match book.holder(&user.volume_id, &user.staging_path) {
+            None => Ok(false),
+            Some((record, held_by)) if record.spec == *spec && held_by == user => Ok(true),
+            Some((record, held_by)) => Err(AcquireError::UserDiffers {
+                held: Box::new(record.spec.clone()),
+                held_by: Box::new(held_by.clone()),
+                wanted: Box::new(spec.clone()),
+                wanted_by: Box::new(user.clone()),
+            }),
+        }
+    }
+
+    async fn establish(
+        &self,
+        spec: &TunnelSpec,
+        user: &User,
+        deadline: Instant,
+    ) -> Result<(SocketAddrV4, ProbeReport), AcquireError> {
+        let guard = self.guards.lock(spec, deadline).await;
+        let guard = guard.ok_or_else(|| AcquireError::NoAnswer(Box::new(spec.clone())))?;
+        let endpoint = self.ensure_open(spec, user, deadline).await?;
+        drop(guard);
+        let probe = |relay: Arc<dyn Relay>| async move { relay.probe(spec).await };
+        let report = self.ask(spec, deadline, probe).await?;
+        if let Some(entry) = self.book().at(*endpoint.ip()) {
+            entry.handed_out = true;
+        }
+        Ok((endpoint, report))
+    }
+
+    /// Notes the user and has the tunnel opened; where its address is taken, at another one.
+    async fn ensure_open(
+        &self,
+        spec: &TunnelSpec,
+        user: &User,
+        deadline: Instant,
+    ) -> Result<SocketAddrV4, AcquireError> {
+        let mut tried = 0;
+        loop {
+            let endpoint = self.note(spec, user)?;
+            let open = |relay: Arc<dyn Relay>| async move { relay.open(spec, endpoint).await };
+            let error = match self.ask(spec, deadline, open).await {
+                Ok(()) => return Ok(endpoint),
+                Err(error) => error,
+            };
+            tried += 1;
+            if !is_address_taken(&error)
+                || tried >= ADDRESSES_TRIED
+                || !self.may_move(endpoint, user)?
+            {
+                return Err(error);
+            }
+            tracing::warn!(tunnel.address = %endpoint.ip(), "address taken by another process; trying the next");
+            let mut book = self.book();
+            book.set_aside(*endpoint.ip(), Instant::now());
+            book.delete(*endpoint.ip())
+                .map_err(|source| self.unwritable(*endpoint.ip(), source))?;
+        }
+    }
+
+    /// Writes down that `user` holds the tunnel to `spec`, at its address or at a new one.
+    fn note(&self, spec: &TunnelSpec, user: &User) -> Result<SocketAddrV4, AcquireError> {
+        let mut book = self.book();
+        if let Some(endpoint) = book.leading_to(spec).map(|entry| entry.record.endpoint) {
+            book.add_user(endpoint, user)
+                .map_err(|source| self.unwritable(*endpoint.ip(), source))?;
+            return Ok(endpoint);
+        }
+        let kernel = self.kernel.addresses_in_use().map_err(AcquireError::KernelUnreadable)?;
+        let address =
+            book.free_address(&kernel, Instant::now()).ok_or(AcquireError::OutOfAddresses)?;
+        let endpoint = SocketAddrV4::new(address, self.settings.port);
+        let record = Record { endpoint, spec: spec.clone(), users: vec![user.clone()] };
+        book.create(record).map_err(|source| self.unwritable(address, source))?;
+        Ok(endpoint)
+    }
+
+    /// A tunnel may get another address while nobody relies on the one it has.
+    fn may_move(&self, endpoint: SocketAddrV4, user: &User) -> Result<bool, AcquireError> {
+        let kernel = self.kernel.addresses_in_use().map_err(AcquireError::KernelUnreadable)?;
+        let alone = self.book().at(*endpoint.ip()).is_some_and(|entry| entry.is_only_for(user));
+        Ok(alone && !kernel.contains(endpoint.ip()))
+    }
+
+    /// Takes a new user out again, and the tunnel with them if it was opened for nobody else.
+    async fn undo(&self, spec: &TunnelSpec, user: &User) {
+        let guard = self.guards.lock(spec, Instant::now() + UNDO_DEADLINE).await;
+        if let Err(error) = self.book().remove_user(&user.volume_id, &user.staging_path) {
+            tracing::error!(volume.id = user.volume_id, %error, "failed to take a user out of its record");
+            return;
+        }
+        let unused = self
+            .book()
+            .leading_to(spec)
+            .filter(|entry| entry.record.users.is_empty() && !entry.handed_out)
+            .map(|entry| entry.record.endpoint);
+        let relay = self.process().relay;
+        // Without guard or process the tunnel goes the way of every tunnel without users.
+        if let (Some(_guard), Some(endpoint), Some(relay)) = (&guard, unused, relay) {
+            self.close(relay.as_ref(), endpoint, UNDO_DEADLINE).await;
+        }
+    }
+
+    /// Closes a tunnel and forgets it. The caller holds its guard. A failure is logged; the reaper tries again.
+    pub(super) async fn close(
+        &self,
+        relay: &dyn Relay,
+        endpoint: SocketAddrV4,
+        deadline: Duration,
+    ) {
+        match timeout(deadline, relay.close(endpoint)).await {
+            Ok(Ok(())) => match self.book().delete(*endpoint.ip()) {
+                Ok(()) => tracing::info!(tunnel.address = %endpoint.ip(), "tunnel closed"),
+                Err(error) => {
+                    tracing::error!(tunnel.address = %endpoint.ip(), %error, "failed to remove a record");
+                }
+            },
+            Ok(Err(error)) => {
+                tracing::warn!(tunnel.address = %endpoint.ip(), error = %Chain(&error), "failed to close a tunnel");
+            }
+            Err(_) => {
+                tracing::warn!(tunnel.address = %endpoint.ip(), "closing a tunnel took too long")
+            }
+        }
+    }
+
+    /// Asks the tunnel process; one that is just being started again is waited for.
+    async fn ask<T, Answer>(
+        &self,
+        spec: &TunnelSpec,
+        deadline: Instant,
+        question: impl Fn(Arc<dyn Relay>) -> Answer,
+    ) -> Result<T, AcquireError>
+    where
+        Answer: Future<Output = Result<T, RelayError>>,
+    {
+        let mut source = None;
+        loop {
+            let Some(relay) = self.relay(deadline).await else {
+                return Err(AcquireError::Unavailable { spec: Box::new(spec.clone()), source });
+            };
+            match timeout_at(deadline, question(relay)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(RelayError::Refused(failure))) => {
+                    return Err(AcquireError::Refused(failure));
+                }
+                Ok(Err(error)) => source = Some(error),
+                Err(_) => return Err(AcquireError::NoAnswer(Box::new(spec.clone()))),
+            }
+            if Instant::now() + RETRY_AFTER >= deadline {
+                return Err(AcquireError::Unavailable { spec: Box::new(spec.clone()), source });
+            }
+            sleep(RETRY_AFTER).await;
+        }
+    }
+
+    /// The running process; one that starts is waited for.
+    async fn relay(&self, deadline: Instant) -> Option<Arc<dyn Relay>> {
+        let mut life = self.life.clone();
+        let running = timeout_at(deadline, life.wait_for(|life| life.relay.is_some())).await;
+        running.ok()?.ok()?.relay.clone()
+    }
+
+    fn unwritable(&self, address: Ipv4Addr, source: io::Error) -> AcquireError {
+        AcquireError::Unwritable { file: self.store.file(address), source }
+    }
+}
+
+fn is_address_taken(error: &AcquireError) -> bool {
+    matches!(error, AcquireError::Refused(failure) if failure.kind() == Kind::AddressTaken)
+}
+
+/// Why a user could not be released.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// The same user is being acquired or released.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// The record cannot be written.
+    #[error("failed to write the tunnel record")]
+    Unwritable(#[source] io::Error),
+}
+
+/// One guard for each tunnel: who holds it opens or closes that tunnel, alone.
+#[derive(Debug, Default)]
+pub(super) struct Guards(Mutex<HashMap<TunnelSpec, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Guards {
+    /// The guard, if it becomes free in time.
+    async fn lock(&self, spec: &TunnelSpec, deadline: Instant) -> Option<OwnedMutexGuard<()>> {
+        timeout_at(deadline, self.of(spec).lock_owned()).await.ok()
+    }
+
+    /// The guard, if it is free.
+    pub(super) fn try_lock(&self, spec: &TunnelSpec) -> Option<OwnedMutexGuard<()>> {
+        self.of(spec).try_lock_owned().ok()
+    }
+
+    fn of(&self, spec: &TunnelSpec) -> Arc<tokio::sync::Mutex<()>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody holds or waits for a guard that only the map knows.
+        all.retain(|known, guard| known == spec || Arc::strong_count(guard) > 1);
+        Arc::clone(all.entry(spec.clone()).or_default())
+    }
+}
