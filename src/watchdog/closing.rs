@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn a_tunnel_with_users_is_never_closed_but_reported_once_after_five_minutes() {
-        assert_eq!(closed_at([Unused; 1000], 1, GRACE), []);
+        assert!(closed_at([Unused; 1000], 1, GRACE).is_empty());
         assert_eq!(verdicts([Unused; 1000], 1, GRACE, Verdict::ReportOrphan), [300]);
-        assert_eq!(verdicts([InUse; 1000], 1, GRACE, Verdict::ReportOrphan), []);
+        assert!(verdicts([InUse; 1000], 1, GRACE, Verdict::ReportOrphan).is_empty());
     }
 }

@@ -174,7 +174,7 @@ impl Driver {
 
     async fn started(&mut self) -> Event {
         let Some(process) = &mut self.process else { return Event::Exited };
-        let event = match timeout(READY_DEADLINE, process.ready()).await {
+        match timeout(READY_DEADLINE, process.ready()).await {
             Ok(Ok(())) => return Event::Ready,
             Ok(Err(error)) => {
                 tracing::error!(process.id = process.id(), %error, "the tunnel process failed to start");
@@ -187,8 +187,7 @@ impl Driver {
                 );
                 Event::Late
             }
-        };
-        event
+        }
     }
 
     async fn heartbeat(&mut self) -> Event {

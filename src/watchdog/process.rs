@@ -97,6 +97,7 @@ impl Launcher for SelfLauncher {
         predecessor::end(&self.socket).await;
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a child for life, which the driver kills when it hangs")]
     fn launch(&self, listeners: &[Listener]) -> io::Result<Box<dyn TunnelProcess>> {
         let mut child = Command::new(OURSELVES)
             // The name decides about the role of this binary.
