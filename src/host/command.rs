@@ -55,6 +55,7 @@ pub enum CommandError {
 
 impl Command {
     /// A program with its arguments.
+    #[expect(clippy::disallowed_methods, reason = "the place that forces a deadline")]
     pub fn new<'a>(program: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Self {
         let mut command = tokio::process::Command::new(program);
         command.args(arguments).process_group(0).kill_on_drop(true);

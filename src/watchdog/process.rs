@@ -116,7 +116,7 @@ impl Launcher for SelfLauncher {
         predecessor::end(&self.socket).await;
     }
 
-    #[allow(
+    #[expect(
         clippy::disallowed_methods,
         reason = "this child is meant to outlive every deadline: the driver watches and kills it"
     )]

@@ -1,0 +1,80 @@
+# One short target for each thing that a person does; CI calls the same ones. `make` lists them.
+#
+# Everything else that a target needs it installs (Debian or Ubuntu, as root or with sudo) or names.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export RUST_BACKTRACE ?= 1
+
+image ?= alinas-csi:dev
+arch ?= $(shell uname -m)
+
+as_root := $(if $(filter 0,$(shell id -u)),,sudo)
+# What the build needs of the machine: a C compiler and cmake, for the cryptography.
+debian := gcc libc6-dev make cmake
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: needs ## show the driver at work: an encrypted kernel mount, and what happens when its tunnel is killed
+	e2e/lab/setup
+	cargo build --workspace --bins --locked
+	e2e/lab/run "$${CARGO_TARGET_DIR:-target}/debug/demo"
+
+.PHONY: test
+test: needs ## run every test, those of the kernel in the lab
+	e2e/run-tests
+
+.PHONY: check
+check: needs shellcheck chart ## format, lints, scripts, chart: what needs no test run
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: build
+build: needs ## build the binary for this machine (target/release/alinas-csi)
+	cargo build --release --locked --bin alinas-csi
+
+.PHONY: image
+image: ## build the container image, with docker, podman or buildah (image=name:tag)
+	builder=$$(command -v docker || command -v podman || command -v buildah) || \
+	  { echo "docker, podman or buildah is needed" >&2; exit 1; }; \
+	"$$builder" build --tag $(image) --file Dockerfile .
+
+.PHONY: chart
+chart: ## lint the chart, render it with its cases, compare deploy/ with it (write=yes renews deploy/)
+	charts/check $(if $(filter yes,$(write)),--write)
+
+.PHONY: deny
+deny: ## check licences and sources of the dependencies (needs cargo-deny)
+	@cargo deny --version >/dev/null 2>&1 || \
+	  { echo "cargo-deny is missing; get it with: cargo install --locked cargo-deny" >&2; exit 1; }
+	cargo deny --all-features check bans licenses sources
+
+.PHONY: clean
+clean: ## remove what was built here (the cache in ~/.cache/alinas-csi stays)
+	cargo clean
+
+.PHONY: shellcheck
+shellcheck:
+	@command -v shellcheck >/dev/null || { $(as_root) apt-get update -qq && \
+	  $(as_root) apt-get install -qq --yes --no-install-recommends shellcheck >/dev/null; }
+	git grep -lI -E '^#!.*[/ ](ba)?sh$$' | xargs shellcheck --external-sources
+
+.PHONY: needs
+needs:
+	@command -v cargo >/dev/null || { echo "cargo is missing; this project needs a Rust toolchain," \
+	  "$$(sed -nE 's/^rust-version = "(.*)"/\1/p' Cargo.toml) or later: https://rustup.rs" >&2; exit 1; }
+	@missing=$$(for package in $(debian); do \
+	    dpkg-query --show --showformat='$${db:Status-Status}\n' "$$package" 2>/dev/null | \
+	      grep -qx installed || echo "$$package"; done); \
+	if [[ -n $$missing ]] && ! { command -v cc && command -v cmake; } >/dev/null; then \
+	  command -v apt-get >/dev/null || { echo "a C compiler and cmake are needed" >&2; exit 1; }; \
+	  echo "installing" $$missing; $(as_root) apt-get update -qq; \
+	  $(as_root) env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq --yes --no-install-recommends $$missing >/dev/null; \
+	fi
