@@ -175,7 +175,7 @@ impl Nas {
         lab::require()?;
         clean_up();
         let folder = Folder::create()?;
-        let network = Network::create()?;
+        let network = Network::create(Path::new(FOLDER))?;
         let names = Names::publish(Path::new(FOLDER))?;
         let server = NfsServer::start(&network)?;
         let splitter = Splitter::start(&network)?;
@@ -279,8 +279,10 @@ impl NfsServer {
             .arg(FOLDER)
             .arg(disk());
         let mut daemons = Process::start("NFS server", &mut command, &log("nfs"))?;
-        let mountd = || network.listens(20048);
-        daemons.wait_until("rpc.mountd listens", START, || mountd().unwrap_or(false))?;
+        let process = daemons.id();
+        daemons.wait_until("rpc.mountd listens", START, || {
+            network::count_listeners(process, 20048) > 0
+        })?;
         Ok(Self { _daemons: daemons })
     }
 
@@ -345,10 +347,11 @@ fn start_terminator(network: &Network) -> Result<Process> {
         .arg("stunnel4")
         .arg(Path::new(FOLDER).join("tls/stunnel.conf"));
     let mut terminator = Process::start("stunnel4", &mut command, &log("stunnel"))?;
-    let last = FRONTS.iter().filter(|front| front.terminator().is_some()).count();
-    terminator.wait_until("every TLS front listens", START, || {
-        // The plain and the silent front are the splitter's.
-        network.count_listeners(PORT).is_ok_and(|found| found == last + 2)
+    // The plain and the silent front are the splitter's.
+    let all = FRONTS.iter().filter(|front| front.terminator().is_some()).count() + 2;
+    let process = terminator.id();
+    terminator.wait_until("every front listens", START, || {
+        network::count_listeners(process, PORT) == all
     })?;
     Ok(terminator)
 }
