@@ -175,7 +175,7 @@ impl Driver {
     async fn started(&mut self) -> Event {
         let Some(process) = &mut self.process else { return Event::Exited };
         match timeout(READY_DEADLINE, process.ready()).await {
-            Ok(Ok(())) => return Event::Ready,
+            Ok(Ok(())) => Event::Ready,
             Ok(Err(error)) => {
                 tracing::error!(process.id = process.id(), %error, "the tunnel process failed to start");
                 Event::Late
