@@ -196,10 +196,16 @@ fn grouped_uses(text: &str, file: &str) -> Vec<String> {
         .filter(|(_, line)| {
             let line = line.trim_start();
             let import = line.strip_prefix("pub ").unwrap_or(line);
-            import.starts_with("use ") && import.contains('{')
+            // The variants of an enum may be taken together: `use State::{Absent, Running};`.
+            let path = import.strip_prefix("use ").and_then(|rest| rest.split_once("::{"));
+            path.is_some_and(|(path, _)| !last_segment(path).starts_with(char::is_uppercase))
         })
         .map(|(number, _)| format!("{file}:{number}: one module per `use` line"))
         .collect()
+}
+
+fn last_segment(path: &str) -> &str {
+    path.rsplit("::").next().unwrap_or(path)
 }
 
 /// What stands in backquotes and looks like a path of the checkout.
@@ -301,7 +307,11 @@ fn each_rule_sees_what_breaks_it() {
     assert!(!opens_with_purpose("//! TODO") && !opens_with_purpose("use std::fs;"));
     assert!(is_long_without_reason(&"\n".repeat(LONGEST_FILE + 1)));
     assert!(!is_long_without_reason(&format!("//! LONG: a table\n{}", "\n".repeat(LONGEST_FILE))));
-    assert_eq!(grouped_uses("pub use a::{b, c};\nuse a::b;\n// use {", "f").len(), 1);
+    assert_eq!(
+        grouped_uses("pub use a::{b, c};\nuse a::b;\n// use a::{b};\nuse State::{On, Off};", "f")
+            .len(),
+        1
+    );
     assert_eq!(paths_named_in("`src/nothing.rs`, `/run/x`, `cargo test`"), ["src/nothing.rs"]);
     assert_eq!(tests_named_in("`a_test_that_holds` and `alinas_csi`"), ["a_test_that_holds"]);
     assert_eq!(registries_in(REGISTRY_HOSTS[0], "f").len(), 1);

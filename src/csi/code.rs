@@ -3,6 +3,8 @@
 //! The kubelet takes `CANCELLED`, `DEADLINE_EXCEEDED`, `UNAVAILABLE`, `RESOURCE_EXHAUSTED` and `ABORTED` as
 //! "maybe still under way": it keeps the mount directory and calls again, or calls the opposite later. Any other
 //! code is final, and it removes the directory at once. So whatever may have left something is never final.
+//!
+//! LONG: one test over the whole of every table.
 
 use tonic::Code;
 

@@ -7,6 +7,8 @@
 //! this volume, not yet shared   a mount that was cut half way: unmount, then as nothing
 //! another mount                 refused
 //! ```
+//!
+//! LONG: nearly half of it are the tests of each step that can fail.
 
 use std::path::Path;
 use std::path::PathBuf;

@@ -7,6 +7,8 @@
 //!   while the local tunnel process is asked, never while a mount target is.
 //! - What one user wants happens in sequence: a second call meanwhile is refused as busy.
 //! - The book's lock is held for a look or a write to the state directory, never while waiting.
+//!
+//! LONG: the four rules above hold only together.
 
 use std::collections::HashMap;
 use std::io;

@@ -4,6 +4,8 @@
 //! `explain` cannot disagree. The file is long because the table is; there is no logic in it. Kernel options
 //! are those of `nfs_fs_parameters` (fs/nfs/fs_context.c, Linux 5.10 to 6.18), generic ones those of
 //! util-linux (libmount/src/optmap.c), the last ones those of aliyun-alinas-utils.
+//!
+//! LONG: a row for each option, and no logic.
 
 use super::Consumer;
 use super::NfsOption;
