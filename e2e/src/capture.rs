@@ -224,10 +224,10 @@ mod tests {
     #[test]
     fn a_pattern_is_found_across_segments_that_came_twice_and_in_disorder() {
         let frames =
-            [frame(1, b"the "), frame(8, b"word"), frame(5, b"pass"), frame(1, b"the pas")];
+            [frame(1, b"the "), frame(9, b"word"), frame(5, b"pass"), frame(1, b"the pas")];
         let wire = Wire::parse(&capture(&frames)).unwrap();
         assert!(wire.holds(b"the pas"));
-        assert!(wire.holds(b"sword") || wire.holds(b"password"), "{wire:?}");
+        assert!(wire.holds(b"password"), "{wire:?}");
         assert!(!wire.holds(b"passwort"));
     }
 

@@ -35,6 +35,8 @@ const UNMOUNT_GRACE_SECONDS: &str = "1";
 #[derive(Debug)]
 pub struct Driver {
     watchdog: Option<Process>,
+    // Dropping a watchdog ends its children with it; those outlive a killed one and are part of the test.
+    former_watchdogs: Vec<Process>,
     node: Option<Process>,
     ca_file: PathBuf,
     folder: TempDir,
@@ -48,7 +50,8 @@ impl Driver {
     pub fn start(ca_file: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("alinas-csi-e2e.").tempdir()?;
         let ca_file = ca_file.to_owned();
-        let mut driver = Self { watchdog: None, node: None, ca_file, folder };
+        let mut driver =
+            Self { watchdog: None, former_watchdogs: Vec::new(), node: None, ca_file, folder };
         fs::create_dir(driver.state_dir())?;
         driver.start_watchdog()?;
         driver.start_node()?;
@@ -162,8 +165,11 @@ impl Driver {
     /// # Errors
     /// When it cannot be killed.
     pub fn kill_watchdog(&mut self) -> Result<()> {
-        // Kept: dropping it would kill its children with it, and those are part of the test.
-        self.watchdog.as_mut().map_or(Ok(()), Process::kill)
+        if let Some(mut watchdog) = self.watchdog.take() {
+            watchdog.kill()?;
+            self.former_watchdogs.push(watchdog);
+        }
+        Ok(())
     }
 
     /// SIGKILLs the node plugin.
@@ -198,7 +204,9 @@ impl Driver {
         for record in entries(&self.state_dir().join("tunnels")) {
             left.push(format!("the record {}", record.display()));
         }
-        for target in entries(&self.kubelet_dir().join("pods")) {
+        // The pod's own folder is the kubelet's; the target in it is ours to remove.
+        for target in entries(&self.kubelet_dir().join("pods")).iter().flat_map(|pod| entries(pod))
+        {
             left.push(format!("the target {}", target.display()));
         }
         // The kubelet owns the staging directories themselves; they must be empty, though.
@@ -232,10 +240,6 @@ impl Drop for Driver {
         for mount in lab::mounts_below(self.folder.path()).unwrap_or_default().iter().rev() {
             let point = mount.point.display().to_string();
             let _ = run(CALL, "umount", &["-f", "-l", &point]);
-        }
-        if let Ok(id) = self.kill_tunnel() {
-            // The process group of a watchdog that was killed and started again is not the tunnel's.
-            let _ = id;
         }
         drop(self.watchdog.take());
     }

@@ -38,6 +38,14 @@ impl<E: Error + 'static> From<E> for Failure {
     }
 }
 
+/// Fails with a sentence unless a condition holds; unlike `assert!` it lets a test answer [`Result`].
+///
+/// # Errors
+/// The sentence.
+pub fn ensure(condition: bool, sentence: impl Into<String>) -> Result<()> {
+    if condition { Ok(()) } else { Err(Failure::new(sentence)) }
+}
+
 /// Says what was being done when an error came up.
 pub trait During<T> {
     /// Puts `what` before the error.

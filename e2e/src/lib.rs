@@ -13,3 +13,4 @@ pub mod lab;
 pub mod nas;
 pub mod process;
 pub mod provisioner;
+pub mod scene;

@@ -2,8 +2,6 @@
 //!
 //! Needs the lab and one thread: `e2e/lab/guest -- <this> --test-threads=1`.
 
-mod root;
-
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -13,35 +11,36 @@ use std::time::Duration;
 use std::time::Instant;
 
 use e2e::capture::Capture;
+use e2e::capture::Wire;
 use e2e::csi_client::Access;
 use e2e::csi_client::Volume;
 use e2e::data;
 use e2e::failure::Failure;
 use e2e::failure::Result;
+use e2e::failure::ensure;
 use e2e::lab;
 use e2e::nas::Front;
 use e2e::nas::INTERFACE;
+use e2e::nas::Nas;
 use e2e::nas::TlsProfile;
 use e2e::process::wait_until;
-use root::CLEARED;
-use root::Scene;
-use root::ensure;
+use e2e::scene::CLEARED;
+use e2e::scene::Scene;
 use tonic::Code;
 
 const VERSIONS: [&str; 2] = ["3", "4.0"];
-
-/// Puts the end of both logs behind a failure.
-fn with_logs(scene: &Scene, outcome: Result<()>) -> Result<()> {
-    outcome.map_err(|failure| Failure::new(format!("{failure}\n{}", scene.driver.logs())))
-}
+/// MiB in a test file.
+const BLOCKS: usize = 8;
 
 /// Runs a test's body for each version of NFS, on one scene, and makes sure that nothing is left.
 fn for_each_version(body: impl Fn(&mut Scene, &str) -> Result<()>) -> Result<()> {
     let mut scene = Scene::start(TlsProfile::Tls13)?;
     for vers in VERSIONS {
-        let outcome = body(&mut scene, vers).and_then(|()| scene.driver.nothing_is_left(CLEARED));
-        with_logs(&scene, outcome)
-            .map_err(|failure| Failure::new(format!("vers={vers}: {failure}")))?;
+        let outcome = scene.watch(|scene| {
+            body(scene, vers)?;
+            scene.driver.nothing_is_left(CLEARED)
+        });
+        outcome.map_err(|failure| Failure::new(format!("vers={vers}: {failure}")))?;
     }
     Ok(())
 }
@@ -62,31 +61,34 @@ fn unpublished_and_unstaged(scene: &Scene, volume: &Volume, target: &Path) -> Re
 
 fn comes_back_whole(target: &Path, before: impl FnMut(usize) -> Result<()>) -> Result<()> {
     let file = target.join("data");
-    let written = data::write(&file, 8, before)?;
+    let written = data::write(&file, BLOCKS, before)?;
     let found = data::hash_on_server(&file)?;
     fs::remove_file(file)?;
     ensure(found == written.hash, "what was read differs from what was written")
 }
 
 fn is_encrypted(profile: TlsProfile) -> Result<()> {
-    const BLOCKS: usize = 8;
-    let scene = Scene::start(profile)?;
+    let mut scene = Scene::start(profile)?;
     for vers in VERSIONS {
-        let folder = tempfile::tempdir()?;
-        let capture = Capture::start(INTERFACE, folder.path())?;
-        let (volume, target) = staged_and_published(&scene, vers)?;
-        comes_back_whole(&target, |_| Ok(()))?;
-        unpublished_and_unstaged(&scene, &volume, &target)?;
-        let wire = capture.stop()?;
-        ensure(wire.len() > BLOCKS * data::BLOCK, "the capture holds less than was written")?;
-        ensure(wire.tls_records() > 0, "the capture holds no TLS")?;
-        ensure(!wire.holds(data::MARKER), "the marker went over the wire")?;
-        for sample in data::samples(BLOCKS) {
-            ensure(!wire.holds(&sample), "a sample went over the wire")?;
-        }
-        scene.driver.nothing_is_left(CLEARED)?;
+        scene.watch(|scene| {
+            let folder = tempfile::tempdir()?;
+            let capture = Capture::start(INTERFACE, folder.path())?;
+            let (volume, target) = staged_and_published(scene, vers)?;
+            comes_back_whole(&target, |_| Ok(()))?;
+            unpublished_and_unstaged(scene, &volume, &target)?;
+            shows_only_tls(&capture.stop()?)?;
+            scene.driver.nothing_is_left(CLEARED)
+        })?;
     }
     Ok(())
+}
+
+fn shows_only_tls(wire: &Wire) -> Result<()> {
+    ensure(wire.len() > BLOCKS * data::BLOCK, "the capture holds less than was written")?;
+    ensure(wire.tls_records() > 0, "the capture holds no TLS")?;
+    ensure(!wire.holds(data::MARKER), "the marker went over the wire")?;
+    let leaked = data::samples(BLOCKS).iter().any(|sample| wire.holds(sample));
+    ensure(!leaked, "a sample went over the wire")
 }
 
 #[test]
@@ -101,7 +103,7 @@ fn data_comes_back_whole_and_encrypted_over_tls_1_2_with_ecdhe() -> Result<()> {
 
 #[test]
 fn a_capture_of_a_plain_connection_shows_the_data_so_the_search_can_find_it() -> Result<()> {
-    let scene = Scene::start(TlsProfile::Tls13)?;
+    let nas = Nas::start(TlsProfile::Tls13)?;
     let folder = tempfile::tempdir()?;
     let capture = Capture::start(INTERFACE, folder.path())?;
     let target = folder.path().join("mount");
@@ -116,9 +118,9 @@ fn a_capture_of_a_plain_connection_shows_the_data_so_the_search_can_find_it() ->
     written?;
     let wire = capture.stop()?;
     ensure(wire.holds(data::MARKER), "the marker is not found where it must be")?;
-    ensure(wire.holds(&data::samples(8)[1]), "a sample is not found where it must be")?;
+    ensure(wire.holds(&data::samples(BLOCKS)[1]), "a sample is not found where it must be")?;
     ensure(wire.tls_records() == 0, "TLS is found where there is none")?;
-    drop(scene);
+    drop(nas);
     Ok(())
 }
 
@@ -249,7 +251,7 @@ fn writes_go_on_when_the_tunnel_is_killed_and_keep_its_address() -> Result<()> {
         let address = scene.driver.address_of(Front::Good.domain())?;
         let mut former = 0;
         comes_back_whole(&target, |number| {
-            if number == 4 {
+            if number == BLOCKS / 2 {
                 former = scene.driver.kill_tunnel()?;
             }
             Ok(())
@@ -275,15 +277,15 @@ fn writes_go_on_when_the_watchdog_is_killed_and_started_again() -> Result<()> {
 
 #[test]
 fn a_volume_is_taken_down_in_time_when_its_server_is_dead() -> Result<()> {
-    let scene = Scene::start(TlsProfile::Tls13)?;
+    let mut scene = Scene::start(TlsProfile::Tls13)?;
     for vers in VERSIONS {
         let (volume, target) = staged_and_published(&scene, vers)?;
         scene.nas.fall_silent()?;
         let start = Instant::now();
-        let outcome = unpublished_and_unstaged(&scene, &volume, &target);
+        let outcome = scene.watch(|scene| unpublished_and_unstaged(scene, &volume, &target));
         let took = start.elapsed();
         scene.nas.speak_again()?;
-        with_logs(&scene, outcome)?;
+        outcome?;
         ensure(took < Duration::from_secs(110), format!("it took {} s", took.as_secs()))?;
         scene.driver.nothing_is_left(CLEARED)?;
     }

@@ -153,8 +153,7 @@ fn drive(
     life: watch::Sender<Life>,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
-    let launcher =
-        SelfLauncher { socket: state.file("tunnel.sock"), ca_file: args.ca_file.clone() };
+    let launcher = SelfLauncher::new(state.file("tunnel.sock"), args.ca_file.clone());
     let recorded = Arc::clone(tunnels);
     let driver = Driver::new(Arc::new(launcher), move || recorded.listeners(), life);
     tokio::spawn(driver.run(stop))
@@ -207,5 +206,23 @@ mod tests {
         let args = Line::try_parse_from(["watchdog"]).unwrap().args;
         assert_eq!(args.state_dir, PathBuf::from("/run/alinas-csi"));
         assert_eq!((args.proxy_port, args.unmount_grace), (12049, 30));
+    }
+
+    #[tokio::test]
+    async fn a_second_watchdog_on_one_state_directory_is_refused_by_its_name() {
+        #[derive(Debug)]
+        struct NoMounts;
+        impl MountTable for NoMounts {
+            fn read(&self) -> io::Result<Vec<crate::host::mount_table::MountEntry>> {
+                Ok(Vec::new())
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let _first = StateDir::open(dir.path()).unwrap().lock("watchdog.lock").unwrap();
+        let path = dir.path().to_str().unwrap();
+        let args = Line::try_parse_from(["watchdog", "--state-dir", path]).unwrap().args;
+        let ended = run_until(args, Arc::new(NoMounts), CancellationToken::new()).await;
+        let refusal = ended.unwrap_err().to_string();
+        assert!(refusal.contains(path), "{refusal}");
     }
 }

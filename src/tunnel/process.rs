@@ -166,14 +166,15 @@ impl TunnelProcess {
 
     /// As [`Self::ensure_open`], but an address that is not to be had now is tried again until it is.
     pub fn open_or_wait(&self, spec: &TunnelSpec, address: SocketAddrV4) {
-        if let Err(fault) = self.ensure_open(spec, address) {
-            tracing::error!(error = %fault, "an initial tunnel has to wait for its address");
-            let mut tunnels = self.tunnels();
-            if !tunnels.ending && !tunnels.open.contains_key(&address) {
-                let known = OpenTunnel::waiting(spec.clone(), address, fault.to_string());
-                tunnels.open.insert(address, self.start(known, None));
-            }
+        let Err(fault) = self.ensure_open(spec, address) else { return };
+        let mut tunnels = self.tunnels();
+        if tunnels.ending || tunnels.open.contains_key(&address) {
+            tracing::error!(error = %fault, "an initial tunnel is passed over");
+            return;
         }
+        tracing::error!(error = %fault, "an initial tunnel has to wait for its address");
+        let known = OpenTunnel::waiting(spec.clone(), address, fault.to_string());
+        tunnels.open.insert(address, self.start(known, None));
     }
 
     /// Stops listening and ends the connections. An unknown address is none's.

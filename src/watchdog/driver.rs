@@ -58,7 +58,6 @@ pub struct Driver {
     listeners: Box<dyn Fn() -> Vec<Listener> + Send + Sync>,
     life: watch::Sender<Life>,
     process: Option<Box<dyn TunnelProcess>>,
-    starts: u64,
 }
 
 impl Driver {
@@ -68,7 +67,7 @@ impl Driver {
         listeners: impl Fn() -> Vec<Listener> + Send + Sync + 'static,
         life: watch::Sender<Life>,
     ) -> Self {
-        Self { launcher, listeners: Box::new(listeners), life, process: None, starts: 0 }
+        Self { launcher, listeners: Box::new(listeners), life, process: None }
     }
 
     /// Keeps a process running until `stop`, then ends it.
@@ -78,9 +77,13 @@ impl Driver {
         let mut event = Event::Wanted;
         loop {
             let (next, action) = step(state, event, Instant::now());
+            let again = action == Action::Spawn && state != State::Absent;
             state = next;
             self.show(state);
             self.act(action).await;
+            if again {
+                self.life.send_modify(|life| life.restarts += 1);
+            }
             if state == State::Absent {
                 return;
             }
@@ -99,7 +102,6 @@ impl Driver {
             }
             life.state = state;
             life.process_id = running.map_or(0, |process| process.id());
-            life.restarts = self.starts.saturating_sub(1);
         });
     }
 
@@ -114,7 +116,6 @@ impl Driver {
 
     fn spawn(&mut self) {
         let listeners = (self.listeners)();
-        self.starts += 1;
         match self.launcher.launch(&listeners) {
             Ok(process) => {
                 tracing::info!(
@@ -174,20 +175,21 @@ impl Driver {
 
     async fn started(&mut self) -> Event {
         let Some(process) = &mut self.process else { return Event::Exited };
+        let process_id = process.id();
         match timeout(READY_DEADLINE, process.ready()).await {
             Ok(Ok(())) => Event::Ready,
             Ok(Err(error)) => {
-                tracing::error!(process.id = process.id(), %error, "the tunnel process failed to start");
-                Event::Late
+                tracing::error!(process.id = process_id, %error, "the tunnel process failed to start");
             }
             Err(_) => {
                 tracing::error!(
-                    process.id = process.id(),
+                    process.id = process_id,
                     "the tunnel process was not ready in time"
                 );
-                Event::Late
             }
         }
+        // Whether it has ended or hangs: it is to be reaped.
+        Event::Late
     }
 
     async fn heartbeat(&mut self) -> Event {
@@ -224,5 +226,92 @@ async fn beat(relay: Option<Arc<dyn Relay>>) -> Event {
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver").field("launcher", &self.launcher).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watchdog::fake::FakeLauncher;
+    use tokio::task::JoinHandle;
+
+    struct Driven {
+        launcher: Arc<FakeLauncher>,
+        life: watch::Receiver<Life>,
+        stop: CancellationToken,
+        driver: JoinHandle<()>,
+    }
+
+    fn drive(launcher: FakeLauncher) -> Driven {
+        let launcher = Arc::new(launcher);
+        let (shown, life) = watch::channel(Life::default());
+        let stop = CancellationToken::new();
+        let driver = Driver::new(Arc::clone(&launcher) as Arc<dyn Launcher>, Vec::new, shown);
+        let driver = tokio::spawn(driver.run(stop.clone()));
+        Driven { launcher, life, stop, driver }
+    }
+
+    impl Driven {
+        async fn until(&mut self, condition: impl FnMut(&Life) -> bool) {
+            let reached = timeout(Duration::from_secs(60), self.life.wait_for(condition)).await;
+            reached.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_is_asked_to_end_before_it_is_killed() {
+        let mut driven = drive(FakeLauncher::default());
+        driven.until(|life| life.relay.is_some()).await;
+        driven.stop.cancel();
+        driven.driver.await.unwrap();
+        assert_eq!(driven.launcher.log(), ["predecessor ended", "launched with 0"]);
+        assert_eq!(driven.launcher.relay.script().calls, ["shut down"]);
+        assert_eq!(driven.life.borrow().state, State::Absent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_hangs_at_the_end_is_killed() {
+        let mut driven = drive(FakeLauncher::default());
+        driven.until(|life| life.relay.is_some()).await;
+        driven.launcher.relay.script().hung = true;
+        driven.stop.cancel();
+        timeout(2 * STOP_DEADLINE, driven.driver).await.unwrap().unwrap();
+        assert_eq!(driven.launcher.log().last().unwrap(), "killed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_ends_is_started_again_at_once() {
+        let mut driven = drive(FakeLauncher::default());
+        driven.until(|life| life.relay.is_some()).await;
+        let before = Instant::now();
+        driven.launcher.crash.notify_one();
+        driven.until(|life| life.restarts == 1 && life.relay.is_some()).await;
+        assert_eq!(before.elapsed(), Duration::from_millis(100));
+        assert_eq!(driven.launcher.log()[1..], ["launched with 0", "launched with 0"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_misses_three_heartbeats_is_killed_and_replaced() {
+        let mut driven = drive(FakeLauncher::default());
+        driven.until(|life| life.relay.is_some()).await;
+        let before = Instant::now();
+        driven.launcher.relay.script().hung = true;
+        driven.until(|life| life.relay.is_none()).await;
+        assert_eq!(before.elapsed(), 3 * (HEARTBEAT_EVERY + HEARTBEAT_DEADLINE));
+        driven.launcher.relay.script().hung = false;
+        driven.until(|life| life.restarts == 1 && life.relay.is_some()).await;
+        assert_eq!(driven.launcher.log()[2..], ["killed", "launched with 0"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_is_never_ready_is_killed_at_its_deadline() {
+        let launcher = FakeLauncher::default();
+        *launcher.never_ready.lock().unwrap() = true;
+        let mut driven = drive(launcher);
+        let before = Instant::now();
+        driven.until(|life| matches!(life.state, State::Waiting { .. })).await;
+        assert_eq!(before.elapsed(), READY_DEADLINE);
+        driven.until(|life| life.restarts == 1).await;
+        assert_eq!(driven.launcher.log()[2..], ["killed", "launched with 0"]);
     }
 }

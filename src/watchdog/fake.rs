@@ -12,18 +12,28 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
+use tokio::sync::watch;
 
+use crate::host::nfs_clients::NfsClients;
+use crate::host::nfs_clients::fake::FakeNfsClients;
+use crate::host::state_dir::StateDir;
 use crate::model::ServerName;
 use crate::model::TunnelSpec;
 use crate::proto::tunnel::ProbeReport;
 use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::tunnel_failure::Kind;
+use crate::watchdog::address::KernelView;
+use crate::watchdog::address::fake::FakeMounts;
+use crate::watchdog::driver::Life;
 use crate::watchdog::process::Launcher;
 use crate::watchdog::process::Listener;
 use crate::watchdog::process::TunnelProcess;
+use crate::watchdog::record::RecordStore;
 use crate::watchdog::record::User;
 use crate::watchdog::relay::Relay;
 use crate::watchdog::relay::RelayError;
+use crate::watchdog::tunnels::TunnelSettings;
+use crate::watchdog::tunnels::Tunnels;
 
 /// A mount target of that name.
 pub(super) fn spec(host: &str) -> TunnelSpec {
@@ -201,5 +211,49 @@ impl TunnelProcess for FakeProcess {
 
     fn relay(&self) -> io::Result<Arc<dyn Relay>> {
         Ok(Arc::clone(&self.relay) as Arc<dyn Relay>)
+    }
+}
+
+/// The tunnels of a node whose kernel, disk and tunnel process a test steers.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) tunnels: Arc<Tunnels>,
+    pub(super) relay: Arc<FakeRelay>,
+    pub(super) clients: Arc<FakeNfsClients>,
+    pub(super) life: watch::Sender<Life>,
+    pub(super) dir: tempfile::TempDir,
+}
+
+impl Node {
+    /// A node without tunnels whose tunnel process runs.
+    pub(super) fn new() -> Self {
+        Self::in_dir(tempfile::tempdir().unwrap())
+    }
+
+    /// The same node after watchdog and tunnel process have died.
+    pub(super) fn crash(self) -> Self {
+        Self::in_dir(self.dir)
+    }
+
+    fn in_dir(dir: tempfile::TempDir) -> Self {
+        let relay = Arc::new(FakeRelay::default());
+        let clients = Arc::new(FakeNfsClients::default());
+        let kernel = KernelView {
+            clients: Arc::clone(&clients) as Arc<dyn NfsClients>,
+            mounts: Arc::new(FakeMounts::default()),
+        };
+        let running = Some(Arc::clone(&relay) as Arc<dyn Relay>);
+        let (life, shown) = watch::channel(Life { relay: running, ..Life::default() });
+        let settings = TunnelSettings { port: 12049, unmount_grace: Duration::from_secs(30) };
+        let store = RecordStore::new(StateDir::open(dir.path().join("tunnels")).unwrap());
+        let tunnels = Arc::new(Tunnels::load(settings, store, kernel, shown).unwrap());
+        Self { tunnels, relay, clients, life, dir }
+    }
+
+    /// The addresses that records name, each with its number of users.
+    pub(super) fn recorded(&self) -> Vec<(String, usize)> {
+        let store = RecordStore::new(StateDir::open(self.dir.path().join("tunnels")).unwrap());
+        let records = store.load().unwrap().0.into_iter();
+        records.map(|record| (record.endpoint.ip().to_string(), record.users.len())).collect()
     }
 }

@@ -77,6 +77,7 @@ fn owner(connection: &UnixStream) -> Option<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watchdog::relay::served;
 
     #[tokio::test]
     async fn without_a_predecessor_nothing_is_waited_for() {
@@ -85,5 +86,13 @@ mod tests {
         timeout(Duration::from_secs(1), end(&socket)).await.unwrap();
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         timeout(Duration::from_secs(1), end(&socket)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_predecessor_that_answers_is_asked_to_end_and_is_gone_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = served::serve(&dir);
+        timeout(DEADLINE, end(&socket)).await.unwrap();
+        assert!(UnixStream::connect(&socket).await.is_err());
     }
 }

@@ -89,6 +89,25 @@ pub struct SelfLauncher {
     pub socket: PathBuf,
     /// More trusted certificates.
     pub ca_file: Option<PathBuf>,
+    binary: PathBuf,
+}
+
+impl SelfLauncher {
+    /// Starts processes that serve `socket` and trust what `ca_file` holds besides.
+    #[must_use]
+    pub fn new(socket: PathBuf, ca_file: Option<PathBuf>) -> Self {
+        Self { socket, ca_file, binary: PathBuf::from(OURSELVES) }
+    }
+
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> =
+            ["tunnel", "--managed", "--admit", "kernel", "--socket"].map(OsString::from).into();
+        arguments.push(self.socket.clone().into());
+        if let Some(file) = &self.ca_file {
+            arguments.extend(["--ca-file".into(), file.clone().into()]);
+        }
+        arguments
+    }
 }
 
 #[async_trait]
@@ -97,9 +116,12 @@ impl Launcher for SelfLauncher {
         predecessor::end(&self.socket).await;
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a child for life, which the driver kills when it hangs")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this child is meant to outlive every deadline: the driver watches and kills it"
+    )]
     fn launch(&self, listeners: &[Listener]) -> io::Result<Box<dyn TunnelProcess>> {
-        let mut child = Command::new(OURSELVES)
+        let mut child = Command::new(&self.binary)
             // The name decides about the role of this binary.
             .arg0("alinas-csi")
             .args(self.arguments())
@@ -116,18 +138,6 @@ impl Launcher for SelfLauncher {
             listeners: serde_json::to_string(listeners)? + "\n",
             socket: self.socket.clone(),
         }))
-    }
-}
-
-impl SelfLauncher {
-    fn arguments(&self) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> =
-            ["tunnel", "--managed", "--admit", "kernel", "--socket"].map(OsString::from).into();
-        arguments.push(self.socket.clone().into());
-        if let Some(file) = &self.ca_file {
-            arguments.extend(["--ca-file".into(), file.clone().into()]);
-        }
-        arguments
     }
 }
 
@@ -188,12 +198,13 @@ impl TunnelProcess for SelfProcess {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use tokio::time::timeout;
 
     #[test]
     fn the_tunnel_role_is_told_its_socket_its_trust_and_whom_to_admit() {
-        let launcher = |ca_file: Option<&str>| SelfLauncher {
-            socket: "/run/alinas-csi/tunnel.sock".into(),
-            ca_file: ca_file.map(PathBuf::from),
+        let launcher = |ca_file: Option<&str>| {
+            SelfLauncher::new("/run/alinas-csi/tunnel.sock".into(), ca_file.map(PathBuf::from))
         };
         let plain = "tunnel --managed --admit kernel --socket /run/alinas-csi/tunnel.sock";
         for (ca_file, expected) in
@@ -217,5 +228,46 @@ mod tests {
             serde_json::to_string(&[listener]).unwrap(),
             r#"[{"host":"nas","port":2049,"server_name":"nas","address":"127.0.1.1","local_port":12049}]"#
         );
+    }
+
+    /// A process that runs this script in place of the tunnel role.
+    fn launch(dir: &tempfile::TempDir, script: &str) -> Box<dyn TunnelProcess> {
+        let binary = dir.path().join("script");
+        std::fs::write(&binary, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let launcher = SelfLauncher { binary, ..SelfLauncher::new(dir.path().join("sock"), None) };
+        // A process that another test forks holds the script open for writing until it executes.
+        let busy = |error: &io::Error| error.kind() == io::ErrorKind::ExecutableFileBusy;
+        loop {
+            match launcher.launch(&[]) {
+                Err(error) if busy(&error) => std::thread::yield_now(),
+                launched => return launched.unwrap(),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_hears_its_listeners_says_ready_and_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let heard = dir.path().join("heard");
+        let script =
+            format!("read line; echo \"$line\" > {}; echo ready; exec sleep 60", heard.display());
+        let mut process = launch(&dir, &script);
+        timeout(KILL_DEADLINE, process.ready()).await.unwrap().unwrap();
+        assert_eq!(std::fs::read_to_string(heard).unwrap(), "[]\n");
+        process.kill().await;
+        let how = timeout(KILL_DEADLINE, process.exited()).await.unwrap();
+        assert!(how.contains("signal: 9"), "{how}");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_or_says_something_else_is_not_ready() {
+        for (script, words) in [("read line", "ended before"), ("read line; echo hello", "hello")] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut process = launch(&dir, script);
+            let error = timeout(KILL_DEADLINE, process.ready()).await.unwrap().unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+            process.kill().await;
+        }
     }
 }

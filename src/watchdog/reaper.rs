@@ -104,3 +104,86 @@ async fn open_again(tunnels: &Tunnels, relay: &dyn Relay, record: &Record) {
         entry.trouble = trouble;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watchdog::fake::Node;
+    use crate::watchdog::fake::spec;
+    use crate::watchdog::fake::user;
+    use std::net::Ipv4Addr;
+    use std::net::SocketAddrV4;
+    use tokio::time::advance;
+
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
+
+    async fn seconds(node: &Node, count: u32) {
+        for _ in 0..count {
+            advance(EVERY).await;
+            tick(&node.tunnels, &mut true).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_released_tunnel_is_closed_a_grace_after_the_kernel_let_it_go() {
+        let node = Node::new();
+        node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        node.clients.hold(&[ADDRESS]);
+        node.tunnels.release("pv-1", "/stage/1").unwrap();
+        seconds(&node, 100).await;
+        assert_eq!(node.recorded().len(), 1);
+        node.clients.hold(&[]);
+        seconds(&node, 30).await;
+        assert_eq!(node.relay.script().open.len(), 1);
+        seconds(&node, 1).await;
+        assert!(node.relay.script().open.is_empty());
+        assert!(node.recorded().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_closed_while_the_kernel_cannot_be_read_or_somebody_holds_it() {
+        let node = Node::new();
+        node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        seconds(&node, 1000).await;
+        assert_eq!(node.recorded().len(), 1);
+        node.tunnels.release("pv-1", "/stage/1").unwrap();
+        node.clients.fail();
+        seconds(&node, 1000).await;
+        assert_eq!(node.recorded().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_without_users_from_an_earlier_watchdog_goes_the_same_way() {
+        let node = Node::new();
+        node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        node.tunnels.release("pv-1", "/stage/1").unwrap();
+        let node = node.crash();
+        assert_eq!(node.tunnels.listeners().len(), 1);
+        seconds(&node, 31).await;
+        assert!(node.recorded().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_back_within_the_grace_finds_the_tunnel_open() {
+        let node = Node::new();
+        let first = node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        node.tunnels.release("pv-1", "/stage/1").unwrap();
+        seconds(&node, 29).await;
+        let second = node.tunnels.acquire(spec("a"), user(2)).await.unwrap();
+        assert_eq!(first.endpoint, second.endpoint);
+        seconds(&node, 100).await;
+        assert_eq!(node.relay.script().open.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_recorded_and_not_served_is_opened_and_the_other_way_round_closed() {
+        let node = Node::new();
+        node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        let stray = SocketAddrV4::new(Ipv4Addr::new(127, 0, 9, 9), 12049);
+        node.relay.script().open.clear();
+        node.relay.script().open.insert(stray, spec("gone"));
+        seconds(&node, 1).await;
+        let open: Vec<_> = node.relay.script().open.keys().map(|open| *open.ip()).collect();
+        assert_eq!(open, [ADDRESS]);
+    }
+}

@@ -135,3 +135,89 @@ fn endpoint_from_wire(endpoint: &proto::LocalEndpoint) -> Option<SocketAddrV4> {
     let address = endpoint.address.parse().ok()?;
     Some(SocketAddrV4::new(address, u16::try_from(endpoint.port).ok()?))
 }
+
+/// A relay served over a socket, answering every call in its way.
+#[cfg(test)]
+pub(super) mod served {
+    use super::*;
+    use std::path::PathBuf;
+    use tokio::net::UnixListener;
+    use tokio_stream::wrappers::UnixListenerStream;
+    use tokio_util::sync::CancellationToken;
+    use tonic::Request;
+    use tonic::Response;
+    use tonic::Status;
+
+    type Answer<T> = Result<Response<T>, Status>;
+
+    /// Refuses to open, and ends when it is asked to.
+    struct Refusing(CancellationToken);
+
+    #[async_trait]
+    impl proto::relay_server::Relay for Refusing {
+        async fn open(&self, _: Request<proto::OpenRequest>) -> Answer<proto::OpenResponse> {
+            let failure = TunnelFailure { kind: 12, message: "address taken".to_owned() };
+            Ok(Response::new(proto::OpenResponse { failure: Some(failure) }))
+        }
+
+        async fn close(&self, _: Request<proto::CloseRequest>) -> Answer<proto::CloseResponse> {
+            Ok(Response::new(proto::CloseResponse {}))
+        }
+
+        async fn probe(&self, _: Request<proto::ProbeRequest>) -> Answer<proto::ProbeResponse> {
+            Ok(Response::new(proto::ProbeResponse { outcome: None }))
+        }
+
+        async fn status(&self, _: Request<proto::StatusRequest>) -> Answer<proto::StatusResponse> {
+            let endpoint = SocketAddrV4::new([127, 0, 1, 1].into(), 12049);
+            let listener = proto::ListenerStatus {
+                endpoint: Some(endpoint_to_wire(endpoint)),
+                ..proto::ListenerStatus::default()
+            };
+            Ok(Response::new(proto::StatusResponse { listeners: vec![listener] }))
+        }
+
+        async fn shutdown(
+            &self,
+            _: Request<proto::ShutdownRequest>,
+        ) -> Answer<proto::ShutdownResponse> {
+            self.0.cancel();
+            Ok(Response::new(proto::ShutdownResponse {}))
+        }
+    }
+
+    /// Serves until it is asked to shut down.
+    pub(in crate::watchdog) fn serve(dir: &tempfile::TempDir) -> PathBuf {
+        let socket = dir.path().join("tunnel.sock");
+        let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
+        let stop = CancellationToken::new();
+        let relay = proto::relay_server::RelayServer::new(Refusing(stop.clone()));
+        let server = tonic::transport::Server::builder().add_service(relay);
+        tokio::spawn(server.serve_with_incoming_shutdown(listener, stop.cancelled_owned()));
+        socket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watchdog::fake::spec;
+
+    #[tokio::test]
+    async fn what_the_process_answers_arrives_and_what_it_leaves_out_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = GrpcRelay::new(&served::serve(&dir)).unwrap();
+        let endpoint = SocketAddrV4::new([127, 0, 1, 1].into(), 12049);
+        assert_eq!(relay.status().await.unwrap(), [endpoint]);
+        let refusal = relay.open(&spec("nas"), endpoint).await.unwrap_err();
+        assert_eq!(refusal.to_string(), "address taken");
+        relay.close(endpoint).await.unwrap();
+        assert!(matches!(relay.probe(&spec("nas")).await, Err(RelayError::Malformed(_))));
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_not_there_is_unavailable() {
+        let relay = GrpcRelay::new(Path::new("/nonexistent/tunnel.sock")).unwrap();
+        assert!(matches!(relay.status().await, Err(RelayError::Unavailable(_))));
+    }
+}

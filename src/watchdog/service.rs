@@ -230,7 +230,9 @@ fn process_word(state: State) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::tunnel::tunnels_client::TunnelsClient;
     use crate::runtime::InFlight;
+    use crate::watchdog::fake::Node;
     use crate::watchdog::fake::spec;
     use crate::watchdog::fake::user;
     use tokio::time::timeout;
@@ -313,5 +315,38 @@ mod tests {
             .await
             .unwrap()
             .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_node_plugin_acquires_lists_and_releases_over_the_socket() {
+        let node = Node::new();
+        let socket = node.dir.path().join("watchdog.sock");
+        let stop = CancellationToken::new();
+        let served =
+            tokio::spawn(serve(listen(&socket).unwrap(), Arc::clone(&node.tunnels), stop.clone()));
+        let endpoint = format!("unix:{}", socket.display());
+        let mut client = TunnelsClient::connect(endpoint).await.unwrap();
+
+        let request = proto::AcquireRequest {
+            spec: Some(spec_to_wire(&spec("nas"))),
+            user: Some(proto::TunnelUser {
+                volume_id: "v".to_owned(),
+                staging_path: "/s".to_owned(),
+                ..proto::TunnelUser::default()
+            }),
+        };
+        let outcome = client.acquire(request).await.unwrap().into_inner().outcome;
+        let Some(Outcome::Acquired(acquired)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(acquired.endpoint.unwrap().address, "127.0.1.1");
+
+        let release =
+            || proto::ReleaseRequest { volume_id: "v".to_owned(), staging_path: "/s".to_owned() };
+        for life in ["open", "closing"] {
+            let listed = client.list(proto::ListRequest {}).await.unwrap().into_inner();
+            assert_eq!(listed.tunnels[0].life, life);
+            client.release(release()).await.unwrap();
+        }
+        stop.cancel();
+        timeout(DRAIN_DEADLINE, served).await.unwrap().unwrap().unwrap();
     }
 }

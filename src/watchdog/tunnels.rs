@@ -447,3 +447,204 @@ impl Guards {
         Arc::clone(all.entry(spec.clone()).or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watchdog::fake::Node;
+    use crate::watchdog::fake::spec;
+    use crate::watchdog::fake::user;
+
+    fn address(text: &str) -> Ipv4Addr {
+        text.parse().unwrap()
+    }
+
+    fn recorded(address: &str, users: usize) -> Vec<(String, usize)> {
+        vec![(address.to_owned(), users)]
+    }
+
+    #[tokio::test]
+    async fn volumes_on_one_mount_target_share_a_tunnel_and_others_do_not() {
+        let node = Node::new();
+        let first = node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        let second = node.tunnels.acquire(spec("a"), user(2)).await.unwrap();
+        let third = node.tunnels.acquire(spec("b"), user(3)).await.unwrap();
+        assert_eq!(first.endpoint, second.endpoint);
+        assert_ne!(first.endpoint, third.endpoint);
+        assert_eq!(node.recorded(), [("127.0.1.1".to_owned(), 2), ("127.0.1.2".to_owned(), 1)]);
+    }
+
+    #[tokio::test]
+    async fn acquiring_again_says_so_and_changes_nothing() {
+        let node = Node::new();
+        let first = node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        let again = node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        assert!(!first.already && again.already);
+        assert_eq!(first.endpoint, again.endpoint);
+        assert_eq!(node.recorded(), recorded("127.0.1.1", 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crash_between_record_and_open_is_mended_by_the_next_watchdog() {
+        let node = Node::new();
+        node.relay.script().hung = true;
+        let tunnels = Arc::clone(&node.tunnels);
+        let acquiring = tokio::spawn(async move { tunnels.acquire(spec("a"), user(1)).await });
+        while node.recorded().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        acquiring.abort();
+        let node = node.crash();
+        let adopted = node.tunnels.listeners();
+        assert_eq!(adopted[0].address, address("127.0.1.1"));
+        let again = node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        assert!(again.already);
+        assert_eq!(*again.endpoint.ip(), adopted[0].address);
+    }
+
+    #[tokio::test]
+    async fn releasing_who_is_unknown_is_success() {
+        let node = Node::new();
+        node.tunnels.release("nobody", "/nowhere").unwrap();
+        node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        node.tunnels.release("pv-1", "/elsewhere").unwrap();
+        assert_eq!(node.recorded(), recorded("127.0.1.1", 1));
+        node.tunnels.release("pv-1", "/stage/1").unwrap();
+        assert_eq!(node.recorded(), recorded("127.0.1.1", 0));
+        assert!(node.tunnels.list()[0].closing);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_the_kernel_names_is_not_given_out() {
+        let node = Node::new();
+        node.clients.hold(&[address("127.0.1.1"), address("127.0.1.2")]);
+        let acquired = node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        assert_eq!(*acquired.endpoint.ip(), address("127.0.1.3"));
+        node.clients.fail();
+        let error = node.tunnels.acquire(spec("b"), user(2)).await.unwrap_err();
+        assert!(matches!(error, AcquireError::KernelUnreadable(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_address_whose_record_is_damaged_is_not_given_out() {
+        let node = Node::new();
+        let damaged = node.dir.path().join("tunnels/127.0.1.1.json");
+        std::fs::write(&damaged, "{\"version\": 1").unwrap();
+        let node = node.crash();
+        let acquired = node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        assert_eq!(*acquired.endpoint.ip(), address("127.0.1.2"));
+        assert!(damaged.exists());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_another_process_holds_is_passed_over() {
+        let node = Node::new();
+        node.relay.script().taken.extend([address("127.0.1.1"), address("127.0.1.2")]);
+        let acquired = node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        assert_eq!(*acquired.endpoint.ip(), address("127.0.1.3"));
+        assert_eq!(node.recorded(), recorded("127.0.1.3", 1));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_a_mount_relies_on_is_not_exchanged_for_another() {
+        let node = Node::new();
+        node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        node.clients.hold(&[address("127.0.1.1")]);
+        node.relay.script().open.clear();
+        node.relay.script().taken.insert(address("127.0.1.1"));
+        let error = node.tunnels.acquire(spec("a"), user(1)).await.unwrap_err();
+        assert!(is_address_taken(&error), "{error}");
+        assert_eq!(node.recorded(), recorded("127.0.1.1", 1));
+    }
+
+    #[tokio::test]
+    async fn only_so_many_addresses_are_tried() {
+        let node = Node::new();
+        node.relay.script().taken.extend((1..=254).map(|last| Ipv4Addr::new(127, 0, 1, last)));
+        let error = node.tunnels.acquire(spec("a"), user(1)).await.unwrap_err();
+        assert!(is_address_taken(&error), "{error}");
+        let opens =
+            node.relay.script().calls.iter().filter(|call| call.starts_with("open")).count();
+        assert_eq!(opens, 16);
+        assert!(node.recorded().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_mount_target_that_fails_leaves_no_new_user_and_no_new_tunnel() {
+        let node = Node::new();
+        node.relay.script().refusing.insert("a".to_owned());
+        let error = node.tunnels.acquire(spec("a"), user(1)).await.unwrap_err();
+        assert_eq!(error.to_string(), "no TLS there");
+        assert!(node.recorded().is_empty());
+        assert!(node.relay.script().open.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_user_that_was_there_stays_when_the_mount_target_fails_and_a_new_one_does_not() {
+        let node = Node::new();
+        node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        node.relay.script().refusing.insert("a".to_owned());
+        node.tunnels.acquire(spec("a"), user(1)).await.unwrap_err();
+        node.tunnels.acquire(spec("a"), user(2)).await.unwrap_err();
+        assert_eq!(node.recorded(), recorded("127.0.1.1", 1));
+        assert_eq!(node.relay.script().open.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_user_that_wants_something_else_is_told_both() {
+        let node = Node::new();
+        node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
+        let other_mount = User { options: "vers=4.0".to_owned(), ..user(1) };
+        for (spec, user, words) in [
+            (spec("b"), user(1), ["tunnel to a:2049", "tunnel to b:2049"]),
+            (spec("a"), other_mount, ["vers=3", "vers=4.0"]),
+        ] {
+            let error = node.tunnels.acquire(spec, user).await.unwrap_err();
+            assert!(matches!(error, AcquireError::UserDiffers { .. }), "{error}");
+            assert!(words.iter().all(|word| error.to_string().contains(word)), "{error}");
+        }
+        assert_eq!(node.recorded(), recorded("127.0.1.1", 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_mount_target_delays_nobody_else_and_ends_in_time() {
+        let node = Node::new();
+        node.relay.script().dead.insert("dead".to_owned());
+        let begin = Instant::now();
+        let tunnels = Arc::clone(&node.tunnels);
+        let dead = tokio::spawn(async move { tunnels.acquire(spec("dead"), user(1)).await });
+        while node.recorded().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        node.tunnels.acquire(spec("alive"), user(2)).await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(1));
+        let busy = node.tunnels.acquire(spec("dead"), user(1)).await.unwrap_err();
+        assert!(matches!(busy, AcquireError::Busy(_)), "{busy}");
+        let error = dead.await.unwrap().unwrap_err();
+        assert!(matches!(error, AcquireError::NoAnswer(_)), "{error}");
+        assert!(begin.elapsed() <= ACQUIRE_DEADLINE);
+        assert_eq!(node.recorded(), recorded("127.0.1.2", 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_process_that_is_just_starting_is_waited_for_and_a_missing_one_not_for_ever() {
+        let node = Node::new();
+        let relay = node.life.send_replace(Life::default()).relay;
+        let error = node.tunnels.acquire(spec("a"), user(1)).await.unwrap_err();
+        assert!(matches!(error, AcquireError::Unavailable { .. }), "{error}");
+        let tunnels = Arc::clone(&node.tunnels);
+        let waiting = tokio::spawn(async move { tunnels.acquire(spec("b"), user(2)).await });
+        sleep(Duration::from_secs(3)).await;
+        node.life.send_modify(|life| life.relay = relay);
+        waiting.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_written_opens_no_tunnel() {
+        let node = Node::new();
+        std::fs::remove_dir(node.dir.path().join("tunnels")).unwrap();
+        let error = node.tunnels.acquire(spec("a"), user(1)).await.unwrap_err();
+        assert!(error.to_string().contains("tunnels/127.0.1.1.json"), "{error}");
+        assert!(node.relay.script().calls.is_empty());
+    }
+}
