@@ -177,7 +177,7 @@ impl Driver {
         let Some(process) = &mut self.process else { return Event::Exited };
         let process_id = process.id();
         match timeout(READY_DEADLINE, process.ready()).await {
-            Ok(Ok(())) => Event::Ready,
+            Ok(Ok(())) => return Event::Ready,
             Ok(Err(error)) => {
                 tracing::error!(process.id = process_id, %error, "the tunnel process failed to start");
             }
