@@ -21,7 +21,7 @@ use crate::failure::During;
 use crate::failure::Failure;
 use crate::failure::Result;
 
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(30);
 
 /// Waits until a condition holds.
 ///

@@ -36,7 +36,7 @@ struct Mistake {
 type FrontRow = (&'static str, Front, Code, &'static [&'static [&'static str]]);
 
 /// The mistakes that are met at a front of the NAS.
-const FRONTS: [FrontRow; 7] = [
+const FRONTS: [FrontRow; 8] = [
     (
         "certificate of an unknown authority",
         Front::Untrusted,
@@ -55,7 +55,23 @@ const FRONTS: [FrontRow; 7] = [
         Code::FailedPrecondition,
         &[&["exp22"], &["expired"]],
     ),
-    ("server without TLS", Front::Plain, Code::FailedPrecondition, &[&["pla23"], &["tls"]]),
+    // nfsd hangs up on a ClientHello. That may also be an accident, so it may be tried again; but who
+    // reads it must learn that TLS may be missing there.
+    (
+        "NFS without TLS",
+        Front::Plain,
+        Code::Unavailable,
+        &[
+            &["pla23"],
+            &["speak tls", "speaks tls", "no tls", "without tls", "encryption in transit"],
+        ],
+    ),
+    (
+        "another protocol",
+        Front::Foreign,
+        Code::FailedPrecondition,
+        &[&["for28"], &["speak tls", "speaks tls", "no tls", "not tls", "without tls"]],
+    ),
     ("closed port", Front::Closed, Code::Unavailable, &[&["clo24"], &["2049"], &["refused"]]),
     (
         "address without a route",

@@ -66,6 +66,8 @@ pub enum Front {
     Expired,
     /// NFS without TLS.
     Plain,
+    /// Another protocol, which answers in words of its own.
+    Foreign,
     /// Nothing listens.
     Closed,
     /// TCP is accepted, and then nothing.
@@ -77,7 +79,7 @@ pub enum Front {
 }
 
 /// Every mount target.
-pub const FRONTS: [Front; 11] = [
+pub const FRONTS: [Front; 12] = [
     Front::Good,
     Front::Second,
     Front::Denied,
@@ -85,6 +87,7 @@ pub const FRONTS: [Front; 11] = [
     Front::WrongName,
     Front::Expired,
     Front::Plain,
+    Front::Foreign,
     Front::Closed,
     Front::SilentTls,
     Front::SilentNfs,
@@ -106,6 +109,7 @@ impl Front {
             Self::WrongName => "0123456789-wro21.cn-hangzhou.nas.aliyuncs.com",
             Self::Expired => "0123456789-exp22.cn-hangzhou.nas.aliyuncs.com",
             Self::Plain => "0123456789-pla23.cn-hangzhou.nas.aliyuncs.com",
+            Self::Foreign => "0123456789-for28.cn-hangzhou.nas.aliyuncs.com",
             Self::Closed => "0123456789-clo24.cn-hangzhou.nas.aliyuncs.com",
             Self::SilentTls => "0123456789-sil25.cn-hangzhou.nas.aliyuncs.com",
             Self::SilentNfs => "0123456789-sil26.cn-hangzhou.nas.aliyuncs.com",
@@ -124,11 +128,16 @@ impl Front {
             Self::WrongName => Ipv4Addr::new(192, 0, 2, 21),
             Self::Expired => Ipv4Addr::new(192, 0, 2, 22),
             Self::Plain => Ipv4Addr::new(192, 0, 2, 23),
+            Self::Foreign => Ipv4Addr::new(192, 0, 2, 28),
             Self::Closed => Ipv4Addr::new(192, 0, 2, 24),
             Self::SilentTls => Ipv4Addr::new(192, 0, 2, 25),
             Self::SilentNfs => Ipv4Addr::new(192, 0, 2, 26),
             Self::Unreachable => Ipv4Addr::new(198, 51, 100, 27),
         }
+    }
+
+    fn listens(self) -> bool {
+        !matches!(self, Self::Closed | Self::Unreachable)
     }
 
     /// Where its TLS terminator leads, and with which kind of certificate. `None`: it has no terminator.
@@ -140,7 +149,9 @@ impl Front {
             Self::WrongName => Some((CertificateKind::WrongName, splitter::ALLOWED)),
             Self::Expired => Some((CertificateKind::Expired, splitter::ALLOWED)),
             Self::SilentNfs => Some((CertificateKind::Good, splitter::SILENT)),
-            Self::Plain | Self::Closed | Self::SilentTls | Self::Unreachable => None,
+            Self::Plain | Self::Foreign | Self::SilentTls | Self::Closed | Self::Unreachable => {
+                None
+            }
         }
     }
 }
@@ -175,7 +186,7 @@ impl Nas {
         lab::require()?;
         clean_up();
         let folder = Folder::create()?;
-        let network = Network::create()?;
+        let network = Network::create(Path::new(FOLDER))?;
         let names = Names::publish(Path::new(FOLDER))?;
         let server = NfsServer::start(&network)?;
         let splitter = Splitter::start(&network)?;
@@ -279,8 +290,10 @@ impl NfsServer {
             .arg(FOLDER)
             .arg(disk());
         let mut daemons = Process::start("NFS server", &mut command, &log("nfs"))?;
-        let mountd = || network.listens(20048);
-        daemons.wait_until("rpc.mountd listens", START, || mountd().unwrap_or(false))?;
+        let process = daemons.id();
+        daemons.wait_until("rpc.mountd listens", START, || {
+            network::count_listeners(process, 20048) > 0
+        })?;
         Ok(Self { _daemons: daemons })
     }
 
@@ -345,10 +358,11 @@ fn start_terminator(network: &Network) -> Result<Process> {
         .arg("stunnel4")
         .arg(Path::new(FOLDER).join("tls/stunnel.conf"));
     let mut terminator = Process::start("stunnel4", &mut command, &log("stunnel"))?;
-    let last = FRONTS.iter().filter(|front| front.terminator().is_some()).count();
-    terminator.wait_until("every TLS front listens", START, || {
-        // The plain and the silent front are the splitter's.
-        network.count_listeners(PORT).is_ok_and(|found| found == last + 2)
+    // All others are the splitter's: it listened before this began.
+    let all = FRONTS.into_iter().filter(|front| front.listens()).count();
+    let process = terminator.id();
+    terminator.wait_until("every front listens", START, || {
+        network::count_listeners(process, PORT) == all
     })?;
     Ok(terminator)
 }

@@ -25,20 +25,25 @@ pub(super) fn path() -> PathBuf {
 }
 
 impl Network {
-    pub(super) fn create() -> Result<Self> {
+    pub(super) fn create(folder: &Path) -> Result<Self> {
         ip(&format!("netns add {NAMESPACE}"))?;
         let network = Self;
-        ip(&format!("link add {NODE_INTERFACE} type veth peer name {NAS_INTERFACE}"))?;
-        ip(&format!("link set {NAS_INTERFACE} netns {NAMESPACE}"))?;
-        ip(&format!("addr add {}/24 dev {NODE_INTERFACE}", lab::NODE_ADDRESS))?;
-        ip(&format!("link set {NODE_INTERFACE} up"))?;
-        ip(&format!("-n {NAMESPACE} link set lo up"))?;
-        for front in FRONTS.into_iter().filter(|front| *front != Front::Unreachable) {
-            let address = front.address();
-            ip(&format!("-n {NAMESPACE} addr add {address}/24 dev {NAS_INTERFACE}"))?;
-        }
-        ip(&format!("-n {NAMESPACE} link set {NAS_INTERFACE} up"))?;
-        ip(&format!("route replace unreachable {}/32", Front::Unreachable.address()))?;
+        let addresses = FRONTS.into_iter().filter(|front| *front != Front::Unreachable);
+        let addresses = addresses
+            .map(|front| format!("addr add {}/24 dev {NAS_INTERFACE}\n", front.address()))
+            .collect::<String>();
+        let node = format!(
+            "link add {NODE_INTERFACE} type veth peer name {NAS_INTERFACE}\n\
+             link set {NAS_INTERFACE} netns {NAMESPACE}\n\
+             addr add {}/24 dev {NODE_INTERFACE}\n\
+             link set {NODE_INTERFACE} up\n\
+             route replace unreachable {}/32\n",
+            lab::NODE_ADDRESS,
+            Front::Unreachable.address()
+        );
+        batch(&[], folder, &node)?;
+        let nas = format!("link set lo up\n{addresses}link set {NAS_INTERFACE} up\n");
+        batch(&["-n", NAMESPACE], folder, &nas)?;
         Ok(network)
     }
 
@@ -56,24 +61,6 @@ impl Network {
     #[expect(clippy::unused_self, reason = "the namespace exists as long as this value")]
     pub(super) fn path(&self) -> PathBuf {
         path()
-    }
-
-    pub(super) fn listens(&self, port: u16) -> Result<bool> {
-        Ok(self.count_listeners(port)? > 0)
-    }
-
-    pub(super) fn count_listeners(&self, port: u16) -> Result<usize> {
-        const LISTEN: &str = "0A";
-        let table = lab::inside_network(&self.path(), || {
-            Ok(fs::read_to_string("/proc/thread-self/net/tcp")?)
-        })?;
-        let local = format!(":{port:04X}");
-        let listens = |line: &&str| {
-            let mut columns = line.split_whitespace().skip(1);
-            columns.next().is_some_and(|address| address.ends_with(&local))
-                && columns.nth(1) == Some(LISTEN)
-        };
-        Ok(table.lines().filter(listens).count())
     }
 
     pub(super) fn drop_everything(&self) -> Result<()> {
@@ -95,10 +82,33 @@ impl Network {
     }
 }
 
+/// How many sockets listen on a port in the network of a process.
+pub(super) fn count_listeners(process: u32, port: u16) -> usize {
+    const LISTEN: &str = "0A";
+    // proc(5): the network of that process. To enter it for each look would take far longer.
+    let table = fs::read_to_string(format!("/proc/{process}/net/tcp")).unwrap_or_default();
+    let local = format!(":{port:04X}");
+    let listens = |line: &&str| {
+        let mut columns = line.split_whitespace().skip(1);
+        columns.next().is_some_and(|address| address.ends_with(&local))
+            && columns.nth(1) == Some(LISTEN)
+    };
+    table.lines().filter(listens).count()
+}
+
 impl Drop for Network {
     fn drop(&mut self) {
         Self::remove();
     }
+}
+
+/// Many commands by one process: each costs a tenth of a second on an emulated processor.
+fn batch(options: &[&str], folder: &Path, commands: &str) -> Result<()> {
+    let file = folder.join("ip.batch");
+    fs::write(&file, commands)?;
+    let file = file.display().to_string();
+    run(DEADLINE, "ip", &[options, &["-batch", &file]].concat())?;
+    Ok(())
 }
 
 fn ip(arguments: &str) -> Result<String> {

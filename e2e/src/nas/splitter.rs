@@ -40,6 +40,8 @@ enum Service {
     Split(Ipv4Addr),
     /// Kept open, and that is all.
     Silence,
+    /// Answered as by a web server.
+    Foreign,
 }
 
 /// The splitter's thread, in the namespace of the NAS; ends when dropped.
@@ -79,12 +81,14 @@ fn serve(ready: &mpsc::Sender<Result<()>>, stopped: oneshot::Receiver<()>) -> Re
     runtime.block_on(async {
         let plain = format!("{}:{PORT}", Front::Plain.address());
         let silent = format!("{}:{PORT}", Front::SilentTls.address());
+        let foreign = format!("{}:{PORT}", Front::Foreign.address());
         let services = [
             (ALLOWED, Service::Split(Ipv4Addr::LOCALHOST)),
             (DENIED, Service::Split(Ipv4Addr::new(127, 0, 0, 66))),
             (SILENT, Service::Silence),
             (plain.as_str(), Service::Split(Ipv4Addr::LOCALHOST)),
             (silent.as_str(), Service::Silence),
+            (foreign.as_str(), Service::Foreign),
         ];
         for (at, service) in services {
             let listener = TcpListener::bind(at).await.during(format!("failed to bind {at}"))?;
@@ -103,6 +107,7 @@ async fn accept(listener: TcpListener, service: Service) {
             let _ = match service {
                 Service::Split(source) => split(client, source).await,
                 Service::Silence => keep(client).await,
+                Service::Foreign => answer_as_web_server(client).await,
             };
         });
     }
@@ -131,6 +136,12 @@ fn port_of(header: &[u8; 20]) -> Option<u16> {
     let (kind, version, program) = (word()?, word()?, word()?);
     let known = [NFS, MOUNT].into_iter().find(|(number, _)| *number == program);
     known.filter(|_| kind == CALL && version == RPC_VERSION).map(|(_, port)| port)
+}
+
+async fn answer_as_web_server(mut client: TcpStream) -> Result<()> {
+    client.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").await?;
+    client.shutdown().await?;
+    keep(client).await
 }
 
 async fn keep(mut client: TcpStream) -> Result<()> {
