@@ -1,7 +1,8 @@
 //! A test double of the volume factory: makes directories on the NAS's own disk.
 //!
 //! csi-sanity's Node specs need volumes to exist before a real controller does. This one never talks to
-//! the NAS over the network, and serves only what those specs call.
+//! the NAS over the network, and serves only what those specs call. As csi-sanity asks the controller's socket
+//! what the plugin can do, it has an Identity, too.
 
 use std::fs;
 use std::path::Path;
@@ -11,6 +12,8 @@ use std::pin::Pin;
 use alinas_csi::proto::csi;
 use alinas_csi::proto::csi::controller_server::Controller;
 use alinas_csi::proto::csi::controller_server::ControllerServer;
+use alinas_csi::proto::csi::identity_server::Identity;
+use alinas_csi::proto::csi::identity_server::IdentityServer;
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tonic::Request;
@@ -42,6 +45,7 @@ impl Provisioner {
         runtime.spawn(
             tonic::transport::Server::builder()
                 .add_service(ControllerServer::new(double))
+                .add_service(IdentityServer::new(TestDouble))
                 .serve_with_incoming(tokio_stream::wrappers::UnixListenerStream::new(listener)),
         );
         Ok(Self { _runtime: runtime })
@@ -75,6 +79,42 @@ impl Directories {
             volume_context: context.map(|(key, value)| (key.to_owned(), value)).into(),
             ..csi::Volume::default()
         }
+    }
+}
+
+/// Says that there is a controller.
+struct TestDouble;
+
+#[tonic::async_trait]
+impl Identity for TestDouble {
+    async fn get_plugin_info(
+        &self,
+        _: Request<csi::GetPluginInfoRequest>,
+    ) -> Result<Response<csi::GetPluginInfoResponse>, Status> {
+        Ok(Response::new(csi::GetPluginInfoResponse {
+            name: "provisioner.test".to_owned(),
+            vendor_version: "0".to_owned(),
+            ..Default::default()
+        }))
+    }
+
+    async fn get_plugin_capabilities(
+        &self,
+        _: Request<csi::GetPluginCapabilitiesRequest>,
+    ) -> Result<Response<csi::GetPluginCapabilitiesResponse>, Status> {
+        use csi::plugin_capability::Service;
+        use csi::plugin_capability::Type;
+        use csi::plugin_capability::service::Type as Kind;
+        let controller = Type::Service(Service { r#type: Kind::ControllerService.into() });
+        let capabilities = vec![csi::PluginCapability { r#type: Some(controller) }];
+        Ok(Response::new(csi::GetPluginCapabilitiesResponse { capabilities }))
+    }
+
+    async fn probe(
+        &self,
+        _: Request<csi::ProbeRequest>,
+    ) -> Result<Response<csi::ProbeResponse>, Status> {
+        Ok(Response::new(csi::ProbeResponse { ready: Some(true) }))
     }
 }
 
