@@ -1,8 +1,9 @@
 //! A test double of the volume factory: makes directories on the NAS's own disk.
 //!
 //! csi-sanity's Node specs need volumes to exist before a real controller does. This one never talks to
-//! the NAS over the network, and serves only what those specs call. As csi-sanity asks the controller's socket
-//! what the plugin can do, it has an Identity, too.
+//! the NAS over the network, and serves only what those specs call. They also ask the plugin whether it
+//! has a controller at all; so one socket shows the plugin as it will be: this Identity and Controller, and
+//! the driver's own Node service, to which every call is passed on.
 
 use std::fs;
 use std::path::Path;
@@ -14,38 +15,51 @@ use alinas_csi::proto::csi::controller_server::Controller;
 use alinas_csi::proto::csi::controller_server::ControllerServer;
 use alinas_csi::proto::csi::identity_server::Identity;
 use alinas_csi::proto::csi::identity_server::IdentityServer;
+use alinas_csi::proto::csi::node_client::NodeClient;
+use alinas_csi::proto::csi::node_server::Node;
+use alinas_csi::proto::csi::node_server::NodeServer;
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
+use tonic::transport::Channel;
 
+use crate::csi_client;
 use crate::failure::During;
 use crate::failure::Result;
 
-/// Serves the CSI Controller on a Unix socket until dropped.
+/// Serves the plugin with a controller on a Unix socket until dropped.
 #[derive(Debug)]
 pub struct Provisioner {
     _runtime: Runtime,
 }
 
 impl Provisioner {
-    /// Starts to serve. `disk` is what a client of `server` sees as `/`.
+    /// Starts to serve. `disk` is what a client of `server` sees as `/`; `driver` is the real socket.
     ///
     /// # Errors
     /// When the socket cannot be made.
-    pub fn start(socket: &Path, disk: PathBuf, server: &str, vers: &str) -> Result<Self> {
+    pub fn start(
+        socket: &Path,
+        driver: &Path,
+        disk: PathBuf,
+        server: &str,
+        vers: &str,
+    ) -> Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let double = Directories { disk, server: server.to_owned(), vers: vers.to_owned() };
-        let listener = {
+        let (listener, node) = {
             let _entered = runtime.enter();
-            UnixListener::bind(socket).during("failed to serve the test provisioner")?
+            let listener = UnixListener::bind(socket).during("failed to serve the provisioner")?;
+            (listener, NodeClient::new(csi_client::channel(driver)?))
         };
         runtime.spawn(
             tonic::transport::Server::builder()
                 .add_service(ControllerServer::new(double))
                 .add_service(IdentityServer::new(TestDouble))
+                .add_service(NodeServer::new(PassedOn(node)))
                 .serve_with_incoming(tokio_stream::wrappers::UnixListenerStream::new(listener)),
         );
         Ok(Self { _runtime: runtime })
@@ -79,6 +93,42 @@ impl Directories {
             volume_context: context.map(|(key, value)| (key.to_owned(), value)).into(),
             ..csi::Volume::default()
         }
+    }
+}
+
+/// The driver's Node service, by its real socket.
+struct PassedOn(NodeClient<Channel>);
+
+/// Methods that pass a call on; in the form that `async_trait` gives a method.
+macro_rules! passed_on {
+    ($($method:ident: $request:ident -> $response:ident,)*) => {
+        $(fn $method<'service, 'async_trait>(
+            &'service self,
+            request: Request<csi::$request>,
+        ) -> Pin<Box<dyn Future<Output = Result<Response<csi::$response>, Status>> + Send + 'async_trait>>
+        where
+            'service: 'async_trait,
+            Self: 'async_trait,
+        {
+            let mut driver = self.0.clone();
+            Box::pin(async move { driver.$method(request.into_inner()).await })
+        })*
+    };
+}
+
+#[tonic::async_trait]
+impl Node for PassedOn {
+    passed_on! {
+        node_stage_volume: NodeStageVolumeRequest -> NodeStageVolumeResponse,
+        node_unstage_volume: NodeUnstageVolumeRequest -> NodeUnstageVolumeResponse,
+        node_publish_volume: NodePublishVolumeRequest -> NodePublishVolumeResponse,
+        node_unpublish_volume: NodeUnpublishVolumeRequest -> NodeUnpublishVolumeResponse,
+        node_get_volume_stats: NodeGetVolumeStatsRequest -> NodeGetVolumeStatsResponse,
+        node_get_volume_health: NodeGetVolumeHealthRequest -> NodeGetVolumeHealthResponse,
+        node_get_storage_health: NodeGetStorageHealthRequest -> NodeGetStorageHealthResponse,
+        node_expand_volume: NodeExpandVolumeRequest -> NodeExpandVolumeResponse,
+        node_get_capabilities: NodeGetCapabilitiesRequest -> NodeGetCapabilitiesResponse,
+        node_get_info: NodeGetInfoRequest -> NodeGetInfoResponse,
     }
 }
 
@@ -118,7 +168,7 @@ impl Identity for TestDouble {
     }
 }
 
-/// The rest of the service, which no Node spec calls; in the form that `async_trait` gives a method.
+/// The rest of the Controller, which no Node spec calls.
 macro_rules! unserved {
     ($($method:ident: $request:ident -> $response:ident,)*) => {
         $(fn $method<'service, 'async_trait>(

@@ -24,8 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(900);
 #[test]
 fn the_identity_specs_of_csi_sanity_pass() -> Result<()> {
     let scene = Scene::start(TlsProfile::Tls13)?;
-    // csi-sanity asks the controller's socket for the Identity, so there must be none here.
-    let counts = sanity(&scene, "Identity Service", &[])?;
+    let counts = sanity(&scene, &scene.driver.csi_socket(), "Identity Service")?;
     ensure(counts.passed == 3, format!("{} specs passed", counts.passed))
 }
 
@@ -42,19 +41,20 @@ fn the_node_specs_of_csi_sanity_pass_over_nfs_4_0() -> Result<()> {
 fn node_specs(vers: &str) -> Result<()> {
     let scene = Scene::start(TlsProfile::Tls13)?;
     let folder = tempfile::tempdir()?;
-    let socket = folder.path().join("provisioner.sock");
-    let _provisioner = Provisioner::start(&socket, scene.nas.disk(), Front::Good.domain(), vers)?;
-    let controller = format!("-csi.controllerendpoint=unix://{}", socket.display());
-    let counts = sanity(&scene, "Node Service", &[controller])?;
-    // A focus that matches nothing would pass, too; and the two specs of a volume's whole life need
-    // the controller's socket, without which they are skipped.
+    let socket = folder.path().join("plugin.sock");
+    let driver = scene.driver.csi_socket();
+    let disk = scene.nas.disk();
+    let _provisioner = Provisioner::start(&socket, &driver, disk, Front::Good.domain(), vers)?;
+    let counts = sanity(&scene, &socket, "Node Service")?;
+    // A focus that matches nothing would pass, too; and the two specs of a volume's whole life are
+    // skipped where there seems to be no controller.
     ensure(counts.passed >= 20, format!("only {} specs passed", counts.passed))?;
     let whole_life = counts.skipped.iter().any(|name| name.contains("should work: "));
     ensure(!whole_life, format!("skipped: {:#?}", counts.skipped))
 }
 
 /// Runs the specs that a focus names. A failed one is an error, with the logs.
-fn sanity(scene: &Scene, focus: &str, arguments: &[String]) -> Result<Counts> {
+fn sanity(scene: &Scene, socket: &Path, focus: &str) -> Result<Counts> {
     let binary = std::env::var_os("ALINAS_CSI_SANITY")
         .map(PathBuf::from)
         .ok_or_else(|| Failure::new("set ALINAS_CSI_SANITY to the csi-sanity binary"))?;
@@ -63,13 +63,12 @@ fn sanity(scene: &Scene, focus: &str, arguments: &[String]) -> Result<Counts> {
     let log = folder.path().join("sanity.log");
     let mut command = Command::new(&binary);
     command
-        .arg(format!("-csi.endpoint=unix://{}", scene.driver.csi_socket().display()))
+        .arg(format!("-csi.endpoint=unix://{}", socket.display()))
         .arg(format!("-csi.mountdir={}", folder.path().join("mount").display()))
         .arg(format!("-csi.stagingdir={}", folder.path().join("staging").display()))
         .arg(format!("--ginkgo.json-report={}", report.display()))
         .arg(format!("--ginkgo.focus={focus}"))
-        .arg("--ginkgo.no-color")
-        .args(arguments);
+        .arg("--ginkgo.no-color");
     let mut suite = Process::start("csi-sanity", &mut command, &log)?;
     let ended = suite.wait_for_end(DEADLINE);
     let counts = Counts::read(&report).map_err(|failure| {
