@@ -242,6 +242,14 @@ impl Drop for Driver {
             let _ = run(CALL, "umount", &["-f", "-l", &point]);
         }
         drop(self.watchdog.take());
+        // The tunnel has a process group of its own. The folder's name is ours alone.
+        let _ = wait_until("the driver's last process ends", CALL, || {
+            let left = lab::processes_naming(self.folder.path());
+            for pid in &left {
+                let _ = rustix::process::kill_process(*pid, Signal::KILL);
+            }
+            left.is_empty()
+        });
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::thread;
 
+use rustix::process::Pid;
+
 use crate::failure::During;
 use crate::failure::Failure;
 use crate::failure::Result;
@@ -89,6 +91,19 @@ pub fn loopback_listeners(port: u16) -> Result<Vec<SocketAddrV4>> {
         (state == LISTEN).then(|| SocketAddrV4::new(address.to_le_bytes().into(), local_port))
     });
     Ok(listeners.filter(|at| at.ip().is_loopback() && at.port() == port).collect())
+}
+
+/// The processes whose command line names a path.
+#[must_use]
+pub fn processes_naming(path: &Path) -> Vec<Pid> {
+    let path = path.display().to_string();
+    let names_it = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&path)
+    };
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(names_it).filter_map(Pid::from_raw).collect()
 }
 
 /// Runs work in another network namespace. The sockets that it makes stay there.

@@ -1,7 +1,9 @@
 //! A test double of the volume factory: makes directories on the NAS's own disk.
 //!
 //! csi-sanity's Node specs need volumes to exist before a real controller does. This one never talks to
-//! the NAS over the network, and serves only what those specs call.
+//! the NAS over the network, and serves only what those specs call. They also ask the plugin whether it
+//! has a controller at all; so one socket shows the plugin as it will be: this Identity and Controller, and
+//! the driver's own Node service, to which every call is passed on.
 
 use std::fs;
 use std::path::Path;
@@ -11,37 +13,53 @@ use std::pin::Pin;
 use alinas_csi::proto::csi;
 use alinas_csi::proto::csi::controller_server::Controller;
 use alinas_csi::proto::csi::controller_server::ControllerServer;
+use alinas_csi::proto::csi::identity_server::Identity;
+use alinas_csi::proto::csi::identity_server::IdentityServer;
+use alinas_csi::proto::csi::node_client::NodeClient;
+use alinas_csi::proto::csi::node_server::Node;
+use alinas_csi::proto::csi::node_server::NodeServer;
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
+use tonic::transport::Channel;
 
+use crate::csi_client;
 use crate::failure::During;
 use crate::failure::Result;
 
-/// Serves the CSI Controller on a Unix socket until dropped.
+/// Serves the plugin with a controller on a Unix socket until dropped.
 #[derive(Debug)]
 pub struct Provisioner {
     _runtime: Runtime,
 }
 
 impl Provisioner {
-    /// Starts to serve. `disk` is what a client of `server` sees as `/`.
+    /// Starts to serve. `disk` is what a client of `server` sees as `/`; `driver` is the real socket.
     ///
     /// # Errors
     /// When the socket cannot be made.
-    pub fn start(socket: &Path, disk: PathBuf, server: &str, vers: &str) -> Result<Self> {
+    pub fn start(
+        socket: &Path,
+        driver: &Path,
+        disk: PathBuf,
+        server: &str,
+        vers: &str,
+    ) -> Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let double = Directories { disk, server: server.to_owned(), vers: vers.to_owned() };
-        let listener = {
+        let (listener, node) = {
             let _entered = runtime.enter();
-            UnixListener::bind(socket).during("failed to serve the test provisioner")?
+            let listener = UnixListener::bind(socket).during("failed to serve the provisioner")?;
+            (listener, NodeClient::new(csi_client::channel(driver)?))
         };
         runtime.spawn(
             tonic::transport::Server::builder()
                 .add_service(ControllerServer::new(double))
+                .add_service(IdentityServer::new(TestDouble))
+                .add_service(NodeServer::new(PassedOn(node)))
                 .serve_with_incoming(tokio_stream::wrappers::UnixListenerStream::new(listener)),
         );
         Ok(Self { _runtime: runtime })
@@ -78,7 +96,79 @@ impl Directories {
     }
 }
 
-/// The rest of the service, which no Node spec calls; in the form that `async_trait` gives a method.
+/// The driver's Node service, by its real socket.
+struct PassedOn(NodeClient<Channel>);
+
+/// Methods that pass a call on; in the form that `async_trait` gives a method.
+macro_rules! passed_on {
+    ($($method:ident: $request:ident -> $response:ident,)*) => {
+        $(fn $method<'service, 'async_trait>(
+            &'service self,
+            request: Request<csi::$request>,
+        ) -> Pin<Box<dyn Future<Output = Result<Response<csi::$response>, Status>> + Send + 'async_trait>>
+        where
+            'service: 'async_trait,
+            Self: 'async_trait,
+        {
+            let mut driver = self.0.clone();
+            Box::pin(async move { driver.$method(request.into_inner()).await })
+        })*
+    };
+}
+
+#[tonic::async_trait]
+impl Node for PassedOn {
+    passed_on! {
+        node_stage_volume: NodeStageVolumeRequest -> NodeStageVolumeResponse,
+        node_unstage_volume: NodeUnstageVolumeRequest -> NodeUnstageVolumeResponse,
+        node_publish_volume: NodePublishVolumeRequest -> NodePublishVolumeResponse,
+        node_unpublish_volume: NodeUnpublishVolumeRequest -> NodeUnpublishVolumeResponse,
+        node_get_volume_stats: NodeGetVolumeStatsRequest -> NodeGetVolumeStatsResponse,
+        node_get_volume_health: NodeGetVolumeHealthRequest -> NodeGetVolumeHealthResponse,
+        node_get_storage_health: NodeGetStorageHealthRequest -> NodeGetStorageHealthResponse,
+        node_expand_volume: NodeExpandVolumeRequest -> NodeExpandVolumeResponse,
+        node_get_capabilities: NodeGetCapabilitiesRequest -> NodeGetCapabilitiesResponse,
+        node_get_info: NodeGetInfoRequest -> NodeGetInfoResponse,
+    }
+}
+
+/// Says that there is a controller.
+struct TestDouble;
+
+#[tonic::async_trait]
+impl Identity for TestDouble {
+    async fn get_plugin_info(
+        &self,
+        _: Request<csi::GetPluginInfoRequest>,
+    ) -> Result<Response<csi::GetPluginInfoResponse>, Status> {
+        Ok(Response::new(csi::GetPluginInfoResponse {
+            name: "provisioner.test".to_owned(),
+            vendor_version: "0".to_owned(),
+            ..Default::default()
+        }))
+    }
+
+    async fn get_plugin_capabilities(
+        &self,
+        _: Request<csi::GetPluginCapabilitiesRequest>,
+    ) -> Result<Response<csi::GetPluginCapabilitiesResponse>, Status> {
+        use csi::plugin_capability::Service;
+        use csi::plugin_capability::Type;
+        use csi::plugin_capability::service::Type as Kind;
+        let controller = Type::Service(Service { r#type: Kind::ControllerService.into() });
+        let capabilities = vec![csi::PluginCapability { r#type: Some(controller) }];
+        Ok(Response::new(csi::GetPluginCapabilitiesResponse { capabilities }))
+    }
+
+    async fn probe(
+        &self,
+        _: Request<csi::ProbeRequest>,
+    ) -> Result<Response<csi::ProbeResponse>, Status> {
+        Ok(Response::new(csi::ProbeResponse { ready: Some(true) }))
+    }
+}
+
+/// The rest of the Controller, which no Node spec calls.
 macro_rules! unserved {
     ($($method:ident: $request:ident -> $response:ident,)*) => {
         $(fn $method<'service, 'async_trait>(

@@ -70,7 +70,7 @@ const FRONTS: [FrontRow; 8] = [
         "another protocol",
         Front::Foreign,
         Code::FailedPrecondition,
-        &[&["for28"], &["speak tls", "speaks tls", "no tls", "not tls", "without tls"]],
+        &[&["for28"], &["not with tls", "no tls"], &["port"]],
     ),
     ("closed port", Front::Closed, Code::Unavailable, &[&["clo24"], &["2049"], &["refused"]]),
     (
