@@ -18,7 +18,9 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter is no filter.
-    #[error("log filter {filter:?} cannot be read; expected a level such as \"info\" or \"alinas_csi=debug,info\"")]
+    #[error(
+        "log filter {filter:?} cannot be read; expected a level such as \"info\" or \"alinas_csi=debug,info\""
+    )]
     Filter {
         /// What was given.
         filter: String,

@@ -96,8 +96,11 @@ pub enum TlsFault {
     /// The name cannot stand in a certificate.
     #[error("{0:?} cannot be a name in a certificate; set the TLS server name")]
     UnusableName(String),
-    /// The connection broke.
-    #[error("the connection was lost during the TLS handshake: {0}; it may be tried again")]
+    /// The connection broke; some plain NFS servers break it when a TLS greeting comes.
+    #[error(
+        "the connection was lost during the TLS handshake: {0}; try again, and if it stays so, check that the \
+         port is the one with encryption in transit"
+    )]
     Lost(#[source] io::Error),
 }
 
