@@ -3,6 +3,8 @@
 //!
 //! The server is stunnel, that is OpenSSL, in front of a small backend of this file. No root, no kernel
 //! NFS; every port is one that the system gave.
+//!
+//! LONG: it brings its own servers, one for each way to fail.
 
 use std::io::BufRead;
 use std::io::BufReader;
