@@ -48,7 +48,15 @@ impl Driver {
     /// # Errors
     /// When the binary is missing or a socket does not appear; with the end of the log.
     pub fn start(ca_file: &Path) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("alinas-csi-e2e.").tempdir()?;
+        Self::start_below(&std::env::temp_dir(), ca_file)
+    }
+
+    /// Starts both with a fresh state directory in a new folder below `parent`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_below(parent: &Path, ca_file: &Path) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("alinas-csi-e2e.").tempdir_in(parent)?;
         let ca_file = ca_file.to_owned();
         let mut driver =
             Self { watchdog: None, former_watchdogs: Vec::new(), node: None, ca_file, folder };
@@ -100,6 +108,12 @@ impl Driver {
     /// When no runtime can be started.
     pub fn client(&self) -> Result<CsiClient> {
         CsiClient::new(&self.csi_socket())
+    }
+
+    /// The watchdog's socket.
+    #[must_use]
+    pub fn watchdog_socket(&self) -> PathBuf {
+        self.state_dir().join("watchdog.sock")
     }
 
     /// The node plugin's socket.
