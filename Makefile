@@ -30,6 +30,11 @@ demo: needs ## show the driver at work: an encrypted kernel mount, and what happ
 test: needs ## run every test, those of the kernel in the lab
 	e2e/run-tests
 
+.PHONY: bench
+bench: needs ## print what NodeStageVolume costs beside the server and the kernel
+	cargo build --workspace --bins --locked
+	"$${CARGO_TARGET_DIR:-target}/debug/stage_cost"
+
 .PHONY: check
 check: needs shellcheck chart ## format, lints, scripts, chart: what needs no test run
 	cargo fmt --all --check
