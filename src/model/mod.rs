@@ -6,6 +6,7 @@
 //! Read [`VolumeAttributes::parse`] first: it is the door that a user's strings come in by.
 
 pub mod attributes;
+pub mod device_name;
 pub mod export_path;
 pub mod mount_target;
 pub mod nearest;
@@ -15,6 +16,7 @@ pub mod volume_id;
 
 pub use attributes::AttributeError;
 pub use attributes::VolumeAttributes;
+pub use device_name::DeviceName;
 pub use export_path::ExportPath;
 pub use mount_target::MountTarget;
 pub use nfs_option::MountOptions;

@@ -203,7 +203,7 @@ impl Attempt {
                 "allow this node's address in the permission group of the mount target, and check that the \
                  path of the volume exists there"
             }
-            NfsVersion::V40 => {
+            NfsVersion::V40 | NfsVersion::V41 | NfsVersion::V42 => {
                 "allow this node's address in the permission group of the mount target"
             }
         }
@@ -212,14 +212,14 @@ impl Attempt {
     fn other_version(&self) -> &'static str {
         match self.version {
             NfsVersion::V3 => "vers=4.0",
-            NfsVersion::V40 => "vers=3",
+            NfsVersion::V40 | NfsVersion::V41 | NfsVersion::V42 => "vers=3",
         }
     }
 
     fn module(&self) -> &'static str {
         match self.version {
             NfsVersion::V3 => "nfsv3",
-            NfsVersion::V40 => "nfsv4",
+            NfsVersion::V40 | NfsVersion::V41 | NfsVersion::V42 => "nfsv4",
         }
     }
 

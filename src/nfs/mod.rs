@@ -8,6 +8,8 @@
 
 mod diagnose;
 mod fault;
+pub mod policy;
+pub mod request;
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -20,6 +22,9 @@ use crate::model::NfsVersion;
 pub use diagnose::diagnose;
 pub use fault::Attempt;
 pub use fault::MountFault;
+pub use request::MountRequest;
+pub use request::Patience;
+pub use request::Way;
 
 /// One NFS mount through a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +77,7 @@ fn addressing(mount: &NfsMount) -> Vec<(&'static str, String)> {
             ("mountport", port),
             ("mountvers", "3".to_owned()),
         ]),
-        NfsVersion::V40 => options.extend(
+        NfsVersion::V40 | NfsVersion::V41 | NfsVersion::V42 => options.extend(
             mount
                 .options
                 .client_address()

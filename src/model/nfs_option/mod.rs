@@ -9,6 +9,7 @@
 mod parse;
 mod row;
 mod table;
+mod word;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +24,11 @@ pub use row::ValueKind;
 pub use row::Versions;
 pub use row::Words;
 pub use table::OPTIONS;
+pub use word::Family;
+pub use word::NetId;
+pub use word::NfsVersion;
+pub use word::Transport;
+pub use word::VersionWish;
 
 /// The longest option text that is accepted, in bytes. A page (4096) is what mount(2) takes and silently cuts
 /// off behind; the rest of it is for the defaults and for what the tunnel adds.
@@ -35,16 +41,6 @@ pub struct MountOptions {
     version: NfsVersion,
     /// By the place of the option in [`OPTIONS`].
     settings: BTreeMap<usize, Setting>,
-}
-
-/// An NFS version that a mount target of General-purpose NAS offers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum NfsVersion {
-    /// NFSv3, RFC 1813. The default, as in the vendor's client.
-    #[default]
-    V3,
-    /// NFSv4.0, RFC 7530.
-    V40,
 }
 
 /// What the user said for one option, in its canonical spelling.
@@ -152,15 +148,6 @@ impl fmt::Display for Setting {
             Some(value) if value.contains(',') => write!(f, "{}=\"{value}\"", self.key),
             Some(value) => write!(f, "{}={value}", self.key),
         }
-    }
-}
-
-impl fmt::Display for NfsVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V3 => "3",
-            Self::V40 => "4.0",
-        })
     }
 }
 

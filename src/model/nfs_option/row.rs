@@ -163,7 +163,7 @@ impl Versions {
         match self {
             Self::Any => true,
             Self::V3 => version == NfsVersion::V3,
-            Self::V4 => version == NfsVersion::V40,
+            Self::V4 => version.is_4(),
         }
     }
 }

@@ -1,0 +1,102 @@
+//! The words that a mount is decided by: versions, transports, address families.
+//!
+//! Each is parsed at one place, [`super::parse`], and printed at one place, here.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// An NFS version. General-purpose NAS offers 3 and 4.0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NfsVersion {
+    /// NFSv3, RFC 1813. The default through the tunnel, as in the vendor's client.
+    #[default]
+    V3,
+    /// NFSv4.0, RFC 7530.
+    V40,
+    /// NFSv4.1, RFC 8881.
+    V41,
+    /// NFSv4.2, RFC 7862.
+    V42,
+}
+
+/// What the user said about the version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum VersionWish {
+    /// Nothing: the highest that client and server share, 4.2 first, 3 last.
+    #[default]
+    Open,
+    /// `vers=4`: the highest minor version, and never 3.
+    AnyMinor,
+    /// This one and no other.
+    Exactly(NfsVersion),
+}
+
+/// What carries RPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// With record marks, RFC 5531 section 11.
+    Tcp,
+    /// NFSv3 only, and only where the kernel has it.
+    Udp,
+    /// RFC 8166.
+    Rdma,
+}
+
+/// The family of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    Inet,
+    /// IPv6.
+    Inet6,
+}
+
+/// A transport over a family: `tcp`, `tcp6`, `udp`, … (RFC 5665).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NetId {
+    /// The transport.
+    pub transport: Transport,
+    /// The family of the addresses.
+    pub family: Family,
+}
+
+impl NfsVersion {
+    /// Whether it is a minor version of 4.
+    #[must_use]
+    pub fn is_4(self) -> bool {
+        self != Self::V3
+    }
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::Inet } else { Self::Inet6 }
+    }
+}
+
+impl fmt::Display for NfsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V3 => "3",
+            Self::V40 => "4.0",
+            Self::V41 => "4.1",
+            Self::V42 => "4.2",
+        })
+    }
+}
+
+impl fmt::Display for NetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+            Transport::Rdma => "rdma",
+        })?;
+        f.write_str(match self.family {
+            Family::Inet => "",
+            Family::Inet6 => "6",
+        })
+    }
+}
