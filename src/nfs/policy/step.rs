@@ -1,14 +1,16 @@
 //! What the machine and the shell that drives it say to each other.
 
-use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
-use std::net::SocketAddrV6;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::host::daemon::Daemon;
+use crate::host::daemon::Presence;
 use crate::host::mount_table::MountEntry;
+use crate::host::resolve::ResolveFault;
+use crate::host::resolve::ServerAddress;
 use crate::host::worker::Done;
 use crate::host::worker::Failure;
 use crate::host::worker::Job;
@@ -16,7 +18,9 @@ use crate::model::NfsVersion;
 use crate::model::nfs_option::Family;
 use crate::model::nfs_option::Transport;
 use crate::nfs::MountFault;
-use crate::nfs::policy::History;
+use crate::nfs::history::History;
+use crate::nfs::probe::RpcFault;
+use crate::nfs::probe::Service;
 
 /// What the shell is to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,94 +120,6 @@ pub enum Answer {
     Cancelled,
 }
 
-/// An address of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerAddress {
-    /// The address.
-    pub ip: IpAddr,
-    /// The interface of an IPv6 link-local address; 0 for none.
-    pub scope: u32,
-}
-
-/// An RPC program in a version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Program 100003.
-    Nfs(NfsVersion),
-    /// Program 100005, version 1 or 3.
-    Mount(u8),
-}
-
-/// A daemon of this host that a mount option needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Daemon {
-    /// rpc.statd, for NFSv3 locks over the network.
-    Statd,
-    /// rpc.gssd, for `sec=krb5*`.
-    Gssd,
-    /// tlshd, for `xprtsec=tls`.
-    Tlshd,
-}
-
-/// Whether a daemon runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// It does.
-    Runs,
-    /// It does not; how that was found out.
-    Missing(String),
-    /// It could not be found out, and why.
-    Unknown(String),
-}
-
-/// Why a name has no address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ResolveFault {
-    /// It does not exist (EAI_NONAME and its like).
-    #[error("no such name: {0}")]
-    NoSuchName(String),
-    /// The name servers do not answer now (EAI_AGAIN), or not in time.
-    #[error("{0}")]
-    TryAgain(String),
-    /// It has no address of the wanted family.
-    #[error("it has no {0:?} address")]
-    NoSuchFamily(Family),
-}
-
-/// Why a remote procedure call did not succeed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RpcFault {
-    /// The port is closed.
-    #[error("connection refused")]
-    Refused,
-    /// No answer within this time.
-    #[error("no answer within {} s", .0.as_secs())]
-    NoAnswer(Duration),
-    /// No way there.
-    #[error("{0}")]
-    Unreachable(String),
-    /// rpcbind knows of no such service.
-    #[error("rpcbind does not know the service")]
-    NotRegistered,
-    /// PROG_UNAVAIL.
-    #[error("the server does not have the program")]
-    NoSuchProgram,
-    /// PROG_MISMATCH, with the versions that the server has.
-    #[error("the server has versions {low} to {high} of the program")]
-    NoSuchVersion {
-        /// The lowest.
-        low: u32,
-        /// The highest.
-        high: u32,
-    },
-    /// The server does not accept our credentials.
-    #[error("the server refused the call's credentials")]
-    Denied,
-    /// What answered does not speak RPC, or it closed the connection.
-    #[error("{0}")]
-    Garbage(String),
-}
-
 /// A mount that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
@@ -237,25 +153,4 @@ pub enum Note {
 pub struct KernelFacts {
     /// NFSv3 over UDP (CONFIG_NFS_DISABLE_UDP_SUPPORT is not set): a context takes `proto=udp`.
     pub nfs_over_udp: bool,
-}
-
-impl ServerAddress {
-    /// With a port.
-    #[must_use]
-    pub fn socket(self, port: u16) -> SocketAddr {
-        match self.ip {
-            IpAddr::V4(ip) => SocketAddr::from((ip, port)),
-            IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(ip, port, 0, self.scope)),
-        }
-    }
-}
-
-/// As the kernel reads it (net/sunrpc/addr.c): no brackets, the scope behind a `%`.
-impl fmt::Display for ServerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.scope {
-            0 => write!(f, "{}", self.ip),
-            scope => write!(f, "{}%{scope}", self.ip),
-        }
-    }
 }
