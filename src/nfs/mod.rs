@@ -7,8 +7,11 @@
 //! Read [`mount_job`] first, then [`diagnose`].
 
 mod diagnose;
+pub mod engine;
 mod fault;
+pub mod history;
 pub mod policy;
+pub mod probe;
 pub mod request;
 
 use std::net::IpAddr;
@@ -20,6 +23,8 @@ use crate::model::MountOptions;
 use crate::model::NfsVersion;
 
 pub use diagnose::diagnose;
+pub use engine::Engine;
+pub use engine::Progress;
 pub use fault::Attempt;
 pub use fault::MountFault;
 pub use request::MountRequest;

@@ -4,7 +4,6 @@
 //!
 //! Read [`Policy::next`] first.
 
-mod history;
 mod step;
 
 use tokio::time::Instant;
@@ -14,18 +13,18 @@ use crate::nfs::Attempt;
 use crate::nfs::MountFault;
 use crate::nfs::MountRequest;
 
-pub use history::History;
-pub use history::Trial;
+pub use crate::host::daemon::Daemon;
+pub use crate::host::daemon::Presence;
+pub use crate::host::resolve::ResolveFault;
+pub use crate::host::resolve::ServerAddress;
+pub use crate::nfs::history::History;
+pub use crate::nfs::history::Trial;
+pub use crate::nfs::probe::RpcFault;
+pub use crate::nfs::probe::Service;
 pub use step::Answer;
-pub use step::Daemon;
 pub use step::KernelFacts;
 pub use step::Mounted;
 pub use step::Note;
-pub use step::Presence;
-pub use step::ResolveFault;
-pub use step::RpcFault;
-pub use step::ServerAddress;
-pub use step::Service;
 pub use step::Step;
 
 /// One mount on its way.
