@@ -78,17 +78,22 @@ impl Diagnosis {
         Self { cause, class, event: event_of(failure) }
     }
 
-    /// What a failed question to rpcbind means.
-    pub(super) fn of_rpcbind(fault: &RpcFault, service: Service, transport: Transport) -> Self {
+    /// What a failed question to rpcbind means; `asked` is its text.
+    pub(super) fn of_rpcbind(
+        fault: &RpcFault,
+        service: Service,
+        transport: Transport,
+        asked: &str,
+    ) -> Self {
         let cause = match fault {
             RpcFault::NotRegistered => Cause::NotRegistered(service, transport),
             other => call_cause(other, Peer::Rpcbind),
         };
-        Self::new(cause, Class::of_call(fault), fault.to_string())
+        Self::new(cause, Class::of_call(fault), format!("{asked}: {fault}"))
     }
 
-    /// What a failed NULL call means.
-    pub(super) fn of_ping(fault: &RpcFault, service: Service) -> Self {
+    /// What a failed NULL call means; `asked` is its text.
+    pub(super) fn of_ping(fault: &RpcFault, service: Service, asked: &str) -> Self {
         let cause = match (fault, service) {
             (RpcFault::NoSuchVersion { .. }, Service::Nfs(_)) => Cause::VersionNotServed,
             (RpcFault::NoSuchVersion { .. }, Service::Mount(version)) => {
@@ -96,7 +101,7 @@ impl Diagnosis {
             }
             _ => call_cause(fault, service.peer()),
         };
-        Self::new(cause, Class::of_call(fault), fault.to_string())
+        Self::new(cause, Class::of_call(fault), format!("{asked}: {fault}"))
     }
 }
 
