@@ -95,10 +95,7 @@ pub const CATALOGUE: &[Message] = &[
     ),
     each(
         "nfs.export-not-directory",
-        (
-            "this path is a file on the mount target",
-            "give a directory as the path of the volume",
-        ),
+        ("this path is a file on the mount target", "give a directory as the path of the volume"),
         ("this path is a file on the server", "give a directory"),
     ),
     each(
@@ -163,11 +160,7 @@ pub const CATALOGUE: &[Message] = &[
         "the address of {host} could not be found: {why}",
         "look at this host's name servers",
     ),
-    same(
-        "nfs.name-too-long",
-        "a path or a name in it is too long",
-        "shorten it",
-    ),
+    same("nfs.name-too-long", "a path or a name in it is too long", "shorten it"),
     same(
         "nfs.name-without-family",
         "{host} has no {family} address",
@@ -310,7 +303,11 @@ pub const CATALOGUE: &[Message] = &[
         "NFS 4 does not run over UDP",
         "mount with proto=tcp or with vers=3",
     ),
-    each("nfs.unreachable", NO_TUNNEL, ("no way leads to the server", "check its address, the routes and the firewalls")),
+    each(
+        "nfs.unreachable",
+        NO_TUNNEL,
+        ("no way leads to the server", "check its address, the routes and the firewalls"),
+    ),
     each(
         "nfs.version-not-served",
         (
@@ -329,11 +326,8 @@ pub const CATALOGUE: &[Message] = &[
     ),
 ];
 
-const OTHER: Message = same(
-    "nfs.other",
-    "for a reason that may pass",
-    "try again, and see the end of this line",
-);
+const OTHER: Message =
+    same("nfs.other", "for a reason that may pass", "try again, and see the end of this line");
 
 static FALLBACK: Message = OTHER;
 

@@ -333,3 +333,101 @@ fn module(version: Option<NfsVersion>) -> &'static str {
         Some(NfsVersion::V40 | NfsVersion::V41 | NfsVersion::V42) => "nfsv4",
     }
 }
+
+/// One cause for each text, in the order of the catalogue.
+#[cfg(test)]
+pub(crate) fn every() -> Vec<Cause> {
+    let (host, why) = ("nas".to_owned(), "a reason".to_owned());
+    vec![
+        Cause::AlreadyMounted,
+        Cause::Cancelled,
+        Cause::ConnectionLost(Peer::Nfs),
+        Cause::ExportDenied,
+        Cause::ExportDeniedOrMissing,
+        Cause::NoSuchExport,
+        Cause::ExportNotADirectory,
+        Cause::ExportStale,
+        Cause::DaemonMissing(Daemon::Gssd, why.clone()),
+        Cause::Internal,
+        Cause::KernelLacksNfs,
+        Cause::ConnectionLost(Peer::Mountd),
+        Cause::NoAnswer(Peer::Mountd, Some(Duration::from_secs(10))),
+        Cause::NotRegistered(Service::Mount(3), Transport::Udp),
+        Cause::OtherProtocol(Peer::Mountd),
+        Cause::Refused(Peer::Mountd),
+        Cause::MountdVersion(1),
+        Cause::NameNotFound { host: host.clone(), why: why.clone() },
+        Cause::NameServersSilent { host: host.clone(), why: why.clone() },
+        Cause::NameTooLong,
+        Cause::NameWithoutFamily { host, family: Family::Inet6 },
+        Cause::NotRegistered(Service::Nfs(NfsVersion::V3), Transport::Tcp),
+        Cause::NoAnswer(Peer::Nfs, None),
+        Cause::NoResources,
+        Cause::NotPrivileged,
+        Cause::OptionRefused(Some("rsize".to_owned())),
+        Cause::OptionRefused(None),
+        Cause::OptionsTooLong,
+        Cause::Other,
+        Cause::OtherProtocol(Peer::Nfs),
+        Cause::NoRdmaDevice,
+        Cause::Refused(Peer::Nfs),
+        Cause::ConnectionLost(Peer::Rpcbind),
+        Cause::NoAnswer(Peer::Rpcbind, Some(Duration::from_secs(3))),
+        Cause::OtherProtocol(Peer::Rpcbind),
+        Cause::Refused(Peer::Rpcbind),
+        Cause::SecurityRefused,
+        Cause::ServerFailed,
+        Cause::DaemonMissing(Daemon::Statd, why.clone()),
+        Cause::TargetLoops,
+        Cause::TargetMissing,
+        Cause::TargetNoAnswer,
+        Cause::TargetNotADirectory,
+        Cause::DaemonMissing(Daemon::Tlshd, why),
+        Cause::TransportNotInKernel(Transport::Udp),
+        Cause::UdpNeedsVersion3,
+        Cause::Unreachable,
+        Cause::VersionNotServed,
+        Cause::WorkerFailed,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nfs::Event;
+    use crate::nfs::MountFault;
+    use crate::nfs::Subject;
+    use crate::nfs::catalogue::CATALOGUE;
+
+    #[test]
+    fn every_cause_has_its_row_and_every_row_its_cause() {
+        let ids: Vec<_> = every().iter().map(Cause::id).collect();
+        let rows: Vec<_> = CATALOGUE.iter().map(|message| message.id).collect();
+        assert_eq!(ids, rows);
+    }
+
+    #[test]
+    fn every_line_is_one_line_with_all_of_its_words_both_ways() {
+        for cause in every() {
+            for tunnel in [None, Some(([127, 0, 1, 1], 12049).into())] {
+                let subject = Subject { source: "nas:/a".to_owned(), target: "/t".into(), tunnel };
+                let event = Event { version: Some(NfsVersion::V3), ..Event::default() };
+                let line = MountFault::new(cause.clone(), subject, event).to_string();
+                let begins = line.starts_with("failed to mount \"nas:/a\" at \"/t\" over NFS 3: ");
+                assert!(begins && !line.contains(['{', '}', '\n']), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_cause_has_the_exit_code_of_mount() {
+        let codes = |code| every().into_iter().filter(move |cause| cause.exit_code() == code);
+        let ids = |code| codes(code).map(|cause| cause.id()).collect::<Vec<_>>();
+        assert_eq!(ids(1), ["nfs.not-privileged"]);
+        assert_eq!(ids(2), ["nfs.no-resources", "nfs.worker-failed"]);
+        assert_eq!(ids(4), ["nfs.internal"]);
+        assert_eq!(ids(8), ["nfs.cancelled"]);
+        assert_eq!(ids(16), [""; 0]);
+        assert_eq!(ids(32).len(), every().len() - 5);
+    }
+}

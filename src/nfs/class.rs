@@ -137,13 +137,13 @@ impl Class {
     }
 
     fn of(errno: Errno) -> Self {
-        CLASSES
-            .iter()
-            .find(|(known, ..)| *known == errno)
-            .map_or(Self::DOUBTFUL, |(_, elsewhere, version, finally)| Self {
+        CLASSES.iter().find(|(known, ..)| *known == errno).map_or(
+            Self::DOUBTFUL,
+            |(_, elsewhere, version, finally)| Self {
                 elsewhere: *elsewhere,
                 version: *version,
                 finally: *finally,
-            })
+            },
+        )
     }
 }

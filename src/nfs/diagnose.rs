@@ -164,12 +164,7 @@ fn client_cause(errno: Errno) -> Cause {
 }
 
 /// A kernel that does not know the version takes a lower one; what else it does not take, it never does.
-fn option_refusal(
-    option: &str,
-    errno: Errno,
-    kernel: &[String],
-    tried: Tried,
-) -> (Cause, Class) {
+fn option_refusal(option: &str, errno: Errno, kernel: &[String], tried: Tried) -> (Cause, Class) {
     let lower = Class { version: Fallback::Lower, ..Class::PERMANENT };
     match errno {
         Errno::NAMETOOLONG => (Cause::NameTooLong, Class::PERMANENT),

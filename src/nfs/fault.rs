@@ -175,8 +175,7 @@ impl Event {
             None => self.outcome.clone(),
         };
         let kernel = self.informative_words().join("; ");
-        let template =
-            if kernel.is_empty() { catalogue::SAID } else { catalogue::SAID_BY_KERNEL };
+        let template = if kernel.is_empty() { catalogue::SAID } else { catalogue::SAID_BY_KERNEL };
         fill(template, &[("outcome", outcome), ("kernel", kernel)])
     }
 

@@ -19,11 +19,14 @@ use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::topmost_at;
 use crate::host::route;
 use crate::host::worker::Failure;
+use crate::model::DeviceName;
 use crate::model::VolumeAttributes;
 use crate::model::VolumeId;
-use crate::nfs;
 use crate::nfs::MountFault;
-use crate::nfs::NfsMount;
+use crate::nfs::MountRequest;
+use crate::nfs::Patience;
+use crate::nfs::Way;
+use crate::nfs::once;
 use crate::node::Node;
 use crate::node::deadline;
 use crate::node::directory;
@@ -175,16 +178,24 @@ impl Node {
         user: &TunnelUser,
     ) -> Result<Staged, StageError> {
         let acquired = self.acquire_or_nothing(attributes, user).await?;
-        let mount = NfsMount {
-            source: user.source.clone(),
-            options: attributes.options.clone(),
+        let way = Way::Tunnel {
             endpoint: acquired.endpoint,
             client_address: acquired
                 .remote
                 .and_then(|remote| route::source_address_towards(remote).ok()),
-            target: user.staging_path.clone(),
         };
-        match self.worker.run(nfs::mount_job(&mount), deadline::MOUNT).await {
+        let mount = MountRequest {
+            device: DeviceName::of_volume(&attributes.server, &attributes.path),
+            target: user.staging_path.clone(),
+            options: attributes.options.clone(),
+            way,
+            patience: Patience::Deadline(deadline::MOUNT),
+        };
+        let Some(job) = once::mount_job(&mount) else {
+            let failure = Failure::Worker("no job for a mount through a tunnel".to_owned());
+            return Err(self.undo(&failure, &mount, user).await);
+        };
+        match self.worker.run(job, deadline::MOUNT).await {
             Ok(_) => Ok(Staged::Now),
             Err(failure) => Err(self.undo(&failure, &mount, user).await),
         }
@@ -208,8 +219,8 @@ impl Node {
     }
 
     /// Takes back what a mount that failed may have left: first the mount, then the tunnel under it.
-    async fn undo(&self, failure: &Failure, mount: &NfsMount, user: &TunnelUser) -> StageError {
-        let fault = Box::new(nfs::diagnose(failure, mount));
+    async fn undo(&self, failure: &Failure, mount: &MountRequest, user: &TunnelUser) -> StageError {
+        let fault = Box::new(once::diagnose(failure, mount));
         if let Err(error) = self.ensure_unmounted(&mount.target, unmount::FAILED).await {
             return StageError::NotUndone { fault, left: LeftBehind::Mount(Box::new(error)) };
         }
@@ -339,7 +350,7 @@ mod tests {
         let StageError::NotUndone { left: LeftBehind::Mount(_), fault } = error else {
             panic!("{error}");
         };
-        assert!(matches!(*fault, MountFault::NoAnswer(_, Some(deadline::MOUNT))), "{fault}");
+        assert_eq!(fault.id(), "nfs.no-answer", "{fault}");
         assert_eq!(world.users().len(), 1);
         assert!(start.elapsed() < deadline::CALL);
     }

@@ -20,7 +20,7 @@ pub(in crate::nfs) struct Addressing {
     pub(in crate::nfs) nfs: Endpoint,
     /// For NFSv3.
     pub(in crate::nfs) mount: Option<MountEnd>,
-    /// For NFSv4: where the server calls back.
+    /// For NFSv4.0: where the server calls back.
     pub(in crate::nfs) client: Option<IpAddr>,
 }
 

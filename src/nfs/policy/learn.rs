@@ -48,9 +48,7 @@ impl Policy {
             }
             (Question::Servers, Answer::Addresses(answer)) => self.learn_servers(answer),
             (Question::MountHosts, Answer::Addresses(answer)) => self.learn_mount_hosts(answer),
-            (Question::Source(server), Answer::Source(answer)) => {
-                self.learn_source(server, answer)
-            }
+            (Question::Source(server), Answer::Source(answer)) => self.learn_source(server, answer),
             (Question::NfsPort, Answer::Port(answer)) => {
                 self.learn_of_nfs(|search| search.port_told(answer, asked))
             }
@@ -257,7 +255,8 @@ impl Policy {
             }
             // The kernel is busy with something else than our target.
             Ok(None) => {
-                let passing = Diagnosis { cause: Cause::Other, class: Class::DOUBTFUL, ..diagnosis };
+                let passing =
+                    Diagnosis { cause: Cause::Other, class: Class::DOUBTFUL, ..diagnosis };
                 Learned::AttemptFailed(passing)
             }
             Ok(Some(_)) | Err(_) => Learned::AttemptFailed(diagnosis),
@@ -282,9 +281,7 @@ fn addresses(
             let why = "the resolver gave no address".to_owned();
             (Cause::NameNotFound { host, why }, Class::PERMANENT)
         }
-        Err(ResolveFault::NoSuchName(why)) => {
-            (Cause::NameNotFound { host, why }, Class::PERMANENT)
-        }
+        Err(ResolveFault::NoSuchName(why)) => (Cause::NameNotFound { host, why }, Class::PERMANENT),
         Err(ResolveFault::TryAgain(why)) => {
             (Cause::NameServersSilent { host, why }, Class::TEMPORARY)
         }

@@ -32,7 +32,7 @@ mod told;
 mod verdict;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::nfs) mod tests;
 
 use std::time::Duration;
 

@@ -85,8 +85,7 @@ mod tests {
 
     #[test]
     fn waits_double_to_ten_seconds_before_and_to_two_minutes_behind_the_callers_back() {
-        let seconds =
-            |background| (1..=9).map(move |round| back_off(round, background).as_secs());
+        let seconds = |background| (1..=9).map(move |round| back_off(round, background).as_secs());
         assert_eq!(seconds(false).collect::<Vec<_>>(), [1, 2, 4, 8, 10, 10, 10, 10, 10]);
         assert_eq!(seconds(true).collect::<Vec<_>>(), [1, 2, 4, 8, 16, 32, 64, 120, 120]);
         assert_eq!(back_off(u32::MAX, true).as_secs(), 120);
@@ -104,7 +103,10 @@ mod tests {
             assert_eq!(clock.wait(second, end - second), Some(second), "{options:?}");
             assert_eq!(clock.wait(second, end), None, "{options:?}");
         }
-        assert_eq!(clock("retry=0", Patience::AsOptionsSay, now).wait(back_off(1, false), now), None);
+        assert_eq!(
+            clock("retry=0", Patience::AsOptionsSay, now).wait(back_off(1, false), now),
+            None
+        );
     }
 
     #[test]

@@ -30,6 +30,8 @@ use crate::model::NfsVersion;
 use crate::model::nfs_option::Family;
 use crate::model::nfs_option::Locks;
 use crate::model::nfs_option::Transport;
+use crate::nfs::cause::Cause;
+use crate::nfs::class::Class;
 use crate::nfs::diagnose::Diagnosis;
 use crate::nfs::history::History;
 use crate::nfs::probe::Service;
@@ -72,8 +74,7 @@ impl Policy {
             ));
         }
         let options = &self.request.options;
-        let needed =
-            [(Daemon::Gssd, options.needs_gssd()), (Daemon::Tlshd, options.needs_tlshd())];
+        let needed = [(Daemon::Gssd, options.needs_gssd()), (Daemon::Tlshd, options.needs_tlshd())];
         for (daemon, is_needed) in needed {
             if is_needed && !round.daemons.contains(&daemon) {
                 return Some((Question::Daemon(daemon), Step::LookFor(daemon)));
@@ -91,15 +92,20 @@ impl Policy {
         let Some(round) = self.round.as_mut() else { return Ok(None) };
         let Some(attempt) = round.attempt(&self.request, self.facts) else { return Ok(None) };
         let (version, address) = (attempt.version, attempt.address);
+        if let Err(error) = self.request.device.check_for(version) {
+            let outcome = error.to_string();
+            let diagnosis = Diagnosis::new(Cause::NameTooLong, Class::PERMANENT, outcome);
+            return Err(Box::new(diagnosis));
+        }
         let search = attempt.nfs.clone();
         let nfs = match self.missing_for_search(&search, now) {
             Ok(endpoint) => endpoint,
             Err(missing) => return missing,
         };
-        let missing = if version.is_4() {
-            self.missing_for_version_4(address)
-        } else {
-            self.missing_for_version_3(nfs, now)?
+        let missing = match version {
+            NfsVersion::V3 => self.missing_for_version_3(nfs, now)?,
+            NfsVersion::V40 => self.missing_for_version_4_0(address),
+            NfsVersion::V41 | NfsVersion::V42 => None,
         };
         Ok(missing.or_else(|| self.mount(version, nfs, now)))
     }
@@ -122,7 +128,8 @@ impl Policy {
         }
     }
 
-    fn missing_for_version_4(&self, address: ServerAddress) -> Option<Asking> {
+    /// The later versions call back over the connection that is there.
+    fn missing_for_version_4_0(&self, address: ServerAddress) -> Option<Asking> {
         let is_known = match self.request.way {
             Way::Tunnel { .. } => true,
             Way::Direct => {
@@ -149,11 +156,8 @@ impl Policy {
         let Some(round) = self.round.as_ref() else { return Ok(None) };
         if round.back == Back::Due {
             let port = self.request.options.port().filter(|port| *port != 0);
-            let again = Endpoint {
-                transport: Transport::Tcp,
-                port: port.unwrap_or(NFS4_PORT),
-                ..nfs
-            };
+            let again =
+                Endpoint { transport: Transport::Tcp, port: port.unwrap_or(NFS4_PORT), ..nfs };
             let step = self.ping(again, Service::Nfs(NfsVersion::V42), now);
             return Ok(Some((Question::PingAgain, step)));
         }
@@ -211,7 +215,7 @@ impl Policy {
 
     /// The user's goes before ours.
     fn client_address(&self, version: NfsVersion, server: ServerAddress) -> Option<IpAddr> {
-        if !version.is_4() {
+        if version != NfsVersion::V40 {
             return None;
         }
         self.request.options.client_address().or(match self.request.way {

@@ -160,8 +160,7 @@ impl Round {
     pub(super) fn fail(&mut self, diagnosis: Diagnosis) -> bool {
         self.attempt = None;
         let elsewhere = diagnosis.class.elsewhere;
-        let says_more =
-            |before: &Diagnosis| diagnosis.cause.weight() >= before.cause.weight();
+        let says_more = |before: &Diagnosis| diagnosis.cause.weight() >= before.cause.weight();
         if self.version_fault.as_ref().is_none_or(says_more) {
             self.version_fault = Some(diagnosis);
         }
