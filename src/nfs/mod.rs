@@ -11,6 +11,7 @@ pub mod engine;
 mod fault;
 pub mod policy;
 pub mod request;
+pub mod rpc;
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
