@@ -181,7 +181,7 @@ impl Node {
             endpoint: acquired.endpoint,
             client_address: acquired
                 .remote
-                .and_then(|remote| route::source_address_towards(remote).ok()),
+                .and_then(|remote| route::source_address_towards(remote.into()).ok()),
             target: user.staging_path.clone(),
         };
         match self.worker.run(nfs::mount_job(&mount), deadline::MOUNT).await {
