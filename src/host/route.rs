@@ -21,7 +21,7 @@ pub fn source_address_towards(destination: ServerAddress) -> io::Result<IpAddr> 
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((unspecified, 0))?;
-    socket.connect(destination.socket(DISCARD_PORT))?;
+    socket.connect(destination.at(DISCARD_PORT))?;
     Ok(socket.local_addr()?.ip())
 }
 

@@ -334,6 +334,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::host::worker::Failure;
     use crate::node::UnstageRequest;
     use crate::node::fake::Answer;
     use crate::node::fake::World;
@@ -434,7 +435,7 @@ mod tests {
         let StageError::NotUndone { left: LeftBehind::Mount(_), fault } = error else {
             panic!("{error}");
         };
-        assert!(matches!(*fault, MountFault::NoAnswer(_, Some(deadline::MOUNT))), "{fault}");
+        assert_eq!(fault.id(), "nfs.no-answer", "{fault}");
         assert_eq!(world.users().len(), 1);
         assert!(start.elapsed() < deadline::CALL);
     }

@@ -19,6 +19,7 @@ mod underway;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::kernel_options::KernelOptions;
@@ -28,6 +29,7 @@ use crate::host::worker::ChildWorker;
 use crate::host::worker::Worker;
 use crate::nfs::MountFault;
 use crate::nfs::MountRequest;
+use crate::nfs::once;
 use crate::nfs::policy::Mounted;
 use crate::nfs::policy::Policy;
 
@@ -99,7 +101,10 @@ impl Engine {
         let _cancels_when_dropped = cancel.clone().drop_guard();
         let underway = Underway::new(self.clone(), &request, cancel, Box::new(progress));
         let work = async move {
-            let mut policy = Policy::new(request, underway.facts().await);
+            if let Some(refusal) = underway.unknown_option().await {
+                return Err(underway.give_up(once::diagnose(&refusal, &request)));
+            }
+            let mut policy = Policy::new(request, underway.facts().await, Instant::now());
             underway.drive(|answer, now| policy.next(answer, now)).await
         };
         match tokio::spawn(work).await {

@@ -126,7 +126,7 @@ async fn seen(look: fn() -> Presence) -> Presence {
 async fn asked_of_rpcbind() -> Result<(), RpcFault> {
     let here = ServerAddress::from(IpAddr::from([127, 0, 0, 1]));
     let port = rpcbind::ask_port(here, Program::STATD, Transport::Tcp, LOCAL_LIMIT).await?;
-    rpc::null(here.socket(port), Program::STATD, Transport::Tcp, LOCAL_LIMIT).await
+    rpc::null(here.at(port), Program::STATD, Transport::Tcp, LOCAL_LIMIT).await
 }
 
 fn statd(asked: Result<(), RpcFault>) -> Presence {

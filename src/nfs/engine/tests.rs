@@ -42,6 +42,7 @@ const A_SECOND: Duration = Duration::from_secs(1);
 struct Bench {
     table: FakeMountTable,
     worker: Arc<FakeWorker>,
+    network: Arc<FakeNetwork>,
     engine: Engine,
     cancel: CancellationToken,
     told: Arc<Mutex<Vec<Progress>>>,
@@ -52,9 +53,11 @@ impl Bench {
         let table = FakeMountTable::default();
         let worker = Arc::new(FakeWorker::acting_on(table.clone()));
         let shared: Arc<dyn Worker> = Arc::clone(&worker) as _;
-        let engine = Engine::new(Arc::new(network), shared, Arc::new(table.clone()));
+        let network = Arc::new(network);
+        let asked: Arc<dyn Network> = Arc::clone(&network) as _;
+        let engine = Engine::new(asked, shared, Arc::new(table.clone()));
         let cancel = CancellationToken::new();
-        Self { table, worker, engine, cancel, told: Arc::default() }
+        Self { table, worker, network, engine, cancel, told: Arc::default() }
     }
 
     fn underway(&self, options: &str) -> Underway {
@@ -76,6 +79,12 @@ impl Bench {
         ended.await.unwrap();
         answers.remove(0);
         (answers, began.elapsed())
+    }
+
+    async fn mount(&self, options: &str) -> Result<Mounted, MountFault> {
+        let told = Arc::clone(&self.told);
+        let progress = move |progress| told.lock().unwrap().push(progress);
+        self.engine.mount(request(options), self.cancel.clone(), progress).await
     }
 
     async fn cancelled_soon(&self) {
@@ -256,19 +265,45 @@ async fn an_option_that_the_kernel_does_not_know_is_refused_before_anything_is_s
         let kernel = vec!["nfs: Unknown parameter 'fatal_neterrors'".to_owned()];
         Some(OptionRefusal { errno: Errno::INVAL.raw_os_error(), kernel })
     };
-    for (options, refused) in
-        [("vers=3,fatal_neterrors=none", true), ("vers=3,sloppy,fatal_neterrors=none", false)]
-    {
-        let bench = Bench::new(FakeNetwork::default());
-        let asked = request(options).options.kernel_options(NfsVersion::V3);
-        let told = asked.iter().map(|(key, _)| (key == "fatal_neterrors").then(unknown).flatten());
-        let told = WorkerAnswer::Say(Ok(Done::Probed(told.collect())));
-        bench.worker.answers([WorkerAnswer::Succeed, told]);
-        let (answers, _) = bench.answers(options, vec![check()]).await;
-        let [Answer::Target(answer)] = &answers[..] else { panic!("{answers:?}") };
-        let said = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        assert_eq!(said.contains("Unknown parameter"), refused, "{options}: {answer:?}");
-    }
+    let options = "vers=3,nolock,fatal_neterrors=none";
+    let bench = Bench::new(FakeNetwork::default());
+    let asked = request(options).options.kernel_options(NfsVersion::V3);
+    let told = asked.iter().map(|(key, _)| (key == "fatal_neterrors").then(unknown).flatten());
+    bench.worker.answers([WorkerAnswer::Say(Ok(Done::Probed(told.collect())))]);
+    let fault = bench.mount(options).await.unwrap_err();
+    assert_eq!(fault.id(), "nfs.option-refused");
+    assert!(fault.to_string().contains("Unknown parameter 'fatal_neterrors'"), "{fault}");
+    assert_eq!((bench.worker.jobs().len(), bench.network.asked().len()), (1, 0));
+    bench.mount(&format!("sloppy,{options}")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mount_with_the_policy_goes_from_the_name_to_the_table() {
+    let bench = Bench::new(FakeNetwork::default());
+    let mounted = bench.mount("vers=3,nolock").await.unwrap();
+    assert_eq!(mounted.version, NfsVersion::V3);
+    assert_eq!(bench.sources(), ["nas.example:/a"]);
+    assert_eq!(bench.network.asked()[0], "resolve nas.example None");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mount_that_nobody_waits_for_any_more_is_cancelled() {
+    let bench = Bench::new(FakeNetwork::default());
+    bench.worker.answers((0..9).map(|_| WorkerAnswer::Succeed));
+    let soon = tokio::time::timeout(A_SECOND, bench.mount("vers=4.2"));
+    soon.await.unwrap().unwrap();
+    let hung = Bench::new(FakeNetwork::default());
+    // The kernel's options, the target, then the mount.
+    hung.worker.answers([
+        WorkerAnswer::Say(Err(Failure::Worker("no probe".to_owned()))),
+        WorkerAnswer::Say(Err(Failure::Worker("no probe".to_owned()))),
+        WorkerAnswer::Succeed,
+        WorkerAnswer::SucceedAndHang,
+    ]);
+    tokio::time::timeout(A_SECOND, hung.mount("vers=4.2")).await.unwrap_err();
+    assert_eq!(hung.sources(), ["nas.example:/a"], "the mount was under way");
+    tokio::time::sleep(A_SECOND).await;
+    assert!(hung.sources().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

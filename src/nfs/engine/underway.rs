@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::topmost_at;
-use crate::host::worker::Done;
 use crate::host::worker::Failure;
 use crate::host::worker::Job;
 use crate::host::worker::Unmounting;
@@ -29,6 +28,7 @@ use crate::nfs::policy::KernelFacts;
 use crate::nfs::policy::Mounted;
 use crate::nfs::policy::Note;
 use crate::nfs::policy::Step;
+use crate::nfs::policy::job;
 
 /// How long taking back a mount may keep the caller. MNT_DETACH takes it out of the tree at once; what then
 /// ends the session with the server goes on by itself.
@@ -89,25 +89,23 @@ impl Underway {
         loop {
             match next(answer, Instant::now()) {
                 Step::Finish(mounted) => return Ok(self.finish(*mounted)),
-                Step::GiveUp(fault) => {
-                    story::failure(&fault, self.began.elapsed());
-                    return Err(*fault);
-                }
+                Step::GiveUp(fault) => return Err(self.give_up(*fault)),
                 step => answer = self.answer_timed(step).await,
             }
         }
     }
 
     async fn answer_timed(&self, step: Step) -> Answer {
-        let (began, question) = (Instant::now(), story::question(&step));
+        let (began, question) = (Instant::now(), step.question());
         let answer = self.answer(step).await;
-        let said = story::said(&answer);
+        let Some(question) = question else { return answer };
+        let told = answer.told();
         tracing::debug!(
-            mount.source = %self.source, mount.target = %self.target.display(), step = %question,
-            answer = %said.text(), took = ?began.elapsed(), "tried"
+            mount.source = %self.source, mount.target = %self.target.display(), question, answer = told,
+            took = ?began.elapsed(), "tried"
         );
-        if let story::Said::Failed(why) = said {
-            (self.progress)(Progress::Failed(format!("{question}: {why}")));
+        if story::is_failure(&answer) {
+            (self.progress)(Progress::Failed(format!("{question}: {told}")));
         }
         answer
     }
@@ -130,7 +128,9 @@ impl Underway {
             Step::Resolve { host, family, limit } => {
                 Answer::Addresses(network.resolve(&host, family, limit).await)
             }
-            Step::CheckTarget { job, deadline } => Answer::Target(self.check(job, deadline).await),
+            Step::CheckTarget { job, deadline } => {
+                Answer::Target(self.engine.worker.run(job, deadline).await)
+            }
             Step::Locate { destination } => Answer::Source(network.locate(destination)),
             Step::LookFor(daemon) => Answer::Daemon(network.look_for(daemon).await),
             Step::AskPort { server, service, transport, limit } => {
@@ -154,17 +154,9 @@ impl Underway {
         }
     }
 
-    /// The target, and the options: both are found wanting before anything is sent to a server.
-    async fn check(&self, job: Job, deadline: Duration) -> Result<Done, Failure> {
-        let done = self.engine.worker.run(job, deadline).await?;
-        match self.unknown_option().await {
-            Some(refusal) => Err(refusal),
-            None => Ok(done),
-        }
-    }
-
-    /// Through a tunnel, the kernel itself says so just as soon.
-    async fn unknown_option(&self) -> Option<Failure> {
+    /// The kernel's refusal of an option that it does not know, before anything is sent to a server. Through a
+    /// tunnel, the mount itself says so just as soon.
+    pub(super) async fn unknown_option(&self) -> Option<Failure> {
         if self.options.sloppy() || matches!(self.way, Way::Tunnel { .. }) {
             return None;
         }
@@ -174,12 +166,13 @@ impl Underway {
         };
         let options: Vec<_> =
             versions.iter().flat_map(|version| self.options.kernel_options(*version)).collect();
-        self.engine.kernel.first_unknown(&options).await
+        let known = self.engine.kernel.first_unknown(&options);
+        self.cancel.run_until_cancelled(known).await.flatten()
     }
 
     /// After an answer by the kernel, what it says holds. Where it was cut short, what it made is taken back.
     async fn mount(&self, job: Job, deadline: Duration) -> Answer {
-        (self.progress)(Progress::Asking { options: story::options_of(&job) });
+        (self.progress)(Progress::Asking { options: job::text(&job) });
         let before = self.mounts_there();
         let answer = self.engine.worker.run_until(job, deadline, &self.cancel).await;
         match answer {
@@ -242,6 +235,11 @@ impl Underway {
 
     fn top_of(&self, path: &Path) -> io::Result<Option<MountEntry>> {
         Ok(topmost_at(&self.engine.mounts.read()?, path).cloned())
+    }
+
+    pub(super) fn give_up(&self, fault: MountFault) -> MountFault {
+        story::failure(&fault, self.began.elapsed());
+        fault
     }
 
     fn finish(&self, mut mounted: Mounted) -> Mounted {
