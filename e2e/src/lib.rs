@@ -13,6 +13,7 @@ pub mod failure;
 pub mod lab;
 pub mod name_service;
 pub mod nas;
+pub mod plain;
 pub mod process;
 pub mod provisioner;
 pub mod scene;
