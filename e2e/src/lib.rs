@@ -5,6 +5,7 @@
 
 pub mod cable;
 pub mod capture;
+pub mod cases;
 pub mod certificates;
 pub mod csi_client;
 pub mod data;
