@@ -283,7 +283,7 @@ fn list(socket: &Path) -> Result<tunnel::ListResponse> {
 }
 
 /// The driver's binary: `ALINAS_CSI_BINARY`, or the one that was built beside this program.
-fn binary() -> Result<PathBuf> {
+pub(crate) fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("ALINAS_CSI_BINARY") {
         return Ok(path.into());
     }

@@ -30,7 +30,9 @@ pub(super) fn stage(error: &StageError) -> Code {
         StageError::ReadMounts(_) | StageError::Crashed(_) => Code::Internal,
         StageError::StagedDifferently { .. } => Code::AlreadyExists,
         StageError::TakenByAnother { .. } => Code::FailedPrecondition,
-        StageError::HalfMade(_) | StageError::NotUndone { .. } => Code::Unavailable,
+        StageError::HalfMade(_)
+        | StageError::NotUndone { .. }
+        | StageError::InBackground { .. } => Code::Unavailable,
         StageError::Tunnel(fault) => tunnel(fault),
         StageError::Mount(fault) => mount(fault),
     }

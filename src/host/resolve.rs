@@ -150,7 +150,7 @@ fn words(error: LookupError) -> String {
 }
 
 impl ServerAddress {
-    /// A port there.
+    /// With a port.
     #[must_use]
     pub fn at(self, port: u16) -> SocketAddr {
         match self.ip {

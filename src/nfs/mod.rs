@@ -26,6 +26,7 @@ pub mod once;
 pub mod policy;
 pub mod probe;
 pub mod request;
+pub mod rpc;
 
 pub use cause::Cause;
 #[cfg(test)]

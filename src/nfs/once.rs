@@ -12,6 +12,7 @@ use super::policy::KernelFacts;
 use super::policy::Policy;
 use super::policy::Step;
 use super::request::MountRequest;
+use super::request::Way;
 use crate::host::worker::Failure;
 use crate::host::worker::Job;
 use crate::model::NfsVersion;
@@ -28,14 +29,14 @@ pub fn mount_job(request: &MountRequest) -> Option<Job> {
     }
 }
 
-/// What the failure of [`mount_job`] means.
+/// What the failure of [`mount_job`] means, or a refusal of one of its options before it was tried.
 #[must_use]
 pub fn diagnose(failure: &Failure, request: &MountRequest) -> MountFault {
     let version: Option<NfsVersion> = request.options.version_wish().exact();
     let tried = Tried {
         version: version.unwrap_or_default(),
         transport: Transport::Tcp,
-        through_tunnel: true,
+        through_tunnel: request.way != Way::Direct,
         took: Duration::ZERO,
     };
     let Diagnosis { cause, class, event } = Diagnosis::of_mount(failure, tried);

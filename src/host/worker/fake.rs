@@ -39,6 +39,8 @@ pub enum Answer {
     Hang,
     /// Blocks until the deadline, and yet shows in the table.
     HangAndSucceed,
+    /// Shows in the table, and yet blocks until the deadline.
+    SucceedAndHang,
 }
 
 impl FakeWorker {
@@ -71,6 +73,7 @@ impl FakeWorker {
                 return Err(Failure::refused("umount", Errno::INVAL, Vec::new()));
             }
             Job::StatFs { .. } => return Ok(Done::StatFs(FsStats::default())),
+            Job::ProbeOptions { options } => return Ok(Done::Probed(vec![None; options.len()])),
         }
         Ok(Done::Done)
     }
@@ -107,6 +110,11 @@ impl Worker for FakeWorker {
             Answer::Succeed => self.perform(&job),
             Answer::Say(answer) => answer,
             Answer::Hang => {
+                tokio::time::sleep(deadline).await;
+                Err(Failure::Deadline(deadline))
+            }
+            Answer::SucceedAndHang => {
+                self.perform(&job)?;
                 tokio::time::sleep(deadline).await;
                 Err(Failure::Deadline(deadline))
             }

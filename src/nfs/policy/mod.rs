@@ -20,7 +20,7 @@
 //!
 //! Read [`Policy::next`] first, then `Policy::proceed`.
 
-mod job;
+pub(in crate::nfs) mod job;
 mod learn;
 mod patience;
 mod proceed;

@@ -39,7 +39,7 @@ impl Step {
 
 impl Answer {
     /// What was said.
-    pub(super) fn told(&self) -> String {
+    pub(in crate::nfs) fn told(&self) -> String {
         match self {
             Self::Addresses(Ok(addresses)) => {
                 addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
