@@ -120,6 +120,7 @@ fn call_cause(fault: &RpcFault, peer: Peer) -> Cause {
         RpcFault::Refused => Cause::Refused(peer),
         RpcFault::NoAnswer(after) => Cause::NoAnswer(peer, Some(*after)),
         RpcFault::Unreachable(_) => Cause::Unreachable,
+        RpcFault::Closed => Cause::ConnectionLost(peer),
         RpcFault::Garbage(_) | RpcFault::NoSuchProgram | RpcFault::NotRegistered => {
             Cause::OtherProtocol(peer)
         }

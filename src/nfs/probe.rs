@@ -54,7 +54,10 @@ pub enum RpcFault {
     /// The server does not accept our credentials.
     #[error("the server refused the call's credentials")]
     Denied,
-    /// What answered does not speak RPC, or it closed the connection.
+    /// It took the connection and closed it without an answer.
+    #[error("it closed the connection without an answer")]
+    Closed,
+    /// What answered does not speak RPC.
     #[error("{0}")]
     Garbage(String),
 }
