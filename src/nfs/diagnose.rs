@@ -110,6 +110,7 @@ fn event_of(failure: &Failure) -> Event {
         Failure::Refused { call, errno, kernel, .. } => {
             (format!("{call}: {}", errno_name(*errno)), kernel.clone())
         }
+        Failure::Deadline(after) => (format!("killed after {} s", after.as_secs()), Vec::new()),
         other => (other.to_string(), Vec::new()),
     };
     Event { outcome, kernel, ..Event::default() }

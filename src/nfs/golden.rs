@@ -147,8 +147,8 @@ fn both(title: &'static str, world: impl Fn() -> World) -> [Situation; 2] {
 }
 
 fn ways_to_the_server() -> Vec<Situation> {
-    let no_route = || all_calls(unreachable("Network is unreachable (os error 101)"));
-    let filtered = || all_calls(unreachable("No route to host (os error 113)"));
+    let no_route = || all_calls(unreachable("Network is unreachable (ENETUNREACH)"));
+    let filtered = || all_calls(unreachable("No route to host (EHOSTUNREACH)"));
     let resolver = |fault: ResolveFault| World { addresses: Err(fault), ..World::default() };
     let why = || "Name or service not known".to_owned();
     let mut all = Vec::new();
@@ -421,7 +421,7 @@ fn negotiated() -> Vec<Situation> {
                     },
                 ),
         ),
-        minutes("vers=4.2", all_calls(unreachable("No route to host (os error 113)"))),
+        minutes("vers=4.2", all_calls(unreachable("No route to host (EHOSTUNREACH)"))),
         minutes("nolock", nfs(SILENCE)),
     ]
 }

@@ -38,13 +38,13 @@ pub enum RpcFault {
     #[error("{0}")]
     Unreachable(String),
     /// rpcbind knows of no such service.
-    #[error("rpcbind does not know the service")]
+    #[error("not registered")]
     NotRegistered,
     /// PROG_UNAVAIL.
     #[error("the server does not have the program")]
     NoSuchProgram,
     /// PROG_MISMATCH, with the versions that the server has.
-    #[error("the server has versions {low} to {high} of the program")]
+    #[error("the server has {} of the program", versions(*.low, *.high))]
     NoSuchVersion {
         /// The lowest.
         low: u32,
@@ -60,6 +60,10 @@ pub enum RpcFault {
     /// What answered does not speak RPC.
     #[error("{0}")]
     Garbage(String),
+}
+
+fn versions(low: u32, high: u32) -> String {
+    if low == high { format!("version {low}") } else { format!("versions {low} to {high}") }
 }
 
 impl Service {

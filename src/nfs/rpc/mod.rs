@@ -22,6 +22,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::host::errno::errno_name;
+use crate::host::errno::errno_text;
 use crate::model::nfs_option::Transport;
 use crate::nfs::policy::RpcFault;
 use crate::nfs::policy::Service;
@@ -87,6 +89,14 @@ async fn within<T>(
     }
 }
 
+/// `No route to host (EHOSTUNREACH)`.
+fn words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(errno) => format!("{} ({})", errno_text(errno), errno_name(errno)),
+        None => error.to_string(),
+    }
+}
+
 fn fault_of(error: &io::Error, limit: Duration) -> RpcFault {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => RpcFault::Refused,
@@ -96,7 +106,7 @@ fn fault_of(error: &io::Error, limit: Duration) -> RpcFault {
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => RpcFault::Closed,
         io::ErrorKind::InvalidData => RpcFault::Garbage(error.to_string()),
-        _ => RpcFault::Unreachable(error.to_string()),
+        _ => RpcFault::Unreachable(words(error)),
     }
 }
 
