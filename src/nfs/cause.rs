@@ -1,4 +1,6 @@
 //! Why a mount can fail: each reason with its id, its exit code and the words for its text.
+//!
+//! LONG: each cause has its row in four tables, and none of them has a `_` that matters.
 
 use std::time::Duration;
 
