@@ -13,4 +13,5 @@ mod peer_diag;
 mod peer_proc;
 pub mod route;
 pub mod state_dir;
+pub mod utab;
 pub mod worker;
