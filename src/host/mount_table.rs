@@ -58,6 +58,12 @@ pub fn topmost_at<'a>(entries: &'a [MountEntry], path: &Path) -> Option<&'a Moun
     entries.iter().rev().find(|entry| entry.mount_point == path)
 }
 
+/// Whether there is another mount of the same superblock.
+#[must_use]
+pub fn has_other_of_device(entries: &[MountEntry], mount: &MountEntry) -> bool {
+    entries.iter().any(|entry| entry.device == mount.device && entry.id != mount.id)
+}
+
 impl MountEntry {
     /// Whether it is an NFS mount of any version.
     #[must_use]

@@ -10,6 +10,7 @@ mod diagnose;
 mod fault;
 pub mod policy;
 pub mod request;
+pub mod unmount;
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
