@@ -4,6 +4,7 @@
 //! runs in a child process that can be killed.
 
 pub mod command;
+pub mod daemon;
 pub mod errno;
 pub mod mount_syscalls;
 pub mod mount_table;
@@ -11,6 +12,7 @@ pub mod nfs_clients;
 pub mod peer;
 mod peer_diag;
 mod peer_proc;
+pub mod resolve;
 pub mod route;
 pub mod state_dir;
 pub mod utab;

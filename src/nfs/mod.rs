@@ -7,6 +7,7 @@
 //! Read [`mount_job`] first, then [`diagnose`].
 
 mod diagnose;
+pub mod engine;
 mod fault;
 pub mod policy;
 pub mod request;
@@ -21,6 +22,8 @@ use crate::model::MountOptions;
 use crate::model::NfsVersion;
 
 pub use diagnose::diagnose;
+pub use engine::Engine;
+pub use engine::Progress;
 pub use fault::Attempt;
 pub use fault::MountFault;
 pub use request::MountRequest;

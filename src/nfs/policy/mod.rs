@@ -15,6 +15,11 @@ use crate::model::nfs_option::Family;
 use crate::model::nfs_option::Transport;
 use crate::nfs::MountFault;
 
+pub use crate::host::daemon::Daemon;
+pub use crate::host::daemon::Presence;
+pub use crate::host::resolve::ResolveFault;
+pub use crate::host::resolve::ServerAddress;
+
 /// What the shell is to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -93,15 +98,6 @@ pub enum Answer {
     Cancelled,
 }
 
-/// An address of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerAddress {
-    /// The address.
-    pub ip: IpAddr,
-    /// The interface of an IPv6 link-local address; 0 for none.
-    pub scope: u32,
-}
-
 /// An RPC program in a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
@@ -109,42 +105,6 @@ pub enum Service {
     Nfs(NfsVersion),
     /// Program 100005, version 1 or 3.
     Mount(u8),
-}
-
-/// A daemon of this host that a mount option needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Daemon {
-    /// rpc.statd, for NFSv3 locks over the network.
-    Statd,
-    /// rpc.gssd, for `sec=krb5*`.
-    Gssd,
-    /// tlshd, for `xprtsec=tls`.
-    Tlshd,
-}
-
-/// Whether a daemon runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// It does.
-    Runs,
-    /// It does not; how that was found out.
-    Missing(String),
-    /// It could not be found out, and why.
-    Unknown(String),
-}
-
-/// Why a name has no address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ResolveFault {
-    /// It does not exist (EAI_NONAME and its like).
-    #[error("no such name: {0}")]
-    NoSuchName(String),
-    /// The name servers do not answer now (EAI_AGAIN), or not in time.
-    #[error("{0}")]
-    TryAgain(String),
-    /// It has no address of the wanted family.
-    #[error("it has no {0:?} address")]
-    NoSuchFamily(Family),
 }
 
 /// Why a remote procedure call did not succeed.
