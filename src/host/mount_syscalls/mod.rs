@@ -78,6 +78,7 @@ pub fn perform(job: &Job) -> Result<Done, Failure> {
         Job::MountNfs { source, options, attributes, target } => {
             nfs::mount(&nfs::Request { source, options, attributes: &flags(attributes)?, target })?;
         }
+        Job::CheckTarget { target } => drop(Directory::open(target, call::OPEN_TARGET)?),
         Job::Bind { from, to, read_only } => bind::bind(from, to, *read_only)?,
         Job::Unmount { target, force } => unmount_top(target, *force)?,
         Job::StatFs { path } => return stat_fs(path).map(Done::StatFs),
@@ -227,13 +228,16 @@ mod tests {
             (file, Errno::NOTDIR),
             (link, Errno::NOTDIR),
         ] {
-            let job = Job::MountNfs {
+            let mount = Job::MountNfs {
                 source: "nas:/".to_owned(),
                 options: Vec::new(),
                 attributes: Vec::new(),
-                target,
+                target: target.clone(),
             };
-            assert_eq!(perform(&job), Err(Failure::refused(call::OPEN_TARGET, errno, Vec::new())));
+            for job in [Job::CheckTarget { target }, mount] {
+                let refused = Failure::refused(call::OPEN_TARGET, errno, Vec::new());
+                assert_eq!(perform(&job), Err(refused));
+            }
         }
     }
 

@@ -57,6 +57,11 @@ pub enum Job {
         /// The directory.
         target: PathBuf,
     },
+    /// Opens a directory as [`Job::MountNfs`] would open its target, and asks no server of ours for it.
+    CheckTarget {
+        /// The directory.
+        target: PathBuf,
+    },
     /// Binds `from` to `to`, read-only for this mount alone where asked.
     Bind {
         /// A mounted directory.
@@ -259,7 +264,8 @@ mod tests {
     #[test]
     fn every_job_and_every_answer_survives_the_pipe() {
         let unmount = Job::Unmount { target: "/a".into(), force: Unmounting::Lazy };
-        for job in [mount(), bind(), unmount, Job::StatFs { path: "/a".into() }] {
+        let check = Job::CheckTarget { target: "/a".into() };
+        for job in [mount(), check, bind(), unmount, Job::StatFs { path: "/a".into() }] {
             assert_eq!(read_job(serde_json::to_vec(&job).unwrap().as_slice()).unwrap(), job);
         }
         let stats = FsStats { total_bytes: u64::MAX, ..FsStats::default() };
