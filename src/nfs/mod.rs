@@ -8,9 +8,11 @@
 
 mod diagnose;
 pub mod engine;
+pub mod farewell;
 mod fault;
 pub mod policy;
 pub mod request;
+pub mod rpc;
 pub mod unmount;
 
 use std::net::IpAddr;
