@@ -11,6 +11,7 @@ use crate::model::mount_target::MountTargetError;
 use crate::model::nearest::did_you_mean;
 use crate::model::nfs_option::MountOptions;
 use crate::model::nfs_option::OptionError;
+use crate::model::nfs_option::Rules;
 use crate::model::tunnel_spec::ServerName;
 use crate::model::tunnel_spec::ServerNameError;
 use crate::model::tunnel_spec::TunnelSpec;
@@ -141,6 +142,7 @@ impl VolumeAttributes {
         require_tls(given.get("tls"))?;
         let tunnel = tunnel_spec(&server, &given)?;
         let options = MountOptions::parse(
+            Rules::Tunnel,
             given
                 .get("vers")
                 .map(|version| format!("vers={version}"))

@@ -182,7 +182,7 @@ impl Attempt {
         Self {
             source: mount.source.clone(),
             target: mount.target.clone(),
-            version: mount.options.version(),
+            version: super::version(&mount.options),
             endpoint: mount.endpoint,
             outcome,
             kernel,

@@ -55,18 +55,23 @@ pub struct NfsMount {
 /// The options fit into a page, whatever the user's are: [`crate::model::nfs_option::LONGEST_TEXT`].
 #[must_use]
 pub fn mount_job(mount: &NfsMount) -> Job {
+    let version = version(&mount.options);
     let addressing =
-        addressing(mount).into_iter().map(|(key, value)| (key.to_owned(), Some(value)));
+        addressing(mount, version).into_iter().map(|(key, value)| (key.to_owned(), Some(value)));
     Job::MountNfs {
         source: mount.source.clone(),
-        options: addressing.chain(mount.options.kernel_options()).collect(),
+        options: addressing.chain(mount.options.kernel_options(version)).collect(),
         attributes: mount.options.attributes(),
         target: mount.target.clone(),
     }
 }
 
-fn addressing(mount: &NfsMount) -> Vec<(&'static str, String)> {
-    let version = mount.options.version();
+/// Through a tunnel the options always say which.
+fn version(options: &MountOptions) -> NfsVersion {
+    options.version_wish().exact().unwrap_or_default()
+}
+
+fn addressing(mount: &NfsMount, version: NfsVersion) -> Vec<(&'static str, String)> {
     let address = mount.endpoint.ip().to_string();
     let port = mount.endpoint.port().to_string();
     let protocol = if mount.endpoint.is_ipv4() { "tcp" } else { "tcp6" }.to_owned();
@@ -98,11 +103,12 @@ fn addressing(mount: &NfsMount) -> Vec<(&'static str, String)> {
 mod tests {
     use super::*;
     use crate::model::nfs_option::LONGEST_TEXT;
+    use crate::model::nfs_option::Rules;
 
     pub(super) fn mount_with(options: &str) -> NfsMount {
         NfsMount {
             source: "nas.example:/a".to_owned(),
-            options: MountOptions::parse([options]).unwrap(),
+            options: MountOptions::parse(Rules::Tunnel, [options]).unwrap(),
             endpoint: "127.0.1.1:12049".parse().unwrap(),
             client_address: Some([10, 0, 0, 7].into()),
             target: "/t".into(),

@@ -151,7 +151,7 @@ impl Node {
             volume: request.volume.clone(),
             staging_path: path.clone(),
             source: request.attributes.source(),
-            options: request.attributes.options.to_string(),
+            options: request.attributes.options.lasting().to_string(),
         };
         let table = mounts::read(&*self.mounts)?;
         match occupant(topmost_at(&table, &path), &user)? {

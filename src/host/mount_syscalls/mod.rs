@@ -206,11 +206,15 @@ mod tests {
     #[test]
     fn every_attribute_that_the_option_table_knows_has_its_flags() {
         use crate::model::nfs_option::Consumer;
+        use crate::model::nfs_option::NfsOption;
         use crate::model::nfs_option::OPTIONS;
+        use crate::model::nfs_option::Rules;
 
-        for option in OPTIONS.iter().filter(|option| option.consumer == Consumer::Attribute) {
-            for word in option.spellings() {
-                let options = crate::model::MountOptions::parse([word]).unwrap();
+        for rules in [Rules::Tunnel, Rules::Direct] {
+            let attribute =
+                |option: &&NfsOption| option.under(rules).consumer == Consumer::Attribute;
+            for word in OPTIONS.iter().filter(attribute).flat_map(NfsOption::spellings) {
+                let options = crate::model::MountOptions::parse(rules, [word]).unwrap();
                 assert!(flags(&options.attributes()).is_ok(), "{word}");
             }
         }
