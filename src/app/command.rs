@@ -62,8 +62,7 @@ fn run_prepared(
     log: &str,
     work: impl AsyncFnOnce(CancellationToken) -> Result<(), Ending>,
 ) -> Result<(), Ending> {
-    telemetry::open_system_log(log)
-        .map_err(|error| Ending::new(Exit::Usage, Chain(&error)))?;
+    telemetry::open_system_log(log).map_err(|error| Ending::new(Exit::Usage, Chain(&error)))?;
     // One thread: a worker process dies with the thread that started it, and this one stays to the end.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

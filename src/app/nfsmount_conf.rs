@@ -270,7 +270,9 @@ fn contrary(option: &NfsOption, key: &str) -> Result<Option<String>, String> {
 fn number(text: &str) -> Option<u64> {
     let unit = text.chars().last()?.to_ascii_lowercase();
     let (digits, factor) = match "kmg".find(unit) {
-        Some(place) => (text.get(..text.len() - 1)?, 1024_u64.checked_pow(u32::try_from(place + 1).ok()?)?),
+        Some(place) => {
+            (text.get(..text.len() - 1)?, 1024_u64.checked_pow(u32::try_from(place + 1).ok()?)?)
+        }
         None => (text, 1),
     };
     let number = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
@@ -330,7 +332,10 @@ Lock=False
     #[test]
     fn a_version_on_the_command_line_puts_out_every_version_in_the_files() {
         for given in ["nfsvers=3", "rw,v4.2", "vers=4", "minorversion=1"] {
-            assert_eq!(layers("nas.example", "/", &[given]), ["soft", "rsize=8192", "hard", "retry=1"]);
+            assert_eq!(
+                layers("nas.example", "/", &[given]),
+                ["soft", "rsize=8192", "hard", "retry=1"]
+            );
         }
     }
 
@@ -363,7 +368,10 @@ Lock=False
             let layers = conf(&format!("[NFSMount_Global_Options]\n{line}")).layers("s", "/", &[]);
             let said = layers.texts.first().or(layers.warnings.first());
             let said = said.map(String::as_str).unwrap_or_default();
-            assert!(said == text || text.starts_with("f:") && said.starts_with(text), "{line}: {said}");
+            assert!(
+                said == text || text.starts_with("f:") && said.starts_with(text),
+                "{line}: {said}"
+            );
         }
     }
 

@@ -82,7 +82,8 @@ impl Drop for Message {
         // One message, one line: what came from a server must not look like a message of its own.
         let text = text.trim_end().replace('\n', " | ");
         let priority = DAEMON + self.severity;
-        let mut message = format!("<{priority}>{NAME}[{}]: {text}", std::process::id()).into_bytes();
+        let mut message =
+            format!("<{priority}>{NAME}[{}]: {text}", std::process::id()).into_bytes();
         message.truncate(LONGEST);
         // Nobody else can be told.
         let _ = socket.send(&message);

@@ -19,7 +19,8 @@ use crate::model::nfs_option::VersionWish;
 use crate::model::nfs_option::keys;
 
 /// What the vendor's client tells mount.nfs where no TLS is asked for (aliyun-alinas-utils 2.2).
-const VENDOR_DEFAULTS: &str = "hard,timeo=600,retrans=2,rsize=1048576,wsize=1048576,noresvport,nolock";
+const VENDOR_DEFAULTS: &str =
+    "hard,timeo=600,retrans=2,rsize=1048576,wsize=1048576,noresvport,nolock";
 const VENDOR_DEFAULTS_V3: &str = "vers=3,proto=tcp,port=2049,mountport=2049";
 
 /// User-space options that libmount keeps in utab (`libmount/src/optmap.c`): what is not `MNT_NOMTAB`.
@@ -116,7 +117,8 @@ fn tunnel_to(device: &DeviceName) -> Result<TunnelSpec, Ending> {
 
 fn kept_in_utab(given: &[String], with_tls: bool) -> String {
     let kept = |word: &&str| {
-        let (key, value) = word.split_once('=').map_or((*word, None), |(key, value)| (key, Some(value)));
+        let (key, value) =
+            word.split_once('=').map_or((*word, None), |(key, value)| (key, Some(value)));
         KEPT_IN_UTAB.contains(&key) || key.starts_with("x-") || (key == "user" && value.is_some())
     };
     let mut words: Vec<_> = given.iter().flat_map(|text| words(text)).filter(kept).collect();
@@ -177,7 +179,10 @@ mod tests {
         assert_eq!(wish("nas:/ /mnt"), VersionWish::Open);
         assert_eq!(wish("-t nfs4 nas:/ /mnt"), VersionWish::AnyMinor);
         assert_eq!(wish("-t nfs4 nas:/ /mnt -o vers=4.1"), VersionWish::Exactly(NfsVersion::V41));
-        assert_eq!(wish("-t nfs4 nas:/ /mnt -o minorversion=1"), VersionWish::Exactly(NfsVersion::V41));
+        assert_eq!(
+            wish("-t nfs4 nas:/ /mnt -o minorversion=1"),
+            VersionWish::Exactly(NfsVersion::V41)
+        );
         assert_eq!(wish("-t alinas nas:/ /mnt"), VersionWish::Exactly(NfsVersion::V3));
         assert_eq!(wish("-t alinas nas:/ /mnt -o vers=4.0"), VersionWish::Exactly(NfsVersion::V40));
         for (line, part) in [
@@ -193,7 +198,9 @@ mod tests {
     #[test]
     fn the_vendors_type_without_tls_has_the_vendors_defaults_under_the_users_options() {
         let told = options("-t alinas nas:/ /mnt -o soft,rsize=4096");
-        for part in ["vers=3", "soft", "rsize=4096", "wsize=1048576", "noresvport", "nolock", "port=2049"] {
+        for part in
+            ["vers=3", "soft", "rsize=4096", "wsize=1048576", "noresvport", "nolock", "port=2049"]
+        {
             assert!(told.contains(part), "{part}: {told}");
         }
         assert!(!told.contains("hard"), "{told}");
@@ -213,7 +220,8 @@ mod tests {
 
     #[test]
     fn utab_keeps_what_libmount_keeps() {
-        let line = "nas:/ /mnt -o rw,_netdev,nofail,x-systemd.automount,X-fstab,user=ann,users,comment=c";
+        let line =
+            "nas:/ /mnt -o rw,_netdev,nofail,x-systemd.automount,X-fstab,user=ann,users,comment=c";
         assert_eq!(asked(line).unwrap().for_utab, "_netdev,x-systemd.automount,user=ann");
     }
 

@@ -42,9 +42,10 @@ struct DryWorker;
 impl Worker for DryWorker {
     async fn run(&self, job: Job, deadline: Duration) -> Result<Done, Failure> {
         match job {
-            Job::MountNfs { .. } | Job::Bind { .. } | Job::Unmount { .. } | Job::SetAttributes { .. } => {
-                Ok(Done::Done)
-            }
+            Job::MountNfs { .. }
+            | Job::Bind { .. }
+            | Job::Unmount { .. }
+            | Job::SetAttributes { .. } => Ok(Done::Done),
             harmless => ChildWorker.run(harmless, deadline).await,
         }
     }
@@ -54,3 +55,43 @@ impl Worker for DryWorker {
 /// mount.nfs, what would be told to the kernel can be seen without one.
 #[derive(Debug)]
 struct DryNetwork;
+
+#[async_trait]
+impl Network for DryNetwork {
+    async fn resolve(
+        &self,
+        host: &str,
+        family: Option<Family>,
+    ) -> Result<Vec<ServerAddress>, ResolveFault> {
+        HostNetwork.resolve(host, family).await
+    }
+
+    fn locate(&self, destination: ServerAddress) -> std::io::Result<IpAddr> {
+        HostNetwork.locate(destination)
+    }
+
+    async fn ask_port(
+        &self,
+        server: ServerAddress,
+        service: Service,
+        transport: Transport,
+    ) -> Result<u16, RpcFault> {
+        HostNetwork.ask_port(server, service, transport).await
+    }
+
+    async fn ping(
+        &self,
+        server: SocketAddr,
+        service: Service,
+        transport: Transport,
+    ) -> Result<(), RpcFault> {
+        match service {
+            Service::Nfs(version) if version.is_4() => Ok(()),
+            service => HostNetwork.ping(server, service, transport).await,
+        }
+    }
+
+    async fn look_for(&self, daemon: Daemon) -> Presence {
+        HostNetwork.look_for(daemon).await
+    }
+}

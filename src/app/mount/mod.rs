@@ -36,6 +36,9 @@ use crate::nfs::engine::Progress;
 use crate::nfs::policy::Mounted;
 use asked::Asked;
 
+pub(super) use remount::set as set_attributes;
+pub(super) use tunnel::give_back;
+
 /// Following links asks no server but those that the way leads over.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -49,7 +52,13 @@ pub struct MountArgs {
     pub dir: PathBuf,
 
     /// nfs, nfs4 (version 4 only), or alinas (with -o tls through the tunnel, else with the vendor's defaults)
-    #[arg(short = 't', long = "types", value_name = "TYPE", default_value = "nfs", overrides_with = "fs_type")]
+    #[arg(
+        short = 't',
+        long = "types",
+        value_name = "TYPE",
+        default_value = "nfs",
+        overrides_with = "fs_type"
+    )]
     pub fs_type: FsType,
 
     /// Mount options, separated by commas; may be repeated, and of two values for one option the last wins
@@ -108,10 +117,15 @@ pub enum FsType {
 #[must_use]
 pub fn run(args: &MountArgs, log: &str) -> ExitCode {
     let caller = Caller { command: "mount", verbose: args.verbose > 0 };
-    command::run(caller, log, || prepare(args), async |cancel| {
-        let mount = Mount { args, caller, log, cancel };
-        mount.whole().await
-    })
+    command::run(
+        caller,
+        log,
+        || prepare(args),
+        async |cancel| {
+            let mount = Mount { args, caller, log, cancel };
+            mount.whole().await
+        },
+    )
 }
 
 /// What needs a process with one thread.
@@ -231,12 +245,13 @@ impl Mount<'_> {
             server = %mounted.server, options = %mounted.options, already = mounted.already, "mounted"
         );
         if mounted.already {
-            self.caller.say_if_verbose(&format!("{} is mounted at {target:?} already", asked.device));
+            self.caller
+                .say_if_verbose(&format!("{} is mounted at {target:?} already", asked.device));
         }
         if self.args.fake || self.args.no_mtab || mounted.already {
             return Ok(());
         }
-        record::add(asked, target, mounted).await
+        record::add(self.caller, asked, target, mounted).await
     }
 
     /// The parent's part of `bg`: another process takes over, and this one is done.
@@ -329,7 +344,11 @@ mod tests {
             "nas:/a /mnt -t nfs -sfnv --options rw,vers=3",
         ] {
             let args = args(line);
-            assert_eq!((args.spec.as_str(), &args.dir), ("nas:/a", &PathBuf::from("/mnt")), "{line}");
+            assert_eq!(
+                (args.spec.as_str(), &args.dir),
+                ("nas:/a", &PathBuf::from("/mnt")),
+                "{line}"
+            );
             assert_eq!(args.options, ["rw,vers=3"], "{line}");
             assert_eq!((args.fake, args.verbose, args.no_mtab, args.sloppy), (true, 1, true, true));
         }
