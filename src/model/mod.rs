@@ -17,6 +17,7 @@ pub mod volume_id;
 pub use attributes::AttributeError;
 pub use attributes::VolumeAttributes;
 pub use device_name::DeviceName;
+pub use device_name::DeviceNameError;
 pub use export_path::ExportPath;
 pub use mount_target::MountTarget;
 pub use nfs_option::MountOptions;
