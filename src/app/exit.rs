@@ -5,7 +5,7 @@ use std::process::ExitCode;
 /// Why the command ended. The numbers are those of mount(8), "EXIT STATUS".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub(super) enum Exit {
     /// Done.
     Success = 0,
     /// The command line makes no sense, or the caller is not root.
@@ -30,16 +30,16 @@ impl From<Exit> for ExitCode {
 
 /// A message for whoever called, and how to end.
 #[derive(Debug)]
-pub struct Ending {
+pub(super) struct Ending {
     /// How to end.
-    pub exit: Exit,
+    pub(super) exit: Exit,
     /// One line.
-    pub message: String,
+    pub(super) message: String,
 }
 
 impl Ending {
     /// An ending with these words.
-    pub fn new(exit: Exit, message: impl ToString) -> Self {
+    pub(super) fn new(exit: Exit, message: impl ToString) -> Self {
         Self { exit, message: message.to_string() }
     }
 }

@@ -17,6 +17,7 @@ use crate::model::nfs_option::NfsOption;
 use crate::model::nfs_option::OPTIONS;
 use crate::model::nfs_option::ValueKind;
 use crate::model::nfs_option::keys;
+use crate::model::nfs_option::row_of;
 
 const FILE: &str = "/etc/nfsmount.conf";
 const FOLDER: &str = "/etc/nfsmount.conf.d";
@@ -160,11 +161,7 @@ fn unquoted(value: &str) -> &str {
 }
 
 fn is_version(key: &str) -> bool {
-    row(key).is_some_and(|option| ["vers", "minorversion"].contains(&option.name))
-}
-
-fn row(key: &str) -> Option<&'static NfsOption> {
-    OPTIONS.iter().find(|option| option.answers_to(key))
+    row_of(key).is_some_and(|option| ["vers", "minorversion"].contains(&option.name))
 }
 
 impl Section {
@@ -209,7 +206,7 @@ impl Setting {
             key => key,
         };
         let spellings = || OPTIONS.iter().flat_map(NfsOption::spellings).chain(OF_THE_FILE);
-        let option = row(key)
+        let option = row_of(key)
             .ok_or_else(|| format!("unknown key {key:?}{}", did_you_mean(key, spellings())))?;
         let text = match self.value.to_lowercase().as_str() {
             "true" => Some(key.to_owned()),

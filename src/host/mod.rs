@@ -6,8 +6,11 @@
 pub mod command;
 pub mod daemon;
 pub mod errno;
+pub mod kernel_options;
+pub mod local_address;
 pub mod mount_syscalls;
 pub mod mount_table;
+mod netlink;
 pub mod nfs_clients;
 pub mod peer;
 mod peer_diag;

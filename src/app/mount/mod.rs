@@ -192,7 +192,8 @@ impl Mount<'_> {
         let cancel = self.cancel.child_token();
         let (send, mut left_behind) = mpsc::unbounded_channel();
         let progress = |progress| self.show(progress, &send);
-        let mounting = dry_run::engine(self.args.fake).mount(request, cancel.clone(), progress);
+        let engine = dry_run::engine(self.args.fake);
+        let mounting = engine.mount(request, cancel.clone(), progress);
         tokio::pin!(mounting);
         let mut in_background = None;
         // Also then the engine is waited for: only so is it sure that nothing is left, or that it is mounted.

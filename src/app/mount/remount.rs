@@ -28,6 +28,7 @@ use crate::model::nfs_option::OPTIONS;
 use crate::model::nfs_option::Rules;
 use crate::model::nfs_option::ValueKind;
 use crate::model::nfs_option::keys;
+use crate::model::nfs_option::row_of;
 
 /// Changing a flag of a mount asks no server.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -73,13 +74,13 @@ fn new_attributes(
     recorded: &str,
 ) -> Result<Vec<String>, String> {
     let mut attributes: Vec<String> = mount.options.clone();
-    attributes.retain(|word| row(word).is_some_and(|option| is_attribute(option)));
+    attributes.retain(|word| row_of(word).is_some_and(|option| is_attribute(option)));
     let mut changed = Vec::new();
     let flags = [(args.read_only, "ro"), (args.read_write, "rw")];
     let flags = flags.iter().filter(|(set, _)| *set).map(|(_, word)| *word);
     for word in args.options.iter().flat_map(|text| words(text)).chain(flags) {
         let key = word.split('=').next().unwrap_or(word);
-        let option = row(key).ok_or_else(|| {
+        let option = row_of(key).ok_or_else(|| {
             let spellings = OPTIONS.iter().flat_map(NfsOption::spellings);
             format!("unknown mount option {key:?}{}", did_you_mean(key, spellings))
         })?;
@@ -89,9 +90,8 @@ fn new_attributes(
             changed.push(key);
         }
     }
-    // What holds anyway is no attribute: `rw`, `relatime`.
-    attributes.retain(|word| row(word).is_some_and(|option| option.value.off() != Some(word)));
-    attributes.retain(|word| word != "relatime");
+    // What holds anyway is no attribute.
+    attributes.retain(|word| !["rw", "relatime"].contains(&word.as_str()));
     if changed.is_empty() {
         return Ok(attributes);
     }
@@ -101,16 +101,12 @@ fn new_attributes(
     ))
 }
 
-fn row(key: &str) -> Option<&'static NfsOption> {
-    OPTIONS.iter().find(|option| option.answers_to(key))
-}
-
 fn is_attribute(option: &NfsOption) -> bool {
     option.under(Rules::Direct).consumer == Consumer::Attribute
 }
 
 fn apply(option: &NfsOption, key: &str, attributes: &mut Vec<String>) {
-    attributes.retain(|word| !option.answers_to(word));
+    attributes.retain(|word| row_of(word).is_none_or(|held| held.name != option.name));
     match option.value {
         ValueKind::Choice(words) if words.contains(&key) => attributes.push(key.to_owned()),
         ValueKind::Switch { off } if key != off => attributes.push(option.name.to_owned()),

@@ -5,8 +5,8 @@
 
 mod bind;
 mod nfs;
+mod probe;
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
@@ -84,6 +84,7 @@ pub fn perform(job: &Job) -> Result<Done, Failure> {
         Job::SetAttributes { target, attributes } => {
             bind::set_attributes(target, &flags(attributes)?)?;
         }
+        Job::ProbeOptions { options } => return probe::options(options).map(Done::Probed),
         Job::StatFs { path } => return stat_fs(path).map(Done::StatFs),
     }
     Ok(Done::Done)
@@ -190,12 +191,10 @@ fn refused(name_of_call: &str) -> impl Fn(Errno) -> Failure {
 }
 
 /// What the kernel said in a file system context: one message for each read, until ENODATA.
-fn kernel_log(context: OwnedFd) -> Vec<String> {
-    use std::io::Read;
-    let mut context = File::from(context);
+fn kernel_log(context: &OwnedFd) -> Vec<String> {
     let mut buffer = [0; 4096];
     let mut said = Vec::new();
-    while let Ok(length @ 1..) = context.read(&mut buffer) {
+    while let Ok(length @ 1..) = rustix::io::read(context, &mut buffer) {
         let message = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
         said.extend(message.trim_end().split_once(' ').map(|(_level, text)| text.to_owned()));
     }
