@@ -375,7 +375,7 @@ Lock=False
     #[test]
     fn a_section_that_nobody_knows_is_warned_about_and_says_nothing() {
         let conf = conf(FILE);
-        assert_eq!(conf.warnings, ["f:20: unknown section \"Colour \\\"red\\\"\""]);
+        assert_eq!(conf.warnings, ["f:19: unknown section \"Colour \\\"red\\\"\""]);
     }
 
     #[test]

@@ -184,6 +184,6 @@ mod tests {
         let here = mount("vers=3,addr=192.0.2.7");
         let other = MountEntry { id: 9, ..here.clone() };
         assert_eq!(Farewell::of(&here, &[here.clone(), other], ""), None);
-        assert!(Farewell::of(&here, &[here.clone()], "").is_some());
+        assert!(Farewell::of(&here, std::slice::from_ref(&here), "").is_some());
     }
 }

@@ -190,23 +190,31 @@ impl Mount<'_> {
     async fn engine(&self, request: MountRequest) -> Result<Outcome, Ending> {
         // A part of it is ended for the background, and that is no interruption.
         let cancel = self.cancel.child_token();
-        let (send, mut left_behind) = mpsc::unbounded_channel();
-        let progress = |progress| self.show(progress, &send);
+        let (send, mut heard) = mpsc::unbounded_channel();
+        // The receiver lives as long as the mount.
+        let progress = move |progress| drop(send.send(progress));
         let engine = dry_run::engine(self.args.fake);
         let mounting = engine.mount(request, cancel.clone(), progress);
         tokio::pin!(mounting);
-        let mut in_background = None;
-        // Also then the engine is waited for: only so is it sure that nothing is left, or that it is mounted.
+        let mut left_behind = None;
+        // Also for the background the engine is waited for: only so is it sure that nothing is left, or that it
+        // is mounted.
         let ended = loop {
             tokio::select! {
-                ended = &mut mounting => break ended,
-                Some(fault) = left_behind.recv(), if in_background.is_none() => {
-                    cancel.cancel();
-                    in_background = Some(fault);
+                biased;
+                Some(progress) = heard.recv() => {
+                    if let Some(fault) = self.show(progress) {
+                        cancel.cancel();
+                        left_behind = Some(fault);
+                    }
                 }
+                ended = &mut mounting => break ended,
             }
         };
-        match (ended, in_background) {
+        while let Ok(progress) = heard.try_recv() {
+            self.show(progress);
+        }
+        match (ended, left_behind) {
             (Ok(mounted), _) => Ok(Outcome::Mounted(Box::new(mounted))),
             (Err(_), _) if self.cancel.is_cancelled() => Err(command::interrupted()),
             (Err(_), Some(fault)) => Ok(Outcome::GoOn(fault)),
@@ -214,7 +222,8 @@ impl Mount<'_> {
         }
     }
 
-    fn show(&self, progress: Progress, left_behind: &mpsc::UnboundedSender<Box<MountFault>>) {
+    /// Says it, and answers a fault that another process is to go on after.
+    fn show(&self, progress: Progress) -> Option<Box<MountFault>> {
         match progress {
             // The words of mount.nfs, so that the two can be compared line by line.
             Progress::Asking { options } => {
@@ -227,12 +236,10 @@ impl Mount<'_> {
             }
             Progress::InBackground(fault) => {
                 tracing::warn!(error = %fault, "going on in the background");
-                if !self.args.in_background && !self.args.fake {
-                    // The receiver is gone only when the mount has ended.
-                    let _ = left_behind.send(fault);
-                }
+                return (!self.args.in_background && !self.args.fake).then_some(fault);
             }
         }
+        None
     }
 
     async fn remember(

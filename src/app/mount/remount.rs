@@ -74,7 +74,7 @@ fn new_attributes(
     recorded: &str,
 ) -> Result<Vec<String>, String> {
     let mut attributes: Vec<String> = mount.options.clone();
-    attributes.retain(|word| row_of(word).is_some_and(|option| is_attribute(option)));
+    attributes.retain(|word| row_of(word).is_some_and(is_attribute));
     let mut changed = Vec::new();
     let flags = [(args.read_only, "ro"), (args.read_write, "rw")];
     let flags = flags.iter().filter(|(set, _)| *set).map(|(_, word)| *word);
