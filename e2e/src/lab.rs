@@ -37,6 +37,8 @@ pub struct Mount {
     pub root: String,
     /// Where.
     pub point: PathBuf,
+    /// The flags of the mount itself: `rw,relatime`.
+    pub flags: String,
     /// `nfs`, `nfs4`, …
     pub fs_type: String,
     /// `domain:/path`.
@@ -45,7 +47,7 @@ pub struct Mount {
     pub options: String,
 }
 
-/// Every mount of this mount namespace (proc(5), mountinfo). Paths with blanks stay escaped.
+/// Every mount of this mount namespace (proc(5), mountinfo).
 ///
 /// # Errors
 /// When the table cannot be read.
@@ -59,12 +61,27 @@ fn mount(line: &str) -> Option<Mount> {
     let mut place = place.split(' ').skip(3).map(str::to_owned);
     let mut file_system = file_system.split(' ').map(str::to_owned);
     Some(Mount {
-        root: place.next()?,
-        point: PathBuf::from(place.next()?),
+        root: unescaped(&place.next()?),
+        point: PathBuf::from(unescaped(&place.next()?)),
+        flags: place.next()?,
         fs_type: file_system.next()?,
-        source: file_system.next()?,
+        source: unescaped(&file_system.next()?),
         options: file_system.next().unwrap_or_default(),
     })
+}
+
+/// The kernel writes blanks, tabs, line ends, backslashes and `#` as `\\` and three octal digits.
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split('\\');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part.get(..3).and_then(|octal| u8::from_str_radix(octal, 8).ok());
+        match byte {
+            Some(byte) => plain += &(char::from(byte).to_string() + &part[3..]),
+            None => plain += &format!("\\{part}"),
+        }
+    }
+    plain
 }
 
 /// What is mounted at a path or below it.
@@ -106,6 +123,17 @@ pub fn processes_naming(path: &Path) -> Vec<Pid> {
     pids.filter(names_it).filter_map(Pid::from_raw).collect()
 }
 
+/// The processes whose program lies in a folder.
+#[must_use]
+pub fn processes_running(folder: &Path) -> Vec<Pid> {
+    let runs = |pid: &i32| {
+        fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program.starts_with(folder))
+    };
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(runs).filter_map(Pid::from_raw).collect()
+}
+
 /// Runs work in another network namespace. The sockets that it makes stay there.
 ///
 /// # Errors
@@ -142,6 +170,15 @@ mod tests {
         let mount = mount(line).unwrap();
         assert_eq!((mount.root.as_str(), mount.point.as_path()), ("/", Path::new("/mnt")));
         assert_eq!((mount.source.as_str(), mount.options.as_str()), ("a.b:/c", "rw,vers=3"));
+    }
+
+    #[test]
+    fn what_the_kernel_escapes_is_read_as_it_was() {
+        let line = r"36 35 0:30 / /m\040n\134t rw - nfs4 a:/b\040c rw";
+        let mount = mount(line).unwrap();
+        assert_eq!((mount.point.to_str(), mount.source.as_str()), (Some(r"/m n\t"), "a:/b c"));
+        assert_eq!(mount.flags, "rw");
+        assert_eq!(unescaped("ü\\"), "ü\\");
     }
 
     #[test]

@@ -3,14 +3,18 @@
 //! Nothing of the driver is linked in but the words of its protocols; the driver itself runs as the real
 //! binary, in processes of its own. Start with [`nas`] for the server side and [`driver`] for ours.
 
+pub mod cable;
 pub mod capture;
+pub mod cases;
 pub mod certificates;
 pub mod csi_client;
 pub mod data;
 pub mod driver;
 pub mod failure;
 pub mod lab;
+pub mod name_service;
 pub mod nas;
+pub mod plain;
 pub mod process;
 pub mod provisioner;
 pub mod scene;

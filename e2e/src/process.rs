@@ -72,6 +72,54 @@ pub fn run(deadline: Duration, program: &str, arguments: &[&str]) -> Result<Stri
     Err(Failure::new(format!("`{shown}` failed: {}", contents(&mut errors)?.trim())))
 }
 
+/// What became of a program that may fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Its exit code; none when it was killed, by us or by anybody.
+    pub code: Option<i32>,
+    /// Whether it was still running at the deadline, and was killed with its whole group.
+    pub overdue: bool,
+    /// What it printed, on both outputs.
+    pub output: String,
+    /// How long it ran.
+    pub took: Duration,
+}
+
+/// Runs a program whose failure is a result like any other. What it leaves in the background goes on.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn observe(deadline: Duration, command: &mut Command) -> Result<Observed> {
+    let mut output = tempfile::tempfile()?;
+    let start = Instant::now();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output.try_clone()?)
+        .process_group(0)
+        .spawn()
+        .during(format!("failed to start {command:?}"))?;
+    let mut status = None;
+    let ended = wait_until("the program ends", deadline, || {
+        status = child.try_wait().ok().flatten();
+        status.is_some()
+    });
+    let took = start.elapsed();
+    if ended.is_err() {
+        kill_group(&child);
+        child.wait()?;
+    }
+    let code = status.and_then(|status| status.code());
+    Ok(Observed { code, overdue: ended.is_err(), output: contents(&mut output)?, took })
+}
+
+/// Kills a child with its whole group.
+pub(crate) fn kill_group(child: &Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    }
+}
+
 fn contents(file: &mut File) -> Result<String> {
     let mut bytes = Vec::new();
     file.rewind()?;
@@ -183,9 +231,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // The group outlives its leader: what the program started ends with it.
-        if let Some(group) = self.group() {
-            let _ = rustix::process::kill_process_group(group, Signal::KILL);
-        }
+        kill_group(&self.child);
         let _ = self.child.wait();
     }
 }

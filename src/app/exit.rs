@@ -22,6 +22,21 @@ pub(super) enum Exit {
     Failure = 32,
 }
 
+impl Exit {
+    /// The ending of that number; one that mount(8) does not know is a fault in this program.
+    pub(super) fn of_code(code: u8) -> Self {
+        let all = [
+            Self::Success,
+            Self::Usage,
+            Self::System,
+            Self::Interrupted,
+            Self::Table,
+            Self::Failure,
+        ];
+        all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Self::Internal)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

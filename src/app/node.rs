@@ -22,6 +22,7 @@ use crate::csi::NodeId;
 use crate::csi::NodeService;
 use crate::host::mount_table::ProcMountTable;
 use crate::host::worker::ChildWorker;
+use crate::nfs::engine::HostNetwork;
 use crate::node::Node;
 use crate::node::Tunnels;
 use crate::node::WatchdogTunnels;
@@ -98,7 +99,12 @@ pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
     let told_to_stop = stop_signal().map_err(NodeRoleError::Signals)?;
     let watchdog = args.state_dir.join(WATCHDOG_SOCKET);
     let tunnels: Arc<dyn Tunnels> = Arc::new(WatchdogTunnels::at(watchdog));
-    let node = Node::new(Arc::new(ProcMountTable), Arc::new(ChildWorker), Arc::clone(&tunnels));
+    let node = Node::new(
+        Arc::new(ProcMountTable),
+        Arc::new(ChildWorker),
+        Arc::clone(&tunnels),
+        Arc::new(HostNetwork),
+    );
     tracing::info!(
         driver.name = %args.driver_name,
         driver.version = env!("CARGO_PKG_VERSION"),

@@ -117,7 +117,9 @@ impl Command {
             () = tokio::time::sleep(deadline) => Ok(Err(CommandError::Deadline(deadline))),
         };
         running.kill();
-        let _ = tokio::time::timeout(LAST_BREATH, running.0.wait()).await;
+        if tokio::time::timeout(LAST_BREATH, running.0.wait()).await.is_err() {
+            tracing::warn!(process = running.0.id(), "a program that was killed is still there");
+        }
         answer
     }
 }

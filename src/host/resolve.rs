@@ -152,7 +152,7 @@ fn words(error: LookupError) -> String {
 impl ServerAddress {
     /// With a port.
     #[must_use]
-    pub fn socket(self, port: u16) -> SocketAddr {
+    pub fn at(self, port: u16) -> SocketAddr {
         match self.ip {
             IpAddr::V4(ip) => (ip, port).into(),
             IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.scope).into(),
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn a_port_of_a_link_local_address_keeps_its_interface() {
         let address = ServerAddress { ip: "fe80::1".parse().unwrap(), scope: 3 };
-        assert_eq!(address.socket(111).to_string(), "[fe80::1%3]:111");
-        assert_eq!(ServerAddress::from(address.socket(111)), address);
+        assert_eq!(address.at(111).to_string(), "[fe80::1%3]:111");
+        assert_eq!(ServerAddress::from(address.at(111)), address);
     }
 }

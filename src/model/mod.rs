@@ -15,6 +15,7 @@ pub mod tunnel_spec;
 pub mod volume_id;
 
 pub use attributes::AttributeError;
+pub use attributes::MountProtocol;
 pub use attributes::VolumeAttributes;
 pub use device_name::DeviceName;
 pub use device_name::DeviceNameError;

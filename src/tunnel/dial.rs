@@ -231,9 +231,7 @@ impl Dialer {
 async fn addresses_of(spec: &TunnelSpec) -> Result<Vec<SocketAddr>, DialFault> {
     let host = spec.host.clone();
     match resolve::resolve(host.as_str(), None, RESOLVE_DEADLINE).await {
-        Ok(addresses) => {
-            Ok(addresses.into_iter().map(|address| address.socket(spec.port)).collect())
-        }
+        Ok(addresses) => Ok(addresses.into_iter().map(|address| address.at(spec.port)).collect()),
         Err(ResolveFault::TryAgain(why)) => Err(DialFault::ResolverSilent { host, why }),
         Err(source) => Err(DialFault::NameNotFound { host, source }),
     }

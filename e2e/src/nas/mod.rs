@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::cable;
 use crate::certificates::Authority;
 use crate::certificates::Validity;
 use crate::failure::During;
@@ -292,7 +293,7 @@ impl NfsServer {
         let mut daemons = Process::start("NFS server", &mut command, &log("nfs"))?;
         let process = daemons.id();
         daemons.wait_until("rpc.mountd listens", START, || {
-            network::count_listeners(process, 20048) > 0
+            cable::count_listeners(process, 20048) > 0
         })?;
         Ok(Self { _daemons: daemons })
     }
@@ -362,7 +363,7 @@ fn start_terminator(network: &Network) -> Result<Process> {
     let all = FRONTS.into_iter().filter(|front| front.listens()).count();
     let process = terminator.id();
     terminator.wait_until("every front listens", START, || {
-        network::count_listeners(process, PORT) == all
+        cable::count_listeners(process, PORT) == all
     })?;
     Ok(terminator)
 }

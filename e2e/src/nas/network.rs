@@ -1,10 +1,12 @@
 //! The network namespace of the NAS and the cable to it.
 
-use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cable;
+use crate::cable::batch;
+use crate::cable::ip;
 use crate::failure::Result;
 use crate::lab;
 use crate::nas::FRONTS;
@@ -21,7 +23,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(super) struct Network;
 
 pub(super) fn path() -> PathBuf {
-    Path::new("/run/netns").join(NAMESPACE)
+    cable::namespace(NAMESPACE)
 }
 
 impl Network {
@@ -49,13 +51,7 @@ impl Network {
 
     pub(super) fn remove() {
         let _ = ip(&format!("route del unreachable {}/32", Front::Unreachable.address()));
-        let _ = ip(&format!("link del {NODE_INTERFACE}"));
-        if let Ok(left) = ip(&format!("netns pids {NAMESPACE}")) {
-            for pid in left.split_whitespace() {
-                let _ = run(DEADLINE, "kill", &["-KILL", pid]);
-            }
-        }
-        let _ = ip(&format!("netns del {NAMESPACE}"));
+        cable::remove(NODE_INTERFACE, NAMESPACE);
     }
 
     #[expect(clippy::unused_self, reason = "the namespace exists as long as this value")]
@@ -82,35 +78,8 @@ impl Network {
     }
 }
 
-/// How many sockets listen on a port in the network of a process.
-pub(super) fn count_listeners(process: u32, port: u16) -> usize {
-    const LISTEN: &str = "0A";
-    // proc(5): the network of that process. To enter it for each look would take far longer.
-    let table = fs::read_to_string(format!("/proc/{process}/net/tcp")).unwrap_or_default();
-    let local = format!(":{port:04X}");
-    let listens = |line: &&str| {
-        let mut columns = line.split_whitespace().skip(1);
-        columns.next().is_some_and(|address| address.ends_with(&local))
-            && columns.nth(1) == Some(LISTEN)
-    };
-    table.lines().filter(listens).count()
-}
-
 impl Drop for Network {
     fn drop(&mut self) {
         Self::remove();
     }
-}
-
-/// Many commands by one process: each costs a tenth of a second on an emulated processor.
-fn batch(options: &[&str], folder: &Path, commands: &str) -> Result<()> {
-    let file = folder.join("ip.batch");
-    fs::write(&file, commands)?;
-    let file = file.display().to_string();
-    run(DEADLINE, "ip", &[options, &["-batch", &file]].concat())?;
-    Ok(())
-}
-
-fn ip(arguments: &str) -> Result<String> {
-    run(DEADLINE, "ip", &arguments.split(' ').collect::<Vec<_>>())
 }

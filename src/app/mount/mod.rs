@@ -250,7 +250,7 @@ impl Mount<'_> {
     ) -> Result<(), Ending> {
         tracing::info!(
             source = %asked.device, target = %target.display(), version = %mounted.version,
-            server = %mounted.server, options = %mounted.options, already = mounted.already, "mounted"
+            server = %mounted.server, options = %mounted.options, already = mounted.already, history = %mounted.history, "mounted"
         );
         if mounted.already {
             self.caller
@@ -298,11 +298,9 @@ impl Mount<'_> {
 }
 
 fn failed(fault: &MountFault) -> Ending {
-    tracing::error!(error = %fault, "not mounted");
-    let exit = match fault {
-        MountFault::NotPrivileged(_) => Exit::Usage,
-        _ => Exit::Failure,
-    };
+    tracing::error!(id = fault.id(), error = %fault, "not mounted");
+    tracing::info!(history = %fault.history, "what was tried");
+    let exit = Exit::of_code(fault.exit_code());
     Ending::new(exit, fault)
 }
 

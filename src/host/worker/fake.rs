@@ -39,6 +39,8 @@ pub enum Answer {
     Hang,
     /// Blocks until the deadline, and yet shows in the table.
     HangAndSucceed,
+    /// Shows in the table, and yet blocks until the deadline.
+    SucceedAndHang,
 }
 
 impl FakeWorker {
@@ -108,6 +110,11 @@ impl Worker for FakeWorker {
             Answer::Succeed => self.perform(&job),
             Answer::Say(answer) => answer,
             Answer::Hang => {
+                tokio::time::sleep(deadline).await;
+                Err(Failure::Deadline(deadline))
+            }
+            Answer::SucceedAndHang => {
+                self.perform(&job)?;
                 tokio::time::sleep(deadline).await;
                 Err(Failure::Deadline(deadline))
             }

@@ -18,7 +18,9 @@ use crate::model::NfsVersion;
 use crate::model::nfs_option::Family;
 use crate::model::nfs_option::Transport;
 use crate::nfs::MountFault;
-use crate::nfs::policy::History;
+use crate::nfs::history::History;
+use crate::nfs::probe::RpcFault;
+use crate::nfs::probe::Service;
 
 /// What the shell is to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,49 +118,6 @@ pub enum Answer {
     InBackground,
     /// The caller does not want the mount any more. May come instead of any other answer.
     Cancelled,
-}
-
-/// An RPC program in a version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Program 100003.
-    Nfs(NfsVersion),
-    /// Program 100005, version 1 or 3.
-    Mount(u8),
-}
-
-/// Why a remote procedure call did not succeed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RpcFault {
-    /// The port is closed.
-    #[error("connection refused")]
-    Refused,
-    /// No answer within this time.
-    #[error("no answer within {} s", .0.as_secs())]
-    NoAnswer(Duration),
-    /// No way there.
-    #[error("{0}")]
-    Unreachable(String),
-    /// rpcbind knows of no such service.
-    #[error("rpcbind does not know the service")]
-    NotRegistered,
-    /// PROG_UNAVAIL.
-    #[error("the server does not have the program")]
-    NoSuchProgram,
-    /// PROG_MISMATCH, with the versions that the server has.
-    #[error("the server has versions {low} to {high} of the program")]
-    NoSuchVersion {
-        /// The lowest.
-        low: u32,
-        /// The highest.
-        high: u32,
-    },
-    /// The server does not accept our credentials.
-    #[error("the server refused the call's credentials")]
-    Denied,
-    /// What answered does not speak RPC, or it closed the connection.
-    #[error("{0}")]
-    Garbage(String),
 }
 
 /// A mount that was made.

@@ -53,7 +53,7 @@ async fn ask_port_of(
     limit: Duration,
 ) -> Result<u16, RpcFault> {
     within(limit, async {
-        let mut channel = Channel::open(server.socket(rpcbind), transport).await?;
+        let mut channel = Channel::open(server.at(rpcbind), transport).await?;
         match server.ip {
             IpAddr::V4(_) => by_protocol(&mut channel, program, transport).await,
             IpAddr::V6(_) => by_address(&mut channel, server, rpcbind, program, transport).await,

@@ -1,0 +1,195 @@
+//! Runs every case with mount.nfs(8) and with ours, and prints the table of differences in Markdown.
+//!
+//!     e2e/lab/run target/debug/differences [--only mount.nfs] [FILTER] >table
+//!
+//! The results of mount.nfs are kept in `e2e/reference/mount.nfs.tsv`, so that ours alone can be compared:
+//! `--reference FILE` reads them from there, and `--only mount.nfs` prints them for it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::ValueEnum;
+use e2e::cases;
+use e2e::cases::Case;
+use e2e::cases::program::Program;
+use e2e::cases::trial;
+use e2e::cases::trial::Outcome;
+use e2e::failure::Failure;
+use e2e::failure::Result;
+use e2e::plain::Plain;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Only one of the two.
+    #[arg(long)]
+    only: Option<Which>,
+    /// What mount.nfs did, from an earlier run.
+    #[arg(long)]
+    reference: Option<PathBuf>,
+    /// Only cases whose name contains this.
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Which {
+    #[value(name = "mount.nfs")]
+    Reference,
+    Ours,
+}
+
+/// What one program did, in the three columns of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    result: String,
+    time: String,
+    message: String,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("differences: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let mut cases = cases::all();
+    if let Some(filter) = &arguments.filter {
+        cases.retain(|case| case.name.contains(filter));
+    }
+    let mut world = Plain::start()?;
+    let reference = match (&arguments.reference, arguments.only) {
+        (Some(file), _) => read_table(&fs::read_to_string(file)?)?,
+        (None, Some(Which::Ours)) => BTreeMap::new(),
+        (None, _) => run_all(&mut world, &Program::Reference, &cases)?,
+    };
+    if arguments.only == Some(Which::Reference) {
+        print!("{}", written_table(&reference));
+        return Ok(());
+    }
+    let program = Program::ours(&world)?;
+    let ours = run_all(&mut world, &program, &cases)?;
+    print!("{}", markdown(&cases, &reference, &ours));
+    Ok(())
+}
+
+fn run_all(world: &mut Plain, program: &Program, cases: &[Case]) -> Result<BTreeMap<String, Told>> {
+    let mut told = BTreeMap::new();
+    for case in cases {
+        let outcome = trial::perform(world, program, case)?;
+        let line = tell(case, &outcome);
+        eprintln!("{}: {line:?} {:?}", case.name, outcome.trouble);
+        told.insert(case.name.clone(), line);
+    }
+    Ok(told)
+}
+
+fn tell(case: &Case, outcome: &Outcome) -> Told {
+    let observed = &outcome.observed;
+    let mut result = match (observed.overdue, observed.code) {
+        (true, _) => "never ended".to_owned(),
+        (false, Some(code)) => code.to_string(),
+        (false, None) => "killed".to_owned(),
+    };
+    match (outcome.mounts.as_slice(), outcome.after_repair) {
+        ([], _) => {}
+        ([mount], after) => {
+            let version = mount.options.split(',').find(|option| option.starts_with("vers="));
+            let _ = write!(result, ", mounted {}", version.unwrap_or("?"));
+            if after.is_some() {
+                result += " after the repair";
+            }
+        }
+        (more, _) => {
+            let _ = write!(result, ", mounted {} times", more.len());
+        }
+    }
+    // The lab's folder and the case's name say nothing to a reader.
+    let target = format!("/srv/alinas-csi-plain/targets/{}/target", case.name);
+    let message = observed.output.trim().replace(&target, "DIR").replace('\n', " / ");
+    Told { result, time: time(observed.took.as_secs()), message: shortened(&message) }
+}
+
+/// In classes: an emulated machine with neighbours is not exact.
+fn time(seconds: u64) -> String {
+    match seconds {
+        0..=2 => "< 3 s".to_owned(),
+        3..=7 => "5 s".to_owned(),
+        8..=12 => "10 s".to_owned(),
+        more => format!("{} s", (more + 5) / 10 * 10),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 400;
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    let mut start: String = text.chars().take(LONGEST).collect();
+    start.push('…');
+    start
+}
+
+fn written_table(table: &BTreeMap<String, Told>) -> String {
+    let line = |(name, told): (&String, &Told)| {
+        format!("{name}\t{}\t{}\t{}\n", told.result, told.time, told.message)
+    };
+    table.iter().map(line).collect()
+}
+
+fn read_table(text: &str) -> Result<BTreeMap<String, Told>> {
+    let line = |line: &str| match line.split('\t').collect::<Vec<_>>().as_slice() {
+        [name, result, time, message] => {
+            let told = Told {
+                result: (*result).to_owned(),
+                time: (*time).to_owned(),
+                message: (*message).to_owned(),
+            };
+            Ok(((*name).to_owned(), told))
+        }
+        _ => Err(Failure::new(format!("not four columns: {line:?}"))),
+    };
+    text.lines().map(line).collect()
+}
+
+fn markdown(
+    cases: &[Case],
+    reference: &BTreeMap<String, Told>,
+    ours: &BTreeMap<String, Told>,
+) -> String {
+    let mut table = String::from(
+        "| case | mount.nfs | time | message | ours | time | message | why |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for case in cases {
+        let cells = |told: Option<&Told>| {
+            told.map_or("| | | ".to_owned(), |told| {
+                format!("| {} | {} | {} ", told.result, told.time, cell(&told.message))
+            })
+        };
+        let (theirs, our) = (reference.get(&case.name), ours.get(&case.name));
+        let options = if case.options.is_empty() { "" } else { "<br>-o " };
+        let _ = writeln!(
+            table,
+            "| `{}`<br>{}{options}{} {}{}| {} |",
+            case.name,
+            cell(&shortened(&case.spec)),
+            cell(&shortened(&case.options)),
+            cells(theirs),
+            cells(our),
+            case.reason
+        );
+    }
+    table
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('<', "&lt;")
+}
