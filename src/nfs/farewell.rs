@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::host::mount_table::MountEntry;
-use crate::host::resolve::ServerAddress;
+use crate::host::resolve::resolve;
 use crate::model::nfs_option::Transport;
 use crate::nfs::policy::RpcFault;
 use crate::nfs::rpc::Program;
@@ -24,7 +24,8 @@ pub const LIMIT: Duration = Duration::from_secs(3);
 /// Whom to tell what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Farewell {
-    server: IpAddr,
+    /// An address, a scope included.
+    server: String,
     /// Unknown: rpcbind says it.
     port: Option<u16>,
     transport: Transport,
@@ -63,11 +64,11 @@ impl Farewell {
             return None;
         }
         // The kernel says "unspecified" of an address and 0 of a port that it was not told.
-        let address = |key| said(key)?.split('%').next()?.parse::<IpAddr>().ok();
-        let server = address("mountaddr").or_else(|| address("addr"))?;
+        let address = |key| Some((said(key)?, said(key)?.split('%').next()?.parse().ok()?));
+        let (server, address) = address("mountaddr").or_else(|| address("addr"))?;
         let (_, path) = mount.source.split_once(":/")?;
-        (!is_tunnel(server)).then(|| Self {
-            server,
+        (!is_tunnel(address)).then(|| Self {
+            server: server.to_owned(),
             port: said("mountport").and_then(|port| port.parse().ok()).filter(|port| *port != 0),
             transport: match said("mountproto") {
                 Some(protocol) if protocol.starts_with("tcp") => Transport::Tcp,
@@ -96,7 +97,9 @@ pub fn is_tunnel(address: IpAddr) -> bool {
 impl Mountd for NetworkMountd {
     async fn tell(&self, farewell: &Farewell) -> Result<(), RpcFault> {
         let Farewell { transport, version, .. } = *farewell;
-        let server = ServerAddress { ip: farewell.server, scope: 0 };
+        let resolved = resolve(&farewell.server, None, LIMIT).await.unwrap_or_default();
+        let unknown = || RpcFault::Unreachable(format!("{:?} is no address", farewell.server));
+        let server = *resolved.first().ok_or_else(unknown)?;
         let port = match farewell.port {
             Some(port) => port,
             None => {
@@ -104,7 +107,7 @@ impl Mountd for NetworkMountd {
                 ask_port(server, program, transport, LIMIT).await?
             }
         };
-        say_unmounted(server.socket(port), version, transport, &farewell.path, LIMIT).await
+        say_unmounted(server.at(port), version, transport, &farewell.path, LIMIT).await
     }
 }
 
@@ -153,7 +156,7 @@ mod tests {
     fn whom_to_tell_is_read_from_what_the_kernel_shows_and_else_from_the_record() {
         let farewell = |options, attributes| Farewell::of(&mount(options), &[], attributes);
         let whole = Farewell {
-            server: [192, 0, 2, 7].into(),
+            server: "192.0.2.7".to_owned(),
             port: Some(20048),
             transport: Transport::Tcp,
             version: 3,

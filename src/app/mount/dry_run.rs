@@ -62,8 +62,9 @@ impl Network for DryNetwork {
         &self,
         host: &str,
         family: Option<Family>,
+        limit: Duration,
     ) -> Result<Vec<ServerAddress>, ResolveFault> {
-        HostNetwork.resolve(host, family).await
+        HostNetwork.resolve(host, family, limit).await
     }
 
     fn locate(&self, destination: ServerAddress) -> std::io::Result<IpAddr> {
@@ -75,8 +76,9 @@ impl Network for DryNetwork {
         server: ServerAddress,
         service: Service,
         transport: Transport,
+        limit: Duration,
     ) -> Result<u16, RpcFault> {
-        HostNetwork.ask_port(server, service, transport).await
+        HostNetwork.ask_port(server, service, transport, limit).await
     }
 
     async fn ping(
@@ -84,11 +86,16 @@ impl Network for DryNetwork {
         server: SocketAddr,
         service: Service,
         transport: Transport,
+        limit: Duration,
     ) -> Result<(), RpcFault> {
         match service {
             Service::Nfs(version) if version.is_4() => Ok(()),
-            service => HostNetwork.ping(server, service, transport).await,
+            service => HostNetwork.ping(server, service, transport, limit).await,
         }
+    }
+
+    fn is_ours(&self, address: IpAddr) -> std::io::Result<bool> {
+        HostNetwork.is_ours(address)
     }
 
     async fn look_for(&self, daemon: Daemon) -> Presence {

@@ -64,8 +64,9 @@ pub(super) async fn open(
     };
     match acquired {
         Ok(acquired) => {
-            let client_address =
-                acquired.remote.and_then(|remote| route::source_address_towards(remote).ok());
+            let client_address = acquired
+                .remote
+                .and_then(|remote| route::source_address_towards(remote.into()).ok());
             let way = Way::Tunnel { endpoint: acquired.endpoint, client_address };
             let lease = (!acquired.already).then_some((tunnels, user));
             Ok(Tunnel { way, lease })
