@@ -3,15 +3,23 @@
 //! A role is a subcommand. Each reads its settings from flags and environment, checks them once, and hands
 //! every module only its part. A question is one too; it is answered without a log or a runtime.
 
+mod command;
 pub mod completion;
+mod exit;
 pub mod explain;
+mod helper;
+pub mod mount;
+mod nfsmount_conf;
 pub mod node;
+mod system_log;
 pub mod telemetry;
 pub mod tunnel;
+pub mod umount;
 pub mod watchdog;
 
 use std::error::Error;
 use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -20,6 +28,7 @@ use clap::Subcommand;
 use clap::error::ErrorKind;
 use telemetry::LogFormat;
 
+use crate::app::exit::Exit;
 use crate::host::worker;
 use crate::runtime::Chain;
 
@@ -28,12 +37,12 @@ const USAGE: u8 = 64;
 
 /// Kubernetes CSI driver that mounts Alibaba Cloud NAS with encryption in transit.
 #[derive(Debug, Parser)]
-#[command(name = "alinas-csi", version, max_term_width = 100)]
+#[command(name = "alinas-csi", version, propagate_version = true, max_term_width = 100)]
 struct CommandLine {
     /// What the log shows: a level, or a list such as "alinas_csi::tunnel=debug,info".
     #[arg(long, global = true, env = "ALINAS_CSI_LOG", default_value = "info")]
     log: String,
-    /// How the log is written, on standard error.
+    /// How the log is written, on standard error; mount and umount write to the system log.
     #[arg(long, global = true, env = "ALINAS_CSI_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
     #[command(subcommand)]
@@ -44,6 +53,8 @@ struct CommandLine {
 enum Command {
     #[command(flatten)]
     Role(Role),
+    #[command(flatten)]
+    Mounting(Mounting),
     #[command(flatten)]
     Question(Question),
 }
@@ -66,6 +77,15 @@ enum Role {
     Tunnel(tunnel::TunnelArgs),
 }
 
+/// Ends with the exit codes of mount(8), and keeps its own log.
+#[derive(Debug, Subcommand)]
+enum Mounting {
+    /// Mounts NFS, encrypted or not; also as /sbin/mount.nfs, mount.nfs4 and mount.alinas.
+    Mount(mount::MountArgs),
+    /// Unmounts NFS; also as /sbin/umount.nfs, umount.nfs4 and umount.alinas.
+    Umount(umount::UmountArgs),
+}
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -73,9 +93,10 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).as_deref() == Some(OsStr::new(worker::ARGUMENT)) {
         return worker::child_main();
     }
-    match CommandLine::try_parse() {
+    let arguments = helper::spelled_out(std::env::args_os());
+    match CommandLine::try_parse_from(&arguments) {
         Ok(command_line) => run(command_line),
-        Err(error) => refuse(&error),
+        Err(error) => refuse(&error, &arguments),
     }
 }
 
@@ -83,6 +104,8 @@ fn run(command_line: CommandLine) -> ExitCode {
     let CommandLine { log, log_format, command } = command_line;
     let role = match command {
         Command::Question(question) => return answer(&question),
+        Command::Mounting(Mounting::Mount(arguments)) => return mount::run(&arguments, &log),
+        Command::Mounting(Mounting::Umount(arguments)) => return umount::run(&arguments, &log),
         Command::Role(role) => role,
     };
     match start(role, &log, log_format) {
@@ -126,11 +149,12 @@ fn answer(question: &Question) -> ExitCode {
     }
 }
 
-fn refuse(error: &clap::Error) -> ExitCode {
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     // The text is clap's own; where it cannot be printed there is nobody to tell.
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ if helper::ends_as_mount(arguments) => Exit::Usage.into(),
         _ => ExitCode::from(USAGE),
     }
 }

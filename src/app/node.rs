@@ -30,7 +30,7 @@ use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::node_server::NodeServer;
 
 /// Where the watchdog listens, in the state directory.
-const WATCHDOG_SOCKET: &str = "watchdog.sock";
+pub(super) const WATCHDOG_SOCKET: &str = "watchdog.sock";
 
 /// How long operations may go on after we were told to stop. One that is cut is asked again by the kubelet.
 const DRAIN: Duration = Duration::from_secs(25);

@@ -18,4 +18,5 @@ mod peer_proc;
 pub mod resolve;
 pub mod route;
 pub mod state_dir;
+pub mod utab;
 pub mod worker;

@@ -20,6 +20,7 @@ mod cause;
 mod class;
 mod diagnose;
 pub mod engine;
+pub mod farewell;
 mod fault;
 #[cfg(test)]
 mod golden;
@@ -29,6 +30,7 @@ pub mod policy;
 pub mod probe;
 pub mod request;
 pub mod rpc;
+pub mod unmount;
 
 pub use cause::Cause;
 #[cfg(test)]

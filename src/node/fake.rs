@@ -181,7 +181,7 @@ impl State {
                 let made = entry(id, &target.to_string_lossy(), &source);
                 self.mounts.push(MountEntry { peer_group, device, ..made });
             }
-            Job::CheckTarget { .. } => {}
+            Job::CheckTarget { .. } | Job::SetAttributes { .. } => {}
             Job::Bind { from, to, read_only } => {
                 let id = self.next_id();
                 let origin = self.mounts.iter().rfind(|entry| entry.mount_point == from).unwrap();
@@ -233,6 +233,7 @@ impl Worker for World {
         let what = match &job {
             Job::MountNfs { source, target, .. } => format!("mount {source} {}", target.display()),
             Job::CheckTarget { target } => format!("check {}", target.display()),
+            Job::SetAttributes { target, .. } => format!("set {}", target.display()),
             Job::Bind { to, read_only, .. } => {
                 format!("bind {}{}", to.display(), if *read_only { " ro" } else { "" })
             }

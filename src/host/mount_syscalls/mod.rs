@@ -81,6 +81,9 @@ pub fn perform(job: &Job) -> Result<Done, Failure> {
         Job::CheckTarget { target } => drop(Directory::open(target, call::OPEN_TARGET)?),
         Job::Bind { from, to, read_only } => bind::bind(from, to, *read_only)?,
         Job::Unmount { target, force } => unmount_top(target, *force)?,
+        Job::SetAttributes { target, attributes } => {
+            bind::set_attributes(target, &flags(attributes)?)?;
+        }
         Job::ProbeOptions { options } => return probe::options(options).map(Done::Probed),
         Job::StatFs { path } => return stat_fs(path).map(Done::StatFs),
     }

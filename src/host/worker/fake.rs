@@ -66,7 +66,7 @@ impl FakeWorker {
             Job::MountNfs { source, attributes, target, .. } => {
                 self.mount(source, attributes, target)
             }
-            Job::CheckTarget { .. } => {}
+            Job::CheckTarget { .. } | Job::SetAttributes { .. } => {}
             Job::Bind { from, to, read_only } => self.bind(from, to, *read_only)?,
             Job::Unmount { target, .. } if self.table.remove_top(target) => {}
             Job::Unmount { .. } => {

@@ -80,6 +80,13 @@ pub enum Job {
         /// How hard.
         force: Unmounting,
     },
+    /// Gives the mount on top at a path exactly these attributes.
+    SetAttributes {
+        /// The mount point.
+        target: PathBuf,
+        /// `ro`, `nosuid`, …
+        attributes: Vec<String>,
+    },
     /// Sets each option in a file system context of its own kind and lets go of it: no server is asked.
     ProbeOptions {
         /// Keys and values, as for [`Job::MountNfs`].
@@ -319,7 +326,8 @@ mod tests {
     fn every_job_and_every_answer_survives_the_pipe() {
         let unmount = Job::Unmount { target: "/a".into(), force: Unmounting::Lazy };
         let check = Job::CheckTarget { target: "/a".into() };
-        for job in [mount(), check, bind(), unmount, Job::StatFs { path: "/a".into() }] {
+        let set = Job::SetAttributes { target: "/a".into(), attributes: vec!["ro".to_owned()] };
+        for job in [mount(), check, bind(), unmount, set, Job::StatFs { path: "/a".into() }] {
             assert_eq!(read_job(serde_json::to_vec(&job).unwrap().as_slice()).unwrap(), job);
         }
         let stats = FsStats { total_bytes: u64::MAX, ..FsStats::default() };

@@ -67,6 +67,12 @@ pub fn keys(text: &str) -> impl Iterator<Item = &str> {
     parse::split(text).filter(|option| !option.is_empty()).map(parse::key_of)
 }
 
+/// The row of the option that `key` selects, in any of its spellings.
+#[must_use]
+pub fn row_of(key: &str) -> Option<&'static NfsOption> {
+    place::find(key).map(|(_, option)| option)
+}
+
 /// The option text without the options of this key.
 #[must_use]
 pub fn without(text: &str, key: &str) -> String {
