@@ -283,7 +283,10 @@ fn list(socket: &Path) -> Result<tunnel::ListResponse> {
 }
 
 /// The driver's binary: `ALINAS_CSI_BINARY`, or the one that was built beside this program.
-pub(crate) fn binary() -> Result<PathBuf> {
+///
+/// # Errors
+/// When it is not there.
+pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("ALINAS_CSI_BINARY") {
         return Ok(path.into());
     }

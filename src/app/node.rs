@@ -22,6 +22,7 @@ use crate::csi::NodeId;
 use crate::csi::NodeService;
 use crate::host::mount_table::ProcMountTable;
 use crate::host::worker::ChildWorker;
+use crate::nfs::engine::HostNetwork;
 use crate::node::Node;
 use crate::node::Tunnels;
 use crate::node::WatchdogTunnels;
@@ -29,7 +30,7 @@ use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::node_server::NodeServer;
 
 /// Where the watchdog listens, in the state directory.
-const WATCHDOG_SOCKET: &str = "watchdog.sock";
+pub(super) const WATCHDOG_SOCKET: &str = "watchdog.sock";
 
 /// How long operations may go on after we were told to stop. One that is cut is asked again by the kubelet.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -98,7 +99,12 @@ pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
     let told_to_stop = stop_signal().map_err(NodeRoleError::Signals)?;
     let watchdog = args.state_dir.join(WATCHDOG_SOCKET);
     let tunnels: Arc<dyn Tunnels> = Arc::new(WatchdogTunnels::at(watchdog));
-    let node = Node::new(Arc::new(ProcMountTable), Arc::new(ChildWorker), Arc::clone(&tunnels));
+    let node = Node::new(
+        Arc::new(ProcMountTable),
+        Arc::new(ChildWorker),
+        Arc::clone(&tunnels),
+        Arc::new(HostNetwork),
+    );
     tracing::info!(
         driver.name = %args.driver_name,
         driver.version = env!("CARGO_PKG_VERSION"),

@@ -4,6 +4,8 @@ use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::TryInitError;
 
+use crate::app::system_log::SystemLog;
+
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -32,6 +34,21 @@ pub enum TelemetryError {
     Twice(#[from] TryInitError),
 }
 
+/// Opens the log of a command: what it has to say on the terminal it says itself, and the whole story goes to
+/// the system log, without the time, which that one adds.
+///
+/// # Errors
+/// When `filter` cannot be read.
+pub fn open_system_log(filter: &str) -> Result<(), TelemetryError> {
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+
+    let lines = tracing_subscriber::fmt::layer().with_writer(SystemLog::open());
+    let lines = lines.with_ansi(false).without_time().with_level(false).with_target(false);
+    tracing_subscriber::registry().with(parse(filter)?).with(lines).try_init()?;
+    Ok(())
+}
+
 /// Opens the log of this process.
 ///
 /// # Errors
@@ -40,8 +57,7 @@ pub fn open(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
+    let filter = parse(filter)?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     match format {
@@ -49,4 +65,9 @@ pub fn open(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,
     }
     Ok(())
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::try_new(filter)
+        .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })
 }

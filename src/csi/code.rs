@@ -9,6 +9,7 @@
 use tonic::Code;
 
 use crate::host::worker::Failure;
+use crate::nfs::Cause;
 use crate::nfs::MountFault;
 use crate::node::PublishError;
 use crate::node::StageError;
@@ -29,7 +30,9 @@ pub(super) fn stage(error: &StageError) -> Code {
         StageError::ReadMounts(_) | StageError::Crashed(_) => Code::Internal,
         StageError::StagedDifferently { .. } => Code::AlreadyExists,
         StageError::TakenByAnother { .. } => Code::FailedPrecondition,
-        StageError::HalfMade(_) | StageError::NotUndone { .. } => Code::Unavailable,
+        StageError::HalfMade(_)
+        | StageError::NotUndone { .. }
+        | StageError::InBackground { .. } => Code::Unavailable,
         StageError::Tunnel(fault) => tunnel(fault),
         StageError::Mount(fault) => mount(fault),
     }
@@ -117,21 +120,44 @@ fn refused(kind: Kind) -> Code {
 }
 
 fn mount(fault: &MountFault) -> Code {
-    match fault {
-        MountFault::NoSuchExport(..) => Code::NotFound,
-        MountFault::ExportDenied(..) => Code::PermissionDenied,
-        MountFault::OptionRefused(..) | MountFault::NameTooLong(..) => Code::InvalidArgument,
-        MountFault::ExportNotADirectory(..)
-        | MountFault::VersionNotServed(..)
-        | MountFault::KernelLacksNfs(..)
-        | MountFault::NotPrivileged(..)
-        | MountFault::TargetMissing(..)
-        | MountFault::TargetNotADirectory(..) => Code::FailedPrecondition,
-        MountFault::Unreachable(..) => Code::Unavailable,
-        MountFault::NoAnswer(..) => Code::DeadlineExceeded,
+    match fault.cause {
+        Cause::NoSuchExport => Code::NotFound,
+        Cause::ExportDenied | Cause::ExportDeniedOrMissing | Cause::SecurityRefused => {
+            Code::PermissionDenied
+        }
+        Cause::OptionRefused(_)
+        | Cause::OptionsTooLong
+        | Cause::NameTooLong
+        | Cause::UdpNeedsVersion3 => Code::InvalidArgument,
+        Cause::ExportNotADirectory
+        | Cause::VersionNotServed
+        | Cause::MountdVersion(_)
+        | Cause::NameWithoutFamily { .. }
+        | Cause::TransportNotInKernel(_)
+        | Cause::KernelLacksNfs
+        | Cause::NoRdmaDevice
+        | Cause::NotPrivileged
+        | Cause::DaemonMissing(..)
+        | Cause::TargetMissing
+        | Cause::TargetNotADirectory
+        | Cause::TargetLoops => Code::FailedPrecondition,
+        // Whoever runs the server or the name servers may mend it without a word to us.
+        Cause::ExportStale
+        | Cause::NotRegistered(..)
+        | Cause::OtherProtocol(_)
+        | Cause::NameNotFound { .. }
+        | Cause::NameServersSilent { .. }
+        | Cause::Refused(_)
+        | Cause::Unreachable
+        | Cause::ConnectionLost(_) => Code::Unavailable,
+        Cause::NoAnswer(..) | Cause::TargetNoAnswer => Code::DeadlineExceeded,
         // Nothing was there when we looked: somebody mounts at the same time.
-        MountFault::AlreadyMounted(..) => Code::Aborted,
-        MountFault::Other(..) => Code::Internal,
+        Cause::AlreadyMounted => Code::Aborted,
+        Cause::Cancelled => Code::Cancelled,
+        Cause::NoResources => Code::ResourceExhausted,
+        Cause::ServerFailed | Cause::WorkerFailed | Cause::Internal | Cause::Other => {
+            Code::Internal
+        }
     }
 }
 
@@ -176,12 +202,67 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::NfsVersion;
-    use crate::nfs::Attempt;
+    use crate::nfs::Event;
+    use crate::nfs::Subject;
+    use crate::nfs::every_cause;
+    use crate::nfs::probe::Peer;
     use crate::node::fake::refused as kernel_refused;
     use crate::node::stage::LeftBehind;
     use crate::runtime::InFlight;
     use crate::runtime::in_flight::Busy;
+
+    /// In the order of the catalogue of texts.
+    const MOUNTS: &[(&str, Code)] = &[
+        ("nfs.already-mounted", Code::Aborted),
+        ("nfs.cancelled", Code::Cancelled),
+        ("nfs.connection-lost", Code::Unavailable),
+        ("nfs.export-denied", Code::PermissionDenied),
+        ("nfs.export-denied-or-missing", Code::PermissionDenied),
+        ("nfs.export-missing", Code::NotFound),
+        ("nfs.export-not-directory", Code::FailedPrecondition),
+        ("nfs.export-stale", Code::Unavailable),
+        ("nfs.gssd-missing", Code::FailedPrecondition),
+        ("nfs.internal", Code::Internal),
+        ("nfs.kernel-lacks-nfs", Code::FailedPrecondition),
+        ("nfs.mountd-connection-lost", Code::Unavailable),
+        ("nfs.mountd-no-answer", Code::DeadlineExceeded),
+        ("nfs.mountd-not-registered", Code::Unavailable),
+        ("nfs.mountd-other-protocol", Code::Unavailable),
+        ("nfs.mountd-refused", Code::Unavailable),
+        ("nfs.mountd-version", Code::FailedPrecondition),
+        ("nfs.name-not-found", Code::Unavailable),
+        ("nfs.name-servers-silent", Code::Unavailable),
+        ("nfs.name-too-long", Code::InvalidArgument),
+        ("nfs.name-without-family", Code::FailedPrecondition),
+        ("nfs.nfs-not-registered", Code::Unavailable),
+        ("nfs.no-answer", Code::DeadlineExceeded),
+        ("nfs.no-resources", Code::ResourceExhausted),
+        ("nfs.not-privileged", Code::FailedPrecondition),
+        ("nfs.option-refused", Code::InvalidArgument),
+        ("nfs.options-refused", Code::InvalidArgument),
+        ("nfs.options-too-long", Code::InvalidArgument),
+        ("nfs.other", Code::Internal),
+        ("nfs.other-protocol", Code::Unavailable),
+        ("nfs.rdma-no-device", Code::FailedPrecondition),
+        ("nfs.refused", Code::Unavailable),
+        ("nfs.rpcbind-connection-lost", Code::Unavailable),
+        ("nfs.rpcbind-no-answer", Code::DeadlineExceeded),
+        ("nfs.rpcbind-other-protocol", Code::Unavailable),
+        ("nfs.rpcbind-refused", Code::Unavailable),
+        ("nfs.security-refused", Code::PermissionDenied),
+        ("nfs.server-failed", Code::Internal),
+        ("nfs.statd-missing", Code::FailedPrecondition),
+        ("nfs.target-loops", Code::FailedPrecondition),
+        ("nfs.target-missing", Code::FailedPrecondition),
+        ("nfs.target-no-answer", Code::DeadlineExceeded),
+        ("nfs.target-not-directory", Code::FailedPrecondition),
+        ("nfs.tlshd-missing", Code::FailedPrecondition),
+        ("nfs.transport-not-in-kernel", Code::FailedPrecondition),
+        ("nfs.udp-needs-version-3", Code::InvalidArgument),
+        ("nfs.unreachable", Code::Unavailable),
+        ("nfs.version-not-served", Code::FailedPrecondition),
+        ("nfs.worker-failed", Code::Internal),
+    ];
 
     const KINDS: [(Kind, Code); 18] = [
         (Kind::Unspecified, Code::Internal),
@@ -219,18 +300,12 @@ mod tests {
     }
 
     fn no_mount() -> Box<MountFault> {
-        Box::new(MountFault::NoAnswer(attempt(), None))
+        mount_fault(Cause::NoAnswer(Peer::Nfs, None))
     }
 
-    fn attempt() -> Attempt {
-        Attempt {
-            source: "nas:/".to_owned(),
-            target: at(),
-            version: NfsVersion::default(),
-            endpoint: ([127, 0, 1, 1], 12049).into(),
-            outcome: String::new(),
-            kernel: Vec::new(),
-        }
+    fn mount_fault(cause: Cause) -> Box<MountFault> {
+        let subject = Subject { source: "nas:/".to_owned(), target: at(), tunnel: None };
+        Box::new(MountFault::new(cause, subject, Event::default()))
     }
 
     fn no_answer() -> TunnelFault {
@@ -295,24 +370,14 @@ mod tests {
 
     #[test]
     fn mounting() {
-        for (fault, code) in [
-            (MountFault::NoSuchExport(attempt()), Code::NotFound),
-            (MountFault::ExportNotADirectory(attempt()), Code::FailedPrecondition),
-            (MountFault::ExportDenied(attempt()), Code::PermissionDenied),
-            (MountFault::VersionNotServed(attempt()), Code::FailedPrecondition),
-            (MountFault::OptionRefused(attempt()), Code::InvalidArgument),
-            (MountFault::KernelLacksNfs(attempt()), Code::FailedPrecondition),
-            (MountFault::NotPrivileged(attempt()), Code::FailedPrecondition),
-            (MountFault::TargetMissing(attempt()), Code::FailedPrecondition),
-            (MountFault::TargetNotADirectory(attempt()), Code::FailedPrecondition),
-            (MountFault::NameTooLong(attempt()), Code::InvalidArgument),
-            (MountFault::Unreachable(attempt()), Code::Unavailable),
-            (MountFault::NoAnswer(attempt(), None), Code::DeadlineExceeded),
-            (MountFault::AlreadyMounted(attempt()), Code::Aborted),
-            (MountFault::Other(attempt()), Code::Internal),
-        ] {
-            assert_eq!(stage(&StageError::Mount(Box::new(fault.clone()))), code, "{fault}");
-        }
+        let codes: Vec<_> = every_cause()
+            .into_iter()
+            .map(|cause| {
+                let fault = mount_fault(cause);
+                (fault.id(), stage(&StageError::Mount(fault)))
+            })
+            .collect();
+        assert_eq!(codes, MOUNTS);
     }
 
     #[test]

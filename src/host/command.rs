@@ -21,6 +21,13 @@ use tokio::process::Child;
 /// More than this of an output stream is read and thrown away.
 const LONGEST_OUTPUT: u64 = 64 * 1024;
 
+/// SIGKILL ends a process that waits for an NFS server in 0.2 s (Linux 6.12); other sleeps may last longer.
+pub const LAST_BREATH: Duration = Duration::from_millis(500);
+
+/// The caller did not want to wait any more, and the program was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped;
+
 /// A program to run once.
 #[derive(Debug)]
 pub struct Command {
@@ -81,12 +88,39 @@ impl Command {
     ///
     /// # Errors
     /// Says what went wrong; how the program itself ended is in [`Output::status`].
-    pub async fn run(mut self, deadline: Duration) -> Result<Output, CommandError> {
-        let mut running = Running(self.command.spawn().map_err(CommandError::Start)?);
-        tokio::time::timeout(deadline, running.finish(&self.input))
-            .await
-            .map_err(|_| CommandError::Deadline(deadline))?
-            .map_err(CommandError::Talk)
+    pub async fn run(self, deadline: Duration) -> Result<Output, CommandError> {
+        self.run_until(deadline, std::future::pending()).await.unwrap_or_else(|Stopped| {
+            Err(CommandError::Talk(io::Error::other("it was stopped by nobody")))
+        })
+    }
+
+    /// As [`Self::run`]; also kills the program once `stop` is ready.
+    ///
+    /// A program that is killed is given [`LAST_BREATH`] to be gone, so that what it was doing has happened by
+    /// then or never will.
+    ///
+    /// # Errors
+    /// [`Stopped`], or what [`Self::run`] says.
+    pub async fn run_until(
+        mut self,
+        deadline: Duration,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Result<Output, CommandError>, Stopped> {
+        let mut running = match self.command.spawn() {
+            Ok(child) => Running(child),
+            Err(error) => return Ok(Err(CommandError::Start(error))),
+        };
+        let answer = tokio::select! {
+            biased;
+            output = running.finish(&self.input) => return Ok(output.map_err(CommandError::Talk)),
+            () = stop => Err(Stopped),
+            () = tokio::time::sleep(deadline) => Ok(Err(CommandError::Deadline(deadline))),
+        };
+        running.kill();
+        if tokio::time::timeout(LAST_BREATH, running.0.wait()).await.is_err() {
+            tracing::warn!(process = running.0.id(), "a program that was killed is still there");
+        }
+        answer
     }
 }
 
@@ -108,13 +142,19 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
+impl Running {
+    fn kill(&self) {
         // `id` is gone once the program was reaped, so that nobody else's group is hit.
         let leader = self.0.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         if let Some(leader) = leader {
             let _ = kill_process_group(leader, Signal::KILL);
         }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
@@ -176,6 +216,22 @@ mod tests {
         let ten_seconds = Timespec { tv_sec: 10, tv_nsec: 0 };
         let number = retry_on_intr(|| poll(&mut ended, Some(&ten_seconds))).unwrap();
         assert_eq!(number, 1, "it did not end");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_stopped_is_gone_when_this_is_said() {
+        let home = tempfile::tempdir().unwrap();
+        let mark = home.path().join("mark");
+        let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 3600", mark.display());
+        let stop = async {
+            while !mark.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let answer = shell(&script).run_until(A_MINUTE, stop).await;
+        assert!(matches!(answer, Err(Stopped)));
+        let process = std::fs::read_to_string(&mark).unwrap();
+        assert!(!Path::new("/proc").join(process.trim()).exists(), "{process}");
     }
 
     #[tokio::test]

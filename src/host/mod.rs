@@ -4,13 +4,19 @@
 //! runs in a child process that can be killed.
 
 pub mod command;
+pub mod daemon;
 pub mod errno;
+pub mod kernel_options;
+pub mod local_address;
 pub mod mount_syscalls;
 pub mod mount_table;
+mod netlink;
 pub mod nfs_clients;
 pub mod peer;
 mod peer_diag;
 mod peer_proc;
+pub mod resolve;
 pub mod route;
 pub mod state_dir;
+pub mod utab;
 pub mod worker;

@@ -58,6 +58,12 @@ pub fn topmost_at<'a>(entries: &'a [MountEntry], path: &Path) -> Option<&'a Moun
     entries.iter().rev().find(|entry| entry.mount_point == path)
 }
 
+/// Whether there is another mount of the same superblock.
+#[must_use]
+pub fn has_other_of_device(entries: &[MountEntry], mount: &MountEntry) -> bool {
+    entries.iter().any(|entry| entry.device == mount.device && entry.id != mount.id)
+}
+
 impl MountEntry {
     /// Whether it is an NFS mount of any version.
     #[must_use]
@@ -96,7 +102,7 @@ fn entry(line: &str) -> Option<MountEntry> {
     let _parent: u64 = fields.next()?.parse().ok()?;
     let device = fields.next()?.to_owned();
     let root = unescaped_text(fields.next()?);
-    let mount_point = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
+    let mount_point = PathBuf::from(OsString::from_vec(unescape(fields.next()?.as_bytes())));
     let options = split_options(fields.next()?);
     // Optional fields, of which there may be none, up to a hyphen.
     let peer_group = fields
@@ -125,13 +131,13 @@ fn split_options(field: &str) -> Vec<String> {
 }
 
 fn unescaped_text(field: &str) -> String {
-    String::from_utf8_lossy(&unescape(field)).into_owned()
+    String::from_utf8_lossy(&unescape(field.as_bytes())).into_owned()
 }
 
-/// The kernel writes blanks, tabs, line ends, `\` and `#` as three octal digits behind a `\`.
-fn unescape(field: &str) -> Vec<u8> {
+/// The kernel writes blanks, tabs, line ends, `\` and `#` as three octal digits behind a `\`, and so does libmount.
+pub(super) fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
+    let mut rest = field;
     while let Some((first, behind)) = rest.split_first() {
         let escaped = if *first == b'\\' { octal(behind) } else { None };
         bytes.push(escaped.unwrap_or(*first));
@@ -285,7 +291,7 @@ mod tests {
             ("\\777", b"\\777"),
             ("\\", b"\\"),
         ] {
-            assert_eq!(unescape(field), bytes, "{field}");
+            assert_eq!(unescape(field.as_bytes()), bytes, "{field}");
         }
     }
 

@@ -1,55 +1,35 @@
 //! One question to the kernel's sock_diag (sock_diag(7)): the socket of one TCP connection.
 //!
 //! The bytes are written and read here, because no crate carries INET_DIAG_CGROUP_ID and the whole exchange is
-//! one message each way. The layouts are those of linux/inet_diag.h and linux/netlink.h.
+//! one message each way. The layouts are those of linux/inet_diag.h.
 
 use std::io;
 use std::net::Ipv4Addr;
 use std::net::SocketAddrV4;
-use std::time::Duration;
 
-use rustix::net::AddressFamily;
-use rustix::net::RecvFlags;
-use rustix::net::SendFlags;
-use rustix::net::SocketFlags;
-use rustix::net::SocketType;
-use rustix::net::netlink;
-use rustix::net::sockopt;
+use rustix::net::netlink::SOCK_DIAG;
 
+use crate::host::netlink;
+use crate::host::netlink::attribute;
+use crate::host::netlink::u32_at;
+use crate::host::netlink::u64_of;
 use crate::host::peer::Connection;
 use crate::host::peer::SocketFacts;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const NLMSG_ERROR: u16 = 2;
-const NLM_F_REQUEST: u16 = 1;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 const AF_INET: u8 = 2;
 const IPPROTO_TCP: u8 = 6;
 const TCP_ESTABLISHED: u8 = 1;
-const ENOENT: i32 = 2;
 
-const HEADER: usize = 16;
 /// Where inet_diag_sockid begins in a reply, after the header: family, state, timer, retrans.
 const REPLY_ID: usize = 4;
 const REPLY_BODY: usize = 72;
 
-/// The kernel answers inside send(2); this only guards against a lost message.
-const DEADLINE: Duration = Duration::from_millis(500);
-
 /// The socket whose own end is `end.local` and whose far end is `end.peer`. `None` where there is none, and
 /// also where this kernel has no tcp_diag.
 pub(super) fn find(end: Connection) -> io::Result<Option<SocketFacts>> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::NETLINK,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        Some(netlink::SOCK_DIAG),
-    )?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(DEADLINE))?;
-    rustix::net::send(&socket, &request(end), SendFlags::empty())?;
-    let mut buffer = [0; 4096];
-    let (length, _) = rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty())?;
-    reply(buffer.get(..length).unwrap_or_default(), end)
+    reply(&netlink::ask(SOCK_DIAG, &request(end))?, end)
 }
 
 /// nlmsghdr, then inet_diag_req_v2 without NLM_F_DUMP: a lookup in the kernel's hash table.
@@ -59,13 +39,7 @@ fn request(end: Connection) -> Vec<u8> {
     body.extend(socket_id(end));
     body.extend(0_u32.to_ne_bytes()); // any interface
     body.extend([0xff; 8]); // INET_DIAG_NOCOOKIE
-    let length = u32::try_from(HEADER + body.len()).unwrap_or_default();
-    let mut message = length.to_ne_bytes().to_vec();
-    message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    message.extend(NLM_F_REQUEST.to_ne_bytes());
-    message.extend([0; 8]); // sequence, port: one socket for each question
-    message.extend(body);
-    message
+    netlink::request(SOCK_DIAG_BY_FAMILY, &body)
 }
 
 /// The first four members of inet_diag_sockid: ports and addresses in network order.
@@ -83,16 +57,10 @@ fn socket_id(end: Connection) -> Vec<u8> {
 }
 
 fn reply(message: &[u8], end: Connection) -> io::Result<Option<SocketFacts>> {
-    let short = || io::Error::new(io::ErrorKind::InvalidData, "sock_diag gave half an answer");
-    let kind = u16_at(message, 4).ok_or_else(short)?;
-    let body = message.get(HEADER..).ok_or_else(short)?;
-    match kind {
-        NLMSG_ERROR => match u32_at(body, 0).ok_or_else(short)?.cast_signed().wrapping_neg() {
-            ENOENT => Ok(None),
-            errno => Err(io::Error::from_raw_os_error(errno)),
-        },
-        SOCK_DIAG_BY_FAMILY if body.len() >= REPLY_BODY => Ok(facts(body, end)),
-        _ => Err(short()),
+    match netlink::reply(SOCK_DIAG_BY_FAMILY, message)? {
+        None => Ok(None),
+        Some(body) if body.len() >= REPLY_BODY => Ok(facts(body, end)),
+        Some(_) => Err(netlink::half_an_answer()),
     }
 }
 
@@ -113,33 +81,6 @@ fn facts(body: &[u8], end: Connection) -> Option<SocketFacts> {
     })
 }
 
-/// The payload of one netlink attribute.
-fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    const NLA_HEADER: usize = 4;
-    const NLA_TYPE_MASK: u16 = 0x3fff;
-    loop {
-        let length = usize::from(u16_at(attributes, 0)?);
-        let kind = u16_at(attributes, 2)? & NLA_TYPE_MASK;
-        let payload = attributes.get(NLA_HEADER..length)?;
-        if kind == wanted {
-            return Some(payload);
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..)?;
-    }
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn u64_of(bytes: &[u8]) -> Option<u64> {
-    Some(u64::from_ne_bytes(bytes.try_into().ok()?))
-}
-
 /// The address in the kernel's text tables: a word of four octets in the machine's order.
 pub(super) fn address_of_word(word: u32) -> Ipv4Addr {
     Ipv4Addr::from(word.to_ne_bytes())
@@ -148,6 +89,7 @@ pub(super) fn address_of_word(word: u32) -> Ipv4Addr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::netlink::HEADER;
 
     fn end() -> Connection {
         Connection {

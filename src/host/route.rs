@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::UdpSocket;
 
+use crate::host::resolve::ServerAddress;
+
 /// Any port will do: connecting a UDP socket sends nothing.
 const DISCARD_PORT: u16 = 9;
 
@@ -13,13 +15,13 @@ const DISCARD_PORT: u16 = 9;
 ///
 /// # Errors
 /// When there is no route.
-pub fn source_address_towards(destination: IpAddr) -> io::Result<IpAddr> {
-    let unspecified: IpAddr = match destination {
+pub fn source_address_towards(destination: ServerAddress) -> io::Result<IpAddr> {
+    let unspecified: IpAddr = match destination.ip {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((unspecified, 0))?;
-    socket.connect((destination, DISCARD_PORT))?;
+    socket.connect(destination.at(DISCARD_PORT))?;
     Ok(socket.local_addr()?.ip())
 }
 
@@ -30,6 +32,6 @@ mod tests {
     #[test]
     fn loopback_is_reached_from_loopback() {
         let there = IpAddr::from([127, 0, 1, 1]);
-        assert!(source_address_towards(there).unwrap().is_loopback());
+        assert!(source_address_towards(there.into()).unwrap().is_loopback());
     }
 }

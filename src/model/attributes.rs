@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use crate::model::device_name::DeviceName;
 use crate::model::export_path::ExportPath;
 use crate::model::export_path::ExportPathError;
 use crate::model::mount_target::MountTarget;
@@ -11,6 +12,7 @@ use crate::model::mount_target::MountTargetError;
 use crate::model::nearest::did_you_mean;
 use crate::model::nfs_option::MountOptions;
 use crate::model::nfs_option::OptionError;
+use crate::model::nfs_option::Rules;
 use crate::model::tunnel_spec::ServerName;
 use crate::model::tunnel_spec::ServerNameError;
 use crate::model::tunnel_spec::TunnelSpec;
@@ -42,9 +44,14 @@ pub const KEYS: &[Key] = &[
         help: "The directory of the file system that the volume is.",
     },
     Key {
+        name: "mountProtocol",
+        default: "alinas",
+        help: "\"alinas\" mounts through a TLS tunnel; \"nfs\" mounts without encryption.",
+    },
+    Key {
         name: "vers",
-        default: "3",
-        help: "The NFS version, 3 or 4.0; the mount option vers= says the same.",
+        default: "3; negotiated with plain NFS",
+        help: "The NFS version: 3 or 4.0, and 4.1 or 4.2 with plain NFS. The mount option vers= says the same.",
     },
     Key {
         name: "options",
@@ -54,7 +61,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "tls",
         default: "true",
-        help: "Encryption in transit. Only \"true\" is accepted by this release.",
+        help: "Encryption in transit. \"false\" mounts without it, as mountProtocol \"nfs\" does.",
     },
     Key {
         name: "tlsPort",
@@ -78,10 +85,19 @@ pub struct VolumeAttributes {
     pub server: MountTarget,
     /// The directory there.
     pub path: ExportPath,
-    /// Where the TLS tunnel leads.
-    pub tunnel: TunnelSpec,
+    /// How it is mounted.
+    pub protocol: MountProtocol,
     /// The text mount options: those of the attributes `vers` and `options`, then the mount flags.
     pub options: MountOptions,
+}
+
+/// How a volume is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountProtocol {
+    /// NFS through a TLS tunnel, which leads there.
+    Alinas(TunnelSpec),
+    /// Plain NFS. Only because the user said so: there is no way from a tunnel that fails to here.
+    Nfs,
 }
 
 /// Why attributes cannot be used.
@@ -121,6 +137,20 @@ pub enum AttributeError {
         /// What would do.
         expected: &'static str,
     },
+    /// Two attributes exclude each other.
+    #[error("volume attribute {key:?} is {value:?}, but {other:?} is {other_value:?}: {remedy}")]
+    Contradiction {
+        /// The key that cannot be.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// The key that it meets.
+        other: &'static str,
+        /// The value of that.
+        other_value: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// A mount option cannot be used.
     #[error("{0}")]
     Option(#[from] OptionError),
@@ -138,9 +168,9 @@ impl VolumeAttributes {
         let given = Given::sort(attributes)?;
         let server = MountTarget::parse(given.require("server")?)?;
         let path = ExportPath::parse(given.get("path").unwrap_or_default())?;
-        require_tls(given.get("tls"))?;
-        let tunnel = tunnel_spec(&server, &given)?;
+        let protocol = mount_protocol(&server, &given)?;
         let options = MountOptions::parse(
+            protocol.rules(),
             given
                 .get("vers")
                 .map(|version| format!("vers={version}"))
@@ -149,24 +179,56 @@ impl VolumeAttributes {
                 .chain(given.get("options"))
                 .chain(mount_flags.iter().map(String::as_str)),
         )?;
-        Ok(Self { server, path, tunnel, options })
+        Ok(Self { server, path, protocol, options })
+    }
+
+    /// What is mounted.
+    #[must_use]
+    pub fn device(&self) -> DeviceName {
+        DeviceName::of_volume(&self.server, &self.path)
     }
 
     /// The source of the mount as the kernel and `mount -l` show it: `domain:/path`.
     #[must_use]
     pub fn source(&self) -> String {
-        format!("{}:{}", self.server, self.path)
+        self.device().to_string()
     }
 }
 
-fn require_tls(value: Option<&str>) -> Result<(), AttributeError> {
-    match value {
-        None | Some("true") => Ok(()),
-        Some(other) => Err(AttributeError::Value {
-            key: "tls",
-            value: other.to_owned(),
-            expected: "\"true\"; this release mounts with encryption in transit only",
-        }),
+impl MountProtocol {
+    fn rules(&self) -> Rules {
+        match self {
+            Self::Alinas(_) => Rules::Tunnel,
+            Self::Nfs => Rules::Direct,
+        }
+    }
+}
+
+/// Encrypted, unless the user says otherwise, and does not say both.
+fn mount_protocol(
+    server: &MountTarget,
+    given: &Given<'_>,
+) -> Result<MountProtocol, AttributeError> {
+    let protocol = given.one_of("mountProtocol", &["alinas", "nfs"], "\"alinas\" or \"nfs\"")?;
+    let tls = given.one_of("tls", &["true", "false"], "\"true\" or \"false\"")?;
+    match (protocol, tls) {
+        (Some("nfs"), Some("true")) | (Some("alinas"), Some("false")) => {
+            Err(given.contradiction("tls", "mountProtocol", "leave one of them out"))
+        }
+        (Some("nfs"), _) => plain("mountProtocol", given),
+        (_, Some("false")) => plain("tls", given),
+        _ => tunnel_spec(server, given).map(MountProtocol::Alinas),
+    }
+}
+
+fn plain(because: &'static str, given: &Given<'_>) -> Result<MountProtocol, AttributeError> {
+    match ["tlsPort", "tlsServerName"].into_iter().find(|key| given.get(key).is_some()) {
+        Some(key) => Err(given.contradiction(
+            key,
+            because,
+            "leave it out (a port of plain NFS is the mount option port=), or mount with encryption",
+        )),
+        None => Ok(MountProtocol::Nfs),
     }
 }
 
@@ -215,12 +277,37 @@ impl<'a> Given<'a> {
         Ok(Self(sorted))
     }
 
-    fn get(&self, key: &'static str) -> Option<&'a str> {
+    fn get(&self, key: &str) -> Option<&'a str> {
         self.0.get(key).copied().filter(|value| !value.is_empty())
     }
 
     fn require(&self, key: &'static str) -> Result<&'a str, AttributeError> {
         self.get(key).ok_or(AttributeError::Missing(key))
+    }
+
+    fn one_of(
+        &self,
+        key: &'static str,
+        words: &[&str],
+        expected: &'static str,
+    ) -> Result<Option<&'a str>, AttributeError> {
+        match self.get(key) {
+            Some(value) if !words.contains(&value) => {
+                Err(AttributeError::Value { key, value: value.to_owned(), expected })
+            }
+            known => Ok(known),
+        }
+    }
+
+    fn contradiction(
+        &self,
+        key: &'static str,
+        other: &'static str,
+        remedy: &'static str,
+    ) -> AttributeError {
+        let value = |key| self.get(key).unwrap_or_default().to_owned();
+        let (value, other_value) = (value(key), value(other));
+        AttributeError::Contradiction { key, value, other, other_value, remedy }
     }
 }
 
@@ -246,7 +333,58 @@ mod tests {
     fn a_server_alone_is_a_volume_with_the_defaults() {
         let volume = parse(&[("server", DOMAIN)], &[]).unwrap();
         assert_eq!(volume.source(), format!("{DOMAIN}:/"));
-        assert_eq!(volume.tunnel.to_string(), format!("{DOMAIN}:2049"));
+        let MountProtocol::Alinas(tunnel) = volume.protocol else { panic!("plain NFS") };
+        assert_eq!(tunnel.to_string(), format!("{DOMAIN}:2049"));
+    }
+
+    #[test]
+    fn a_volume_is_encrypted_unless_the_user_says_otherwise() {
+        for (attributes, plain) in [
+            (vec![], false),
+            (vec![("mountProtocol", "alinas")], false),
+            (vec![("mountProtocol", "alinas"), ("tls", "true")], false),
+            (vec![("mountProtocol", "")], false),
+            (vec![("mountProtocol", "nfs")], true),
+            (vec![("tls", "false")], true),
+            (vec![("mountProtocol", "nfs"), ("tls", "false")], true),
+        ] {
+            let attributes = [&[("server", DOMAIN)], &attributes[..]].concat();
+            let volume = parse(&attributes, &[]).unwrap();
+            assert_eq!(volume.protocol == MountProtocol::Nfs, plain, "{attributes:?}");
+        }
+    }
+
+    #[test]
+    fn what_would_be_encrypted_and_not_encrypted_is_refused() {
+        let nfs = ("mountProtocol", "nfs");
+        for (attributes, flags, said) in [
+            (
+                vec![nfs, ("tls", "true")],
+                vec![],
+                "\"tls\" is \"true\", but \"mountProtocol\" is \"nfs\"",
+            ),
+            (vec![("mountProtocol", "alinas"), ("tls", "false")], vec![], "leave one of them out"),
+            (vec![nfs], vec!["tls"], "not encrypted"),
+            (vec![("tls", "false")], vec!["tls"], "not encrypted"),
+            (vec![nfs, ("options", "hard,tls")], vec![], "not encrypted"),
+            (vec![nfs, ("tlsPort", "2049")], vec![], "the mount option port="),
+            (vec![("tls", "false"), ("tlsServerName", "a.b")], vec![], "\"tls\" is \"false\""),
+            (vec![("mountProtocol", "efc")], vec![], "expected \"alinas\" or \"nfs\""),
+            (vec![("mountProtocol", "NFS")], vec![], "expected \"alinas\" or \"nfs\""),
+        ] {
+            let attributes = [&[("server", DOMAIN)], &attributes[..]].concat();
+            let error = parse(&attributes, &flags).unwrap_err().to_string();
+            assert!(error.contains(said), "{attributes:?} {flags:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn plain_nfs_has_the_options_and_the_versions_of_plain_nfs() {
+        let options = &["proto=tcp6", "bg", "vers=4.2"];
+        let plain = parse(&[("server", "2001:db8::1"), ("mountProtocol", "nfs")], options).unwrap();
+        assert!(plain.options.background());
+        assert_eq!(plain.source(), "[2001:db8::1]:/");
+        assert!(parse(&[("server", DOMAIN)], options).is_err());
     }
 
     #[test]
@@ -276,7 +414,7 @@ mod tests {
             (vec![("path", "/")], "\"server\" is required"),
             (vec![("server", DOMAIN), ("Server", DOMAIN)], "given twice"),
             (vec![("server", DOMAIN), ("path", "a")], "\"path\""),
-            (vec![("server", DOMAIN), ("tls", "false")], "\"tls\""),
+            (vec![("server", DOMAIN), ("tls", "maybe")], "\"tls\""),
             (vec![("server", DOMAIN), ("tlsPort", "0")], "\"tlsPort\""),
             (vec![("server", "192.0.2.1")], "tlsServerName"),
             (vec![("server", "a-b.cn-x.extreme.nas.aliyuncs.com")], "Extreme"),

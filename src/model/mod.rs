@@ -15,8 +15,10 @@ pub mod tunnel_spec;
 pub mod volume_id;
 
 pub use attributes::AttributeError;
+pub use attributes::MountProtocol;
 pub use attributes::VolumeAttributes;
 pub use device_name::DeviceName;
+pub use device_name::DeviceNameError;
 pub use export_path::ExportPath;
 pub use mount_target::MountTarget;
 pub use nfs_option::MountOptions;

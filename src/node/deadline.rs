@@ -14,6 +14,8 @@ pub const PROBE: Duration = Duration::from_secs(1);
 
 /// The tunnel was proven just before, so a mount that takes this long will not succeed.
 pub const MOUNT: Duration = Duration::from_secs(45);
+/// A mount without a tunnel has the time of both.
+pub const PLAIN_MOUNT: Duration = Duration::from_secs(75);
 /// Binding asks no server.
 pub const BIND: Duration = Duration::from_secs(15);
 /// statfs(2) asks the server once.
@@ -32,6 +34,10 @@ const _: () = assert!(
     ACQUIRE.as_secs() + MOUNT.as_secs() + UNMOUNT_LAZY.as_secs() + RELEASE.as_secs()
         < CALL.as_secs(),
     "NodeStageVolume could not undo a failed mount before the kubelet gives up"
+);
+const _: () = assert!(
+    PLAIN_MOUNT.as_secs() + UNMOUNT_LAZY.as_secs() < CALL.as_secs(),
+    "NodeStageVolume could not undo a failed plain mount before the kubelet gives up"
 );
 const _: () = assert!(
     UNMOUNT_ALL.as_secs() + RELEASE.as_secs() < CALL.as_secs(),

@@ -12,7 +12,9 @@ use std::sync::MutexGuard;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rustix::io::Errno;
 
+use crate::host::mount_syscalls::call;
 use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::MountTable;
 use crate::host::worker::Done;
@@ -22,6 +24,7 @@ use crate::host::worker::Job;
 use crate::host::worker::Worker;
 use crate::model::TunnelSpec;
 use crate::model::VolumeId;
+use crate::nfs::engine::fake::FakeNetwork;
 use crate::node::Node;
 use crate::node::tunnels::Acquired;
 use crate::node::tunnels::TunnelFault;
@@ -52,6 +55,8 @@ struct State {
     users: Vec<TunnelUser>,
     journal: Vec<String>,
     answers: BTreeMap<usize, Answer>,
+    /// For every NFS mount that has no answer of its own.
+    of_mounts: Option<Answer>,
     ids: u64,
     unreadable: bool,
 }
@@ -81,6 +86,11 @@ pub(crate) fn refused() -> Failure {
     }
 }
 
+/// Nobody listens where the kernel connects to.
+pub(crate) fn refused_connection() -> Failure {
+    Failure::refused(call::CREATE, Errno::CONNREFUSED, Vec::new())
+}
+
 impl World {
     pub(crate) fn mounted(self, entry: MountEntry) -> Self {
         self.state().mounts.push(entry);
@@ -91,6 +101,16 @@ impl World {
         self.state().answers.insert(step, answer);
     }
 
+    /// From now on every NFS mount is answered so.
+    pub(crate) fn answer_mounts(&self, answer: &Answer) {
+        self.state().of_mounts = Some(answer.clone());
+    }
+
+    /// From now on every NFS mount succeeds again.
+    pub(crate) fn answer_mounts_well(&self) {
+        self.state().of_mounts = None;
+    }
+
     /// From now on the mount table cannot be read.
     pub(crate) fn hide_mounts(&self) {
         self.state().unreadable = true;
@@ -98,7 +118,7 @@ impl World {
 
     pub(crate) fn node(&self) -> Node {
         let world = Arc::new(self.clone());
-        Node::new(world.clone(), world.clone(), world)
+        Node::new(world.clone(), world.clone(), world, Arc::new(FakeNetwork::default()))
     }
 
     pub(crate) fn mounts(&self) -> Vec<MountEntry> {
@@ -120,8 +140,9 @@ impl World {
     fn step(&self, what: String) -> Option<Answer> {
         let mut state = self.state();
         let step = state.journal.len();
+        let of_mounts = what.starts_with("mount ").then(|| state.of_mounts.clone()).flatten();
         state.journal.push(what);
-        state.answers.remove(&step)
+        state.answers.remove(&step).or(of_mounts)
     }
 
     async fn act<T>(
@@ -160,6 +181,7 @@ impl State {
                 let made = entry(id, &target.to_string_lossy(), &source);
                 self.mounts.push(MountEntry { peer_group, device, ..made });
             }
+            Job::CheckTarget { .. } | Job::SetAttributes { .. } => {}
             Job::Bind { from, to, read_only } => {
                 let id = self.next_id();
                 let origin = self.mounts.iter().rfind(|entry| entry.mount_point == from).unwrap();
@@ -175,6 +197,7 @@ impl State {
                     self.mounts.remove(top);
                 }
             }
+            Job::ProbeOptions { options } => return Done::Probed(vec![None; options.len()]),
             Job::StatFs { .. } => {
                 return Done::StatFs(FsStats {
                     total_bytes: 1000,
@@ -209,11 +232,14 @@ impl Worker for World {
     async fn run(&self, job: Job, deadline: Duration) -> Result<Done, Failure> {
         let what = match &job {
             Job::MountNfs { source, target, .. } => format!("mount {source} {}", target.display()),
+            Job::CheckTarget { target } => format!("check {}", target.display()),
+            Job::SetAttributes { target, .. } => format!("set {}", target.display()),
             Job::Bind { to, read_only, .. } => {
                 format!("bind {}{}", to.display(), if *read_only { " ro" } else { "" })
             }
             Job::Unmount { target, force } => format!("unmount {force:?} {}", target.display()),
             Job::StatFs { path } => format!("statfs {}", path.display()),
+            Job::ProbeOptions { options } => format!("probe {} options", options.len()),
         };
         self.act(what, deadline, |state| state.perform(job)).await
     }

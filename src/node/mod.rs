@@ -1,7 +1,7 @@
 //! What a node does for a volume: stages it once, publishes it to each pod, and takes both back.
 //!
 //! ```text
-//! stage      tunnel acquired -> NFS mounted at the staging path
+//! stage      tunnel acquired -> NFS mounted at the staging path     (plain NFS: no tunnel)
 //! publish    staging path bound to the pod's target path         (any number of times)
 //! unpublish  target path unmounted and removed
 //! unstage    staging path unmounted -> tunnel released
@@ -21,9 +21,12 @@ use tokio_util::task::TaskTracker;
 use crate::host::mount_table::MountTable;
 use crate::host::worker::Worker;
 use crate::model::VolumeId;
+use crate::nfs::Engine;
+use crate::nfs::engine::Network;
 use crate::runtime::InFlight;
 
 pub mod access;
+mod background;
 pub mod deadline;
 pub mod directory;
 #[cfg(test)]
@@ -37,6 +40,8 @@ pub mod tunnels;
 pub mod unmount;
 pub mod unpublish;
 pub mod unstage;
+
+use background::Background;
 
 pub use access::AccessMode;
 pub use publish::PublishError;
@@ -61,6 +66,8 @@ pub struct Node {
     mounts: Arc<dyn MountTable>,
     worker: Arc<dyn Worker>,
     tunnels: Arc<dyn Tunnels>,
+    engine: Engine,
+    background: Background,
     in_flight: InFlight,
     operations: TaskTracker,
 }
@@ -72,13 +79,24 @@ impl Node {
         mounts: Arc<dyn MountTable>,
         worker: Arc<dyn Worker>,
         tunnels: Arc<dyn Tunnels>,
+        network: Arc<dyn Network>,
     ) -> Self {
-        let operations = TaskTracker::new();
-        Self { mounts, worker, tunnels, in_flight: InFlight::default(), operations }
+        let engine = Engine::new(network, Arc::clone(&worker), Arc::clone(&mounts));
+        Self {
+            mounts,
+            worker,
+            tunnels,
+            engine,
+            background: Background::default(),
+            in_flight: InFlight::default(),
+            operations: TaskTracker::new(),
+        }
     }
 
-    /// Returns once no operation is under way, those included whose caller hung up.
+    /// Returns once no operation is under way, those included whose caller hung up. What is tried in the
+    /// background is given up: the kubelet asks for it again.
     pub async fn drained(&self) {
+        self.background.end_all().await;
         self.operations.close();
         self.operations.wait().await;
     }

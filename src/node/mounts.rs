@@ -12,9 +12,15 @@ pub struct ReadMounts {
     source: io::Error,
 }
 
+impl From<io::Error> for ReadMounts {
+    fn from(source: io::Error) -> Self {
+        Self { source }
+    }
+}
+
 /// Reads the table. Never blocks, whatever state the mounts in it are in.
 pub(super) fn read(table: &dyn MountTable) -> Result<Vec<MountEntry>, ReadMounts> {
-    table.read().map_err(|source| ReadMounts { source })
+    table.read().map_err(ReadMounts::from)
 }
 
 /// Whether both show the same directory, so that one does for the other.
@@ -27,11 +33,6 @@ pub(super) fn shows_the_same(one: &MountEntry, other: &MountEntry) -> bool {
 /// Device and root would not tell: two volumes of one file system share them, but never the peer group.
 pub(super) fn is_bind_of(bind: &MountEntry, origin: &MountEntry) -> bool {
     bind.peer_group.is_some() && bind.peer_group == origin.peer_group && bind.root == origin.root
-}
-
-/// Whether the table holds another mount of the same superblock.
-pub(super) fn has_other_of_device(table: &[MountEntry], mount: &MountEntry) -> bool {
-    table.iter().any(|entry| entry.device == mount.device && entry.id != mount.id)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
-//! Stages a volume: a tunnel, and one NFS mount through it, at the staging path.
+//! Stages a volume: a tunnel, and one NFS mount through it, at the staging path. A volume of plain NFS has the
+//! mount only, and may be mounted in the background ([`super::background`]).
 //!
 //! ```text
 //! what is at the staging path   what is done
 //! nothing                       acquire, mount; where mounting fails: unmount, release
 //! this volume                   acquire again (the watchdog may have lost its records), nothing else
 //! this volume, not yet shared   a mount that was cut half way: unmount, then as nothing
+//! this volume, unencrypted      refused where it is to be encrypted
 //! another mount                 refused
 //! ```
 //!
@@ -13,17 +15,23 @@
 use std::path::Path;
 use std::path::PathBuf;
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
 
 use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::topmost_at;
 use crate::host::route;
-use crate::host::worker::Failure;
+use crate::model::MountProtocol;
+use crate::model::TunnelSpec;
 use crate::model::VolumeAttributes;
 use crate::model::VolumeId;
-use crate::nfs;
 use crate::nfs::MountFault;
-use crate::nfs::NfsMount;
+use crate::nfs::MountRequest;
+use crate::nfs::Patience;
+use crate::nfs::Way;
 use crate::node::Node;
 use crate::node::deadline;
 use crate::node::directory;
@@ -103,9 +111,17 @@ pub enum StageError {
     /// No tunnel.
     #[error(transparent)]
     Tunnel(#[from] TunnelFault),
-    /// The tunnel works and the kernel does not mount. Nothing is left behind.
+    /// It cannot be mounted. Nothing is left behind.
     #[error(transparent)]
     Mount(Box<MountFault>),
+    /// `bg`: it is not mounted yet.
+    #[error("the mount has been tried in the background for {} s; the last failure: {last}", .tried.as_secs())]
+    InBackground {
+        /// Since it was first asked for.
+        tried: Duration,
+        /// In words.
+        last: String,
+    },
     /// The kernel does not mount, and what it left could not be undone yet.
     #[error("{fault}; and failed to clean up after it: {left}")]
     NotUndone {
@@ -153,11 +169,16 @@ impl Node {
             source: request.attributes.source(),
             options: request.attributes.options.to_string(),
         };
+        if let Some(known) = self.background.news_of(&user) {
+            return known;
+        }
         let table = mounts::read(&*self.mounts)?;
-        match occupant(topmost_at(&table, &path), &user)? {
+        match occupant(topmost_at(&table, &path), &user, &request.attributes.protocol)? {
             Occupant::Nobody => {}
             Occupant::ThisVolume => {
-                self.tunnels.acquire(&request.attributes.tunnel, &user).await?;
+                if let MountProtocol::Alinas(tunnel) = &request.attributes.protocol {
+                    self.tunnels.acquire(tunnel, &user).await?;
+                }
                 return Ok(Staged::Already);
             }
             Occupant::HalfMade => {
@@ -166,27 +187,58 @@ impl Node {
             }
         }
         directory::require(&path).await.map_err(StageError::Directory)?;
-        self.stage_on_nothing(&request.attributes, &user).await
+        match &request.attributes.protocol {
+            MountProtocol::Alinas(tunnel) => {
+                self.stage_through(tunnel, &request.attributes, &user).await
+            }
+            MountProtocol::Nfs => self.stage_plain(&request.attributes, &user).await,
+        }
     }
 
-    async fn stage_on_nothing(
+    async fn stage_through(
+        &self,
+        tunnel: &TunnelSpec,
+        attributes: &VolumeAttributes,
+        user: &TunnelUser,
+    ) -> Result<Staged, StageError> {
+        let acquired = self.acquire_or_nothing(tunnel, user).await?;
+        let remote = acquired.remote;
+        let way = Way::Tunnel {
+            endpoint: acquired.endpoint,
+            client_address: remote
+                .and_then(|remote| route::source_address_towards(remote.into()).ok()),
+        };
+        let mount = mount_request(attributes, user, way, Patience::Deadline(deadline::MOUNT));
+        match self.engine.mount(mount, CancellationToken::new(), |_| ()).await {
+            Ok(_) => Ok(Staged::Now),
+            Err(fault) => Err(self.undo(Box::new(fault), user).await),
+        }
+    }
+
+    /// No tunnel, and nobody who holds one: the watchdog never hears of the volume.
+    async fn stage_plain(
         &self,
         attributes: &VolumeAttributes,
         user: &TunnelUser,
     ) -> Result<Staged, StageError> {
-        let acquired = self.acquire_or_nothing(attributes, user).await?;
-        let mount = NfsMount {
-            source: user.source.clone(),
-            options: attributes.options.clone(),
-            endpoint: acquired.endpoint,
-            client_address: acquired
-                .remote
-                .and_then(|remote| route::source_address_towards(remote).ok()),
-            target: user.staging_path.clone(),
-        };
-        match self.worker.run(nfs::mount_job(&mount), deadline::MOUNT).await {
+        if attributes.options.background() {
+            let mount = mount_request(attributes, user, Way::Direct, Patience::AsOptionsSay);
+            return self.background.begin(&self.engine, mount, user).await;
+        }
+        let patience = Patience::Deadline(deadline::PLAIN_MOUNT);
+        let mount = mount_request(attributes, user, Way::Direct, patience);
+        match self.engine.mount(mount, CancellationToken::new(), |_| ()).await {
             Ok(_) => Ok(Staged::Now),
-            Err(failure) => Err(self.undo(&failure, &mount, user).await),
+            Err(fault) => {
+                let fault = Box::new(fault);
+                match self.ensure_unmounted(&user.staging_path, unmount::FAILED).await {
+                    Ok(_) => Err(StageError::Mount(fault)),
+                    Err(error) => Err(StageError::NotUndone {
+                        fault,
+                        left: LeftBehind::Mount(Box::new(error)),
+                    }),
+                }
+            }
         }
     }
 
@@ -194,10 +246,10 @@ impl Node {
     /// on record, so it is taken off; if that is lost too, the kubelet's NodeUnstageVolume does it.
     async fn acquire_or_nothing(
         &self,
-        attributes: &VolumeAttributes,
+        tunnel: &TunnelSpec,
         user: &TunnelUser,
     ) -> Result<Acquired, TunnelFault> {
-        let acquired = self.tunnels.acquire(&attributes.tunnel, user).await;
+        let acquired = self.tunnels.acquire(tunnel, user).await;
         if let Err(fault) = &acquired
             && fault.leaves_doubt()
             && let Err(error) = self.tunnels.release(&user.volume, &user.staging_path).await
@@ -208,9 +260,8 @@ impl Node {
     }
 
     /// Takes back what a mount that failed may have left: first the mount, then the tunnel under it.
-    async fn undo(&self, failure: &Failure, mount: &NfsMount, user: &TunnelUser) -> StageError {
-        let fault = Box::new(nfs::diagnose(failure, mount));
-        if let Err(error) = self.ensure_unmounted(&mount.target, unmount::FAILED).await {
+    async fn undo(&self, fault: Box<MountFault>, user: &TunnelUser) -> StageError {
+        if let Err(error) = self.ensure_unmounted(&user.staging_path, unmount::FAILED).await {
             return StageError::NotUndone { fault, left: LeftBehind::Mount(Box::new(error)) };
         }
         match self.tunnels.release(&user.volume, &user.staging_path).await {
@@ -220,28 +271,59 @@ impl Node {
     }
 }
 
+fn mount_request(
+    attributes: &VolumeAttributes,
+    user: &TunnelUser,
+    way: Way,
+    patience: Patience,
+) -> MountRequest {
+    MountRequest {
+        device: attributes.device(),
+        target: user.staging_path.clone(),
+        options: attributes.options.clone(),
+        way,
+        patience,
+    }
+}
+
 enum Occupant {
     Nobody,
     ThisVolume,
     HalfMade,
 }
 
-fn occupant(top: Option<&MountEntry>, user: &TunnelUser) -> Result<Occupant, StageError> {
+fn occupant(
+    top: Option<&MountEntry>,
+    user: &TunnelUser,
+    protocol: &MountProtocol,
+) -> Result<Occupant, StageError> {
     let Some(top) = top else { return Ok(Occupant::Nobody) };
     let path: &Path = &user.staging_path;
     if !top.is_nfs() {
         let fs_type = top.fs_type.clone();
         return Err(StageError::TakenByAnother { path: path.to_owned(), fs_type });
     }
+    let differs = |held: String, wanted: String| StageError::StagedDifferently {
+        path: path.to_owned(),
+        held,
+        wanted,
+    };
     if top.source != user.source {
-        return Err(StageError::StagedDifferently {
-            path: path.to_owned(),
-            held: top.source.clone(),
-            wanted: user.source.clone(),
-        });
+        return Err(differs(top.source.clone(), user.source.clone()));
+    }
+    // The other way round, where plain NFS is wanted, an encrypted mount does no harm.
+    if matches!(protocol, MountProtocol::Alinas(_)) && leads_to_no_tunnel(top) {
+        let [held, wanted] = ["without", "with"].map(|word| format!("{} {word} TLS", top.source));
+        return Err(differs(held, wanted));
     }
     // Making it shared is the worker's last step: without it, no publication could be told.
     Ok(if top.peer_group.is_some() { Occupant::ThisVolume } else { Occupant::HalfMade })
+}
+
+/// Tunnels begin on loopback. Where the kernel does not show the address, the mount is taken for ours.
+fn leads_to_no_tunnel(mount: &MountEntry) -> bool {
+    let address = mount.super_option("addr").and_then(|address| address.parse::<IpAddr>().ok());
+    address.is_some_and(|address| !address.is_loopback())
 }
 
 #[cfg(test)]
@@ -252,10 +334,13 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::host::worker::Failure;
+    use crate::node::UnstageRequest;
     use crate::node::fake::Answer;
     use crate::node::fake::World;
     use crate::node::fake::entry;
     use crate::node::fake::refused;
+    use crate::node::fake::refused_connection;
     use crate::proto::tunnel::tunnel_failure::Kind;
 
     const SOURCE: &str = "nas.example.com:/a";
@@ -276,13 +361,24 @@ mod tests {
         }
 
         fn request(&self) -> StageRequest {
-            let attributes = [("server", "nas.example.com"), ("path", "/a")];
-            let attributes: HashMap<_, _> =
-                attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+            self.request_with(&[], &[])
+        }
+
+        fn plain(&self, options: &[&str]) -> StageRequest {
+            self.request_with(&[("mountProtocol", "nfs")], options)
+        }
+
+        fn request_with(&self, more: &[(&str, &str)], options: &[&str]) -> StageRequest {
+            let attributes = [&[("server", "nas.example.com"), ("path", "/a")], more].concat();
+            let attributes: HashMap<_, _> = attributes
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect();
+            let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
             StageRequest {
                 volume: VolumeId::parse("vol").unwrap(),
                 staging_path: self.path(),
-                attributes: VolumeAttributes::parse(&attributes, &[]).unwrap(),
+                attributes: VolumeAttributes::parse(&attributes, &options).unwrap(),
             }
         }
 
@@ -339,7 +435,7 @@ mod tests {
         let StageError::NotUndone { left: LeftBehind::Mount(_), fault } = error else {
             panic!("{error}");
         };
-        assert!(matches!(*fault, MountFault::NoAnswer(_, Some(deadline::MOUNT))), "{fault}");
+        assert_eq!(fault.id(), "nfs.no-answer", "{fault}");
         assert_eq!(world.users().len(), 1);
         assert!(start.elapsed() < deadline::CALL);
     }
@@ -434,5 +530,91 @@ mod tests {
         node.drained().await;
         assert!(world.mounts().is_empty() && world.users().is_empty());
         assert_eq!(node.stage(stage.request()).await.unwrap(), Staged::Now);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plain_volume_is_mounted_without_a_tunnel_once_however_often_it_is_staged() {
+        let (stage, world) = (Stage::new(), World::default());
+        let node = world.node();
+        assert_eq!(node.stage(stage.plain(&["vers=4.2"])).await.unwrap(), Staged::Now);
+        assert_eq!(node.stage(stage.plain(&["vers=4.2"])).await.unwrap(), Staged::Already);
+        assert_eq!(world.mounts().len(), 1);
+        assert!(world.users().is_empty());
+        assert!(!world.journal().iter().any(|call| call.starts_with("acquire")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plain_volume_that_cannot_be_mounted_leaves_nothing() {
+        for answer in [Answer::Fail(refused()), Answer::Hang, Answer::HangButDo] {
+            let (stage, world) = (Stage::new(), World::default());
+            world.answer_mounts(&answer);
+            let start = Instant::now();
+            let error = world.node().stage(stage.plain(&["vers=4.2"])).await.unwrap_err();
+            assert!(matches!(error, StageError::Mount(_)), "{answer:?}: {error}");
+            assert!(world.mounts().is_empty(), "{answer:?}");
+            assert!(start.elapsed() < deadline::CALL);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_encrypted_volume_is_not_staged_where_it_is_mounted_in_the_clear() {
+        let stage = Stage::new();
+        for (address, staged) in [("192.0.2.1", false), ("127.0.1.1", true)] {
+            let super_options = vec![format!("addr={address}")];
+            let mount = MountEntry { super_options, ..stage.entry(SOURCE) };
+            let world = World::default().mounted(mount);
+            let answer = world.node().stage(stage.request()).await;
+            assert_eq!(answer.is_ok(), staged, "{address}: {answer:?}");
+            assert_eq!(world.users().len(), usize::from(staged));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_volume_in_the_background_is_answered_at_once_until_it_is_mounted() {
+        let (stage, world) = (Stage::new(), World::default());
+        let node = world.node();
+        world.answer_mounts(&Answer::Fail(refused_connection()));
+        let start = Instant::now();
+        for _ in 0..2 {
+            let error = node.stage(stage.plain(&["bg,vers=4.2"])).await.unwrap_err();
+            let StageError::InBackground { last, .. } = &error else { panic!("{error}") };
+            assert!(last.contains("ECONNREFUSED"), "{last}");
+        }
+        assert!(start.elapsed() < deadline::CALL, "{:?}", start.elapsed());
+        world.answer_mounts_well();
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(world.mounts().len(), 1);
+        assert_eq!(node.stage(stage.plain(&["bg,vers=4.2"])).await.unwrap(), Staged::Already);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mount_in_the_background_that_gives_up_says_so_once_and_may_be_asked_for_again() {
+        let (stage, world) = (Stage::new(), World::default());
+        let node = world.node();
+        world.answer_mounts(&Answer::Fail(refused_connection()));
+        let asked = || node.stage(stage.plain(&["bg,retry=1,vers=4.2"]));
+        assert!(matches!(asked().await, Err(StageError::InBackground { .. })));
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(matches!(asked().await, Err(StageError::Mount(_))));
+        assert!(matches!(asked().await, Err(StageError::InBackground { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unstaging_ends_a_mount_in_the_background_and_so_does_the_end_of_the_node() {
+        for unstaged in [true, false] {
+            let (stage, world) = (Stage::new(), World::default());
+            let node = world.node();
+            world.answer_mounts(&Answer::Fail(refused_connection()));
+            node.stage(stage.plain(&["bg,vers=4.2"])).await.unwrap_err();
+            let (volume, staging_path) = (VolumeId::parse("vol").unwrap(), stage.path());
+            if unstaged {
+                node.unstage(UnstageRequest { volume, staging_path }).await.unwrap();
+            } else {
+                node.drained().await;
+            }
+            world.answer_mounts_well();
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            assert!(world.mounts().is_empty(), "unstaged: {unstaged}");
+        }
     }
 }

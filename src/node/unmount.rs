@@ -1,26 +1,23 @@
-//! Takes down what is mounted at a path: politely first, then harder, each step with a deadline.
+//! Takes down what is mounted at a path of a volume: which steps there are, and for which mount.
 //!
-//! MNT_FORCE ends the requests of the whole superblock, other pods' included, even where it then answers
-//! "busy". So it is used only where no other mount of the superblock is left.
+//! How one mount is taken down is [`crate::nfs::unmount`].
 
 use std::path::Path;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::topmost_at;
 use crate::host::worker::Failure;
-use crate::host::worker::Job;
 use crate::host::worker::Unmounting;
+use crate::nfs::unmount;
+use crate::nfs::unmount::Ladder;
+use crate::nfs::unmount::Others;
+use crate::nfs::unmount::UnmountFault;
 use crate::node::Node;
 use crate::node::deadline;
 use crate::node::mounts;
 use crate::node::mounts::ReadMounts;
-
-/// The steps, in order.
-pub(super) type Ladder = &'static [(Unmounting, Duration)];
 
 /// For a volume's own mount.
 pub(super) const STAGED: Ladder = &[
@@ -90,36 +87,19 @@ impl Node {
                 let fs_type = top.fs_type.clone();
                 return Err(UnmountError::NotNfs { path: path.to_owned(), fs_type });
             }
-            let is_last = !mounts::has_other_of_device(&table, top);
-            self.unmount(top, is_last, ladder, until).await?;
+            let steps = (ladder, Others::Spare);
+            unmount::unmount(&*self.mounts, &*self.worker, top, steps, until).await?;
             found = Unmounted::Now;
         }
     }
+}
 
-    async fn unmount(
-        &self,
-        mount: &MountEntry,
-        is_last: bool,
-        ladder: Ladder,
-        until: Instant,
-    ) -> Result<(), UnmountError> {
-        let mut said = Ok(());
-        for (force, deadline) in ladder {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || (*force == Unmounting::Forced && !is_last) {
-                continue;
-            }
-            let job = Job::Unmount { target: mount.mount_point.clone(), force: *force };
-            said = self.worker.run(job, (*deadline).min(left)).await.map(|_| ());
-            // The table decides, not the answer: a step cut at its deadline may have done it all the same.
-            if !mounts::read(&*self.mounts)?.iter().any(|entry| entry.id == mount.id) {
-                return Ok(());
-            }
-        }
-        let path = mount.mount_point.clone();
-        match said {
-            Ok(()) => Err(UnmountError::StillThere(path)),
-            Err(source) => Err(UnmountError::Failed { path, source }),
+impl From<UnmountFault> for UnmountError {
+    fn from(fault: UnmountFault) -> Self {
+        match fault {
+            UnmountFault::ReadMounts(source) => Self::ReadMounts(ReadMounts::from(source)),
+            UnmountFault::Failed { path, source } => Self::Failed { path, source },
+            UnmountFault::StillThere(path) => Self::StillThere(path),
         }
     }
 }
@@ -127,6 +107,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::mount_table::MountEntry;
     use crate::node::fake::Answer;
     use crate::node::fake::World;
     use crate::node::fake::entry;

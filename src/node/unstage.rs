@@ -1,4 +1,7 @@
 //! Unstages a volume: unmounts the staging path, then ends its use of the tunnel. Never the other way round.
+//!
+//! What is still tried in the background ends first. Nothing tells a volume of plain NFS from one with a tunnel
+//! here, and the watchdog takes no offence at a release of what it does not know.
 
 use std::path::PathBuf;
 
@@ -53,6 +56,7 @@ impl Node {
         let work = async move {
             let _until_done = operation;
             let path = place::resolve(&request.staging_path).await.map_err(UnstageError::Path)?;
+            node.background.end(&request.volume, &path).await;
             node.ensure_unmounted(&path, unmount::STAGED).await?;
             node.tunnels.release(&request.volume, &path).await.map_err(UnstageError::Release)
         };

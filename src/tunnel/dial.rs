@@ -17,6 +17,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::host::resolve;
+use crate::host::resolve::ResolveFault;
 use crate::model::ServerName;
 use crate::model::TunnelSpec;
 use crate::proto::tunnel::tunnel_failure::Kind;
@@ -48,7 +50,7 @@ pub struct Dialled {
 /// Why there is no session. The text says what was tried, on what, why it failed and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DialFault {
-    /// The resolver says that there is no such name, or cannot be asked.
+    /// The resolver says that there is no such name.
     #[error(
         "failed to resolve {host}: {source}; check the mount target's domain, and that this node's DNS \
          knows it (mount targets resolve only inside their VPC)"
@@ -57,7 +59,7 @@ pub enum DialFault {
         /// The name.
         host: ServerName,
         /// The resolver's words.
-        source: io::Error,
+        source: ResolveFault,
     },
     /// The name has no address.
     #[error("failed to resolve {host}: it has no address; check the mount target's domain")]
@@ -65,11 +67,13 @@ pub enum DialFault {
         /// The name.
         host: ServerName,
     },
-    /// The resolver does not answer.
-    #[error("failed to resolve {host} within {} s; check this node's DNS", RESOLVE_DEADLINE.as_secs())]
+    /// The resolver cannot say it now.
+    #[error("failed to resolve {host}: {why}; check this node's DNS")]
     ResolverSilent {
         /// The name.
         host: ServerName,
+        /// Its words, or that it has none.
+        why: String,
     },
     /// Nobody listens there.
     #[error(
@@ -178,7 +182,7 @@ impl Dialer {
     /// # Errors
     /// The fault of the last address, where none would do.
     pub async fn dial(&self, spec: &TunnelSpec) -> Result<Dialled, DialFault> {
-        let addresses = resolve(spec).await?;
+        let addresses = addresses_of(spec).await?;
         let attempts = self.try_each(spec, &addresses);
         timeout(DIAL_DEADLINE, attempts)
             .await
@@ -224,13 +228,12 @@ impl Dialer {
     }
 }
 
-async fn resolve(spec: &TunnelSpec) -> Result<Vec<SocketAddr>, DialFault> {
-    let host = || spec.host.clone();
-    let lookup = tokio::net::lookup_host((spec.host.as_str(), spec.port));
-    match timeout(RESOLVE_DEADLINE, lookup).await {
-        Ok(Ok(addresses)) => Ok(addresses.collect()),
-        Ok(Err(source)) => Err(DialFault::NameNotFound { host: host(), source }),
-        Err(_) => Err(DialFault::ResolverSilent { host: host() }),
+async fn addresses_of(spec: &TunnelSpec) -> Result<Vec<SocketAddr>, DialFault> {
+    let host = spec.host.clone();
+    match resolve::resolve(host.as_str(), None, RESOLVE_DEADLINE).await {
+        Ok(addresses) => Ok(addresses.into_iter().map(|address| address.at(spec.port)).collect()),
+        Err(ResolveFault::TryAgain(why)) => Err(DialFault::ResolverSilent { host, why }),
+        Err(source) => Err(DialFault::NameNotFound { host, source }),
     }
 }
 

@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use std::time::Instant;
 
-use tokio::io::AsyncRead;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWrite;
-use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::model::TunnelSpec;
+use crate::nfs::rpc::Program;
+use crate::nfs::rpc::message::Call;
+use crate::nfs::rpc::message::call_over;
 use crate::proto::tunnel::ProbeReport;
 use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::tunnel_failure::Kind;
@@ -23,21 +22,11 @@ use crate::tunnel::dial::Dialled;
 
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The NULL call of NFS version 3 (RFC 5531, section 9; RFC 1813, section 3.3.0).
-mod call {
-    pub(super) const CALL: u32 = 0;
-    pub(super) const REPLY: u32 = 1;
-    pub(super) const RPC_VERSION: u32 = 2;
-    pub(super) const NFS: u32 = 100_003;
-    pub(super) const VERSION: u32 = 3;
-    pub(super) const NULL: u32 = 0;
-    pub(super) const LAST_FRAGMENT: u32 = 1 << 31;
-    /// Ours alone on this connection, so any will do.
-    pub(super) const TRANSACTION: u32 = 0x0a11_a5c5;
-}
+/// NFS version 3 (RFC 1813).
+const NFS: Program = Program { number: 100_003, version: 3 };
 
-/// A reply to NULL has 24 bytes with AUTH_NONE, and a verifier of at most 400 more (RFC 5531, section 8.2).
-const LONGEST_REPLY: u32 = 512;
+/// Ours alone on this connection, so any will do.
+const TRANSACTION: u32 = 0x0a11_a5c5;
 
 /// Why a mount target did not prove to be an NFS server behind TLS.
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +71,8 @@ pub enum NoReply {
     #[error("it closed the connection on an NFS NULL call")]
     Closed,
     /// Bytes that are no RPC reply to our call.
-    #[error("the answer is no RPC reply")]
-    Garbage,
+    #[error("{0}")]
+    Garbage(String),
 }
 
 impl From<&ProbeFault> for TunnelFailure {
@@ -107,9 +96,9 @@ impl Dialer {
     pub async fn probe(&self, spec: &TunnelSpec) -> Result<ProbeReport, ProbeFault> {
         let started = Instant::now();
         let Dialled { mut stream, remote } = self.dial(spec).await?;
-        match timeout(CALL_DEADLINE, null_call(&mut stream)).await {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => return Err(no_nfs(spec, remote, NoReply::Garbage)),
+        let call = Call::null(NFS);
+        match timeout(CALL_DEADLINE, call_over(&mut stream, TRANSACTION, &call)).await {
+            Ok(Ok(_reply)) => {}
             Ok(Err(error)) => return Err(call_fault(spec, remote, error)),
             Err(_) => return Err(no_nfs(spec, remote, NoReply::Silent)),
         }
@@ -140,42 +129,10 @@ fn call_fault(spec: &TunnelSpec, address: SocketAddr, error: io::Error) -> Probe
         return DialFault::Tls { target, address, source }.into();
     }
     match error.kind() {
+        io::ErrorKind::InvalidData => no_nfs(spec, address, NoReply::Garbage(error.to_string())),
         io::ErrorKind::UnexpectedEof => no_nfs(spec, address, NoReply::Closed),
         _ => ProbeFault::Lost { target, address, source: error },
     }
-}
-
-/// Calls, and says whether the answer is a reply to that.
-async fn null_call(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<bool> {
-    stream.write_all(&null_call_message()).await?;
-    stream.flush().await?;
-    let marker = stream.read_u32().await?;
-    let length = marker & !call::LAST_FRAGMENT;
-    if marker & call::LAST_FRAGMENT == 0 || !(24..=LONGEST_REPLY).contains(&length) {
-        return Ok(false);
-    }
-    let transaction = stream.read_u32().await?;
-    let direction = stream.read_u32().await?;
-    Ok((transaction, direction) == (call::TRANSACTION, call::REPLY))
-}
-
-fn null_call_message() -> Vec<u8> {
-    const AUTH_NONE: [u32; 2] = [0, 0];
-    let words = [
-        call::TRANSACTION,
-        call::CALL,
-        call::RPC_VERSION,
-        call::NFS,
-        call::VERSION,
-        call::NULL,
-        AUTH_NONE[0],
-        AUTH_NONE[1],
-        AUTH_NONE[0],
-        AUTH_NONE[1],
-    ];
-    let length = u32::try_from(words.len() * 4).unwrap_or_default();
-    let marker = call::LAST_FRAGMENT | length;
-    std::iter::once(marker).chain(words).flat_map(u32::to_be_bytes).collect()
 }
 
 fn version_text(version: Option<rustls::ProtocolVersion>) -> String {
@@ -193,37 +150,31 @@ fn suite_text(suite: Option<rustls::SupportedCipherSuite>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ServerName;
 
-    async fn answered_with(answer: &[u8]) -> bool {
-        let (mut ours, mut theirs) = tokio::io::duplex(1024);
-        theirs.write_all(answer).await.unwrap();
-        let replied = null_call(&mut ours).await.unwrap();
-        let mut sent = vec![0; 44];
-        theirs.read_exact(&mut sent).await.unwrap();
-        assert_eq!(sent[..4], [0x80, 0, 0, 40]);
-        replied
+    fn fault(error: io::Error) -> ProbeFault {
+        let host = ServerName::parse("nas.example.com").unwrap();
+        let spec = TunnelSpec { server_name: host.clone(), host, port: 2049 };
+        call_fault(&spec, ([192, 0, 2, 7], 2049).into(), error)
     }
 
-    fn reply(words: &[u32]) -> Vec<u8> {
-        let marker = call::LAST_FRAGMENT | u32::try_from(words.len() * 4).unwrap();
-        std::iter::once(&marker).chain(words).flat_map(|word| word.to_be_bytes()).collect()
+    /// What the call itself makes of its answers is proven in `nfs::rpc`.
+    #[test]
+    fn what_is_no_reply_and_what_is_no_connection_are_told_apart() {
+        let broken = |kind: io::ErrorKind| fault(io::Error::new(kind, "said so"));
+        let garbage = broken(io::ErrorKind::InvalidData);
+        assert!(garbage.to_string().contains("speaks TLS but not NFS (said so)"), "{garbage}");
+        let closed = broken(io::ErrorKind::UnexpectedEof);
+        assert!(matches!(closed, ProbeFault::NoNfs { why: NoReply::Closed, .. }), "{closed}");
+        let lost = broken(io::ErrorKind::ConnectionReset);
+        assert!(matches!(lost, ProbeFault::Lost { .. }), "{lost}");
     }
 
-    #[tokio::test]
-    async fn a_reply_of_any_kind_proves_nfs() {
-        let accepted = [call::TRANSACTION, call::REPLY, 0, 0, 0, 0];
-        let mismatch = [call::TRANSACTION, call::REPLY, 0, 0, 0, 2, 4, 4];
-        for words in [&accepted[..], &mismatch[..]] {
-            assert!(answered_with(&reply(words)).await);
-        }
-    }
-
-    #[tokio::test]
-    async fn anything_else_does_not() {
-        let another = [1, call::REPLY, 0, 0, 0, 0];
-        let a_call = [call::TRANSACTION, call::CALL, 2, 100_003, 3, 0];
-        for answer in [reply(&another), reply(&a_call), b"HTTP/1.1 400 Bad Request\r\n".to_vec()] {
-            assert!(!answered_with(&answer).await);
-        }
+    /// rustls says it with the same kind of error.
+    #[test]
+    fn a_refusal_of_tls_is_none_of_nfs() {
+        let tls = rustls::Error::AlertReceived(rustls::AlertDescription::AccessDenied);
+        let refused = fault(io::Error::new(io::ErrorKind::InvalidData, tls));
+        assert!(matches!(refused, ProbeFault::Dial(DialFault::Tls { .. })), "{refused}");
     }
 }

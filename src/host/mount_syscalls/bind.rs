@@ -9,6 +9,7 @@ use rustix::mount::mount_remount;
 use rustix::mount::unmount;
 
 use super::ATTRIBUTES;
+use super::Attributes;
 use super::Directory;
 use super::call;
 use super::refused;
@@ -26,6 +27,13 @@ pub(super) fn bind(from: &Path, to: &Path, read_only: bool) -> Result<(), Failur
         let _ = unmount(to, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
     }
     finish
+}
+
+/// A remount of this mount alone (MS_BIND): the superblock and its NFS options are not asked.
+pub(super) fn set_attributes(target: &Path, attributes: &Attributes) -> Result<(), Failure> {
+    let mount = Directory::open(target, call::OPEN_TARGET)?;
+    mount_remount(mount.path(), MountFlags::BIND | attributes.old, "")
+        .map_err(refused(call::ATTRIBUTES))
 }
 
 /// A remount sets all attributes anew, so those that the bind has from its source are said again.

@@ -5,8 +5,8 @@
 
 mod bind;
 mod nfs;
+mod probe;
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
@@ -78,8 +78,13 @@ pub fn perform(job: &Job) -> Result<Done, Failure> {
         Job::MountNfs { source, options, attributes, target } => {
             nfs::mount(&nfs::Request { source, options, attributes: &flags(attributes)?, target })?;
         }
+        Job::CheckTarget { target } => drop(Directory::open(target, call::OPEN_TARGET)?),
         Job::Bind { from, to, read_only } => bind::bind(from, to, *read_only)?,
         Job::Unmount { target, force } => unmount_top(target, *force)?,
+        Job::SetAttributes { target, attributes } => {
+            bind::set_attributes(target, &flags(attributes)?)?;
+        }
+        Job::ProbeOptions { options } => return probe::options(options).map(Done::Probed),
         Job::StatFs { path } => return stat_fs(path).map(Done::StatFs),
     }
     Ok(Done::Done)
@@ -186,12 +191,10 @@ fn refused(name_of_call: &str) -> impl Fn(Errno) -> Failure {
 }
 
 /// What the kernel said in a file system context: one message for each read, until ENODATA.
-fn kernel_log(context: OwnedFd) -> Vec<String> {
-    use std::io::Read;
-    let mut context = File::from(context);
+fn kernel_log(context: &OwnedFd) -> Vec<String> {
     let mut buffer = [0; 4096];
     let mut said = Vec::new();
-    while let Ok(length @ 1..) = context.read(&mut buffer) {
+    while let Ok(length @ 1..) = rustix::io::read(context, &mut buffer) {
         let message = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
         said.extend(message.trim_end().split_once(' ').map(|(_level, text)| text.to_owned()));
     }
@@ -205,11 +208,15 @@ mod tests {
     #[test]
     fn every_attribute_that_the_option_table_knows_has_its_flags() {
         use crate::model::nfs_option::Consumer;
+        use crate::model::nfs_option::NfsOption;
         use crate::model::nfs_option::OPTIONS;
+        use crate::model::nfs_option::Rules;
 
-        for option in OPTIONS.iter().filter(|option| option.consumer == Consumer::Attribute) {
-            for word in option.spellings() {
-                let options = crate::model::MountOptions::parse([word]).unwrap();
+        for rules in [Rules::Tunnel, Rules::Direct] {
+            let attribute =
+                |option: &&NfsOption| option.under(rules).consumer == Consumer::Attribute;
+            for word in OPTIONS.iter().filter(attribute).flat_map(NfsOption::spellings) {
+                let options = crate::model::MountOptions::parse(rules, [word]).unwrap();
                 assert!(flags(&options.attributes()).is_ok(), "{word}");
             }
         }
@@ -227,13 +234,16 @@ mod tests {
             (file, Errno::NOTDIR),
             (link, Errno::NOTDIR),
         ] {
-            let job = Job::MountNfs {
+            let mount = Job::MountNfs {
                 source: "nas:/".to_owned(),
                 options: Vec::new(),
                 attributes: Vec::new(),
-                target,
+                target: target.clone(),
             };
-            assert_eq!(perform(&job), Err(Failure::refused(call::OPEN_TARGET, errno, Vec::new())));
+            for job in [Job::CheckTarget { target }, mount] {
+                let refused = Failure::refused(call::OPEN_TARGET, errno, Vec::new());
+                assert_eq!(perform(&job), Err(refused));
+            }
         }
     }
 

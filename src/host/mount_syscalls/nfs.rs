@@ -86,10 +86,10 @@ impl Request<'_> {
         let mount = match self.configure(&context) {
             Ok(mount) => mount,
             Err((name_of_call, errno)) => {
-                return Err(Failure::refused(&name_of_call, errno, kernel_log(context)));
+                return Err(Failure::refused(&name_of_call, errno, kernel_log(&context)));
             }
         };
-        remark(&kernel_log(context));
+        remark(&kernel_log(&context));
         directory.refuse_if_taken()?;
         let by_descriptors =
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

@@ -39,6 +39,8 @@ pub enum Answer {
     Hang,
     /// Blocks until the deadline, and yet shows in the table.
     HangAndSucceed,
+    /// Shows in the table, and yet blocks until the deadline.
+    SucceedAndHang,
 }
 
 impl FakeWorker {
@@ -64,12 +66,14 @@ impl FakeWorker {
             Job::MountNfs { source, attributes, target, .. } => {
                 self.mount(source, attributes, target)
             }
+            Job::CheckTarget { .. } | Job::SetAttributes { .. } => {}
             Job::Bind { from, to, read_only } => self.bind(from, to, *read_only)?,
             Job::Unmount { target, .. } if self.table.remove_top(target) => {}
             Job::Unmount { .. } => {
                 return Err(Failure::refused("umount", Errno::INVAL, Vec::new()));
             }
             Job::StatFs { .. } => return Ok(Done::StatFs(FsStats::default())),
+            Job::ProbeOptions { options } => return Ok(Done::Probed(vec![None; options.len()])),
         }
         Ok(Done::Done)
     }
@@ -106,6 +110,11 @@ impl Worker for FakeWorker {
             Answer::Succeed => self.perform(&job),
             Answer::Say(answer) => answer,
             Answer::Hang => {
+                tokio::time::sleep(deadline).await;
+                Err(Failure::Deadline(deadline))
+            }
+            Answer::SucceedAndHang => {
+                self.perform(&job)?;
                 tokio::time::sleep(deadline).await;
                 Err(Failure::Deadline(deadline))
             }

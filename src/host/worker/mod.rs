@@ -23,10 +23,12 @@ use rustix::process::Signal;
 use rustix::process::set_parent_process_death_signal;
 use serde::Deserialize;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::host::command::Command;
 use crate::host::command::CommandError;
 use crate::host::command::Output;
+use crate::host::command::Stopped;
 use crate::host::errno::errno_name;
 use crate::host::errno::errno_text;
 use crate::host::mount_syscalls;
@@ -57,6 +59,11 @@ pub enum Job {
         /// The directory.
         target: PathBuf,
     },
+    /// Opens a directory as [`Job::MountNfs`] would open its target, and asks no server of ours for it.
+    CheckTarget {
+        /// The directory.
+        target: PathBuf,
+    },
     /// Binds `from` to `to`, read-only for this mount alone where asked.
     Bind {
         /// A mounted directory.
@@ -72,6 +79,18 @@ pub enum Job {
         target: PathBuf,
         /// How hard.
         force: Unmounting,
+    },
+    /// Gives the mount on top at a path exactly these attributes.
+    SetAttributes {
+        /// The mount point.
+        target: PathBuf,
+        /// `ro`, `nosuid`, …
+        attributes: Vec<String>,
+    },
+    /// Sets each option in a file system context of its own kind and lets go of it: no server is asked.
+    ProbeOptions {
+        /// Keys and values, as for [`Job::MountNfs`].
+        options: Vec<(String, Option<String>)>,
     },
     /// statfs(2).
     StatFs {
@@ -100,6 +119,17 @@ pub enum Done {
     Done,
     /// What statfs(2) said.
     StatFs(FsStats),
+    /// What the kernel said to each option, in order: nothing where it took it.
+    Probed(Vec<Option<OptionRefusal>>),
+}
+
+/// Why a file system context did not take an option.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptionRefusal {
+    /// The errno of fsconfig(2).
+    pub errno: i32,
+    /// What it said: `nfs: Unknown parameter 'x'`.
+    pub kernel: Vec<String>,
 }
 
 /// The figures of statfs(2).
@@ -153,6 +183,17 @@ pub trait Worker: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Says why the job did not succeed. After [`Failure::Deadline`] its effect may still show.
     async fn run(&self, job: Job, deadline: Duration) -> Result<Done, Failure>;
+
+    /// As [`Self::run`], but the job is killed as soon as `cancel` is cancelled; then there is no answer, and
+    /// its effect may still show.
+    async fn run_until(
+        &self,
+        job: Job,
+        deadline: Duration,
+        cancel: &CancellationToken,
+    ) -> Option<Result<Done, Failure>> {
+        cancel.run_until_cancelled(self.run(job, deadline)).await
+    }
 }
 
 impl Failure {
@@ -175,14 +216,39 @@ pub struct ChildWorker;
 #[async_trait]
 impl Worker for ChildWorker {
     async fn run(&self, job: Job, deadline: Duration) -> Result<Done, Failure> {
-        let input = serde_json::to_vec(&job).map_err(|error| Failure::Worker(error.to_string()))?;
-        let command = Command::new(Path::new(OURSELVES), [ARGUMENT]).named(NAME).input(input);
-        match command.run(deadline).await {
-            Ok(output) => read_answer(&output),
-            Err(CommandError::Deadline(deadline)) => Err(Failure::Deadline(deadline)),
-            Err(CommandError::Start(error) | CommandError::Talk(error)) => {
-                Err(Failure::Worker(error.to_string()))
-            }
+        answer_of(command_for(&job)?.run(deadline).await)
+    }
+
+    /// Returns within [`crate::host::command::LAST_BREATH`] of the cancellation, and most often when the child
+    /// has ended.
+    async fn run_until(
+        &self,
+        job: Job,
+        deadline: Duration,
+        cancel: &CancellationToken,
+    ) -> Option<Result<Done, Failure>> {
+        let command = match command_for(&job) {
+            Ok(command) => command,
+            Err(failure) => return Some(Err(failure)),
+        };
+        match command.run_until(deadline, cancel.cancelled()).await {
+            Ok(output) => Some(answer_of(output)),
+            Err(Stopped) => None,
+        }
+    }
+}
+
+fn command_for(job: &Job) -> Result<Command, Failure> {
+    let input = serde_json::to_vec(job).map_err(|error| Failure::Worker(error.to_string()))?;
+    Ok(Command::new(Path::new(OURSELVES), [ARGUMENT]).named(NAME).input(input))
+}
+
+fn answer_of(output: Result<Output, CommandError>) -> Result<Done, Failure> {
+    match output {
+        Ok(output) => read_answer(&output),
+        Err(CommandError::Deadline(deadline)) => Err(Failure::Deadline(deadline)),
+        Err(CommandError::Start(error) | CommandError::Talk(error)) => {
+            Err(Failure::Worker(error.to_string()))
         }
     }
 }
@@ -259,7 +325,9 @@ mod tests {
     #[test]
     fn every_job_and_every_answer_survives_the_pipe() {
         let unmount = Job::Unmount { target: "/a".into(), force: Unmounting::Lazy };
-        for job in [mount(), bind(), unmount, Job::StatFs { path: "/a".into() }] {
+        let check = Job::CheckTarget { target: "/a".into() };
+        let set = Job::SetAttributes { target: "/a".into(), attributes: vec!["ro".to_owned()] };
+        for job in [mount(), check, bind(), unmount, set, Job::StatFs { path: "/a".into() }] {
             assert_eq!(read_job(serde_json::to_vec(&job).unwrap().as_slice()).unwrap(), job);
         }
         let stats = FsStats { total_bytes: u64::MAX, ..FsStats::default() };

@@ -3,9 +3,10 @@
 //! The grammar is that of mount(8), without its leniency: options are separated by commas, a value stands
 //! behind the first `=` and may be in double quotes, numbers are decimal. (mount.nfs reads `port=20x` as 20,
 //! and the kernel reads `rsize=010` as 8.)
+//!
+//! Here each option is read for itself; what they say together is looked at in [`super::check`].
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 
 use super::Consumer;
@@ -13,85 +14,23 @@ use super::LONGEST_TEXT;
 use super::MountOptions;
 use super::NfsOption;
 use super::NfsVersion;
-use super::OPTIONS;
+use super::Note;
+use super::OptionError;
+use super::Rules;
 use super::Setting;
 use super::ValueKind;
-use super::Words;
-use crate::model::nearest::did_you_mean;
+use super::VersionWish;
+use super::check;
+use super::place;
 
-/// Why an option text cannot be used.
-///
-/// An unknown option is named without its value: it may be a secret in the wrong place.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OptionError {
-    /// The texts are longer than a mount can carry.
-    #[error("the mount options have {0} bytes; at most {LONGEST_TEXT} are accepted")]
-    TooLong(usize),
-    /// A control character, which could forge a line of a log.
-    #[error("the mount options {0:?} hold a control character")]
-    Control(String),
-    /// A double quote elsewhere than around a whole value.
-    #[error("mount option {0:?}: double quotes must enclose a whole value, as in key=\"a,b\"")]
-    Quote(String),
-    /// A key that we do not know; a slip of the hand must not mean "default".
-    #[error("unknown mount option {0:?}{hint}", hint = did_you_mean(.0, spellings()))]
-    Unknown(String),
-    /// A key that we know and do not accept.
-    #[error("mount option {option:?} is refused: {reason}")]
-    Refused {
-        /// The option.
-        option: String,
-        /// Why.
-        reason: &'static str,
-    },
-    /// A value outside of what the option takes.
-    #[error("mount option {key:?} is {value:?}; expected {expected}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// What was given.
-        value: String,
-        /// What would do.
-        expected: String,
-    },
-    /// A key that needs a value, without one.
-    #[error("mount option {key:?} needs a value; expected {expected}")]
-    ValueMissing {
-        /// The key.
-        key: &'static str,
-        /// What would do.
-        expected: String,
-    },
-    /// Two versions.
-    #[error("the mount options ask for two NFS versions, {0} and {1}; give one")]
-    TwoVersions(NfsVersion, NfsVersion),
-    /// A version that Linux knows, or once knew.
-    #[error("NFS version {0} cannot be had: the mount target offers 3 and 4.0")]
-    VersionNotOffered(String),
-    /// Two options that exclude each other.
-    #[error("mount options: {0}")]
-    Contradiction(String),
-}
-
-/// An option that was accepted and has no effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// The option, without its value.
-    pub option: &'static str,
-    /// Why it has none.
-    pub why: &'static str,
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mount option {:?} has no effect: {}", self.option, self.why)
-    }
-}
+/// The longest name of a host, in bytes (RFC 1035 section 2.3.4).
+const LONGEST_HOST: usize = 255;
 
 pub(super) fn parse<'a>(
+    rules: Rules,
     texts: impl IntoIterator<Item = &'a str>,
 ) -> Result<(MountOptions, Vec<Note>), OptionError> {
-    let mut reading = Reading::default();
+    let mut reading = Reading::new(rules);
     let mut length = 0;
     for text in texts {
         length += text.len() + 1;
@@ -105,11 +44,11 @@ pub(super) fn parse<'a>(
             reading.take(option)?;
         }
     }
-    reading.finish()
+    check::check(reading)
 }
 
 /// Splits at the commas that stand outside of double quotes.
-fn split(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn split(text: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     text.split(move |character| {
         quoted ^= character == '"';
@@ -117,121 +56,77 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The key of an option, whatever its value is.
+pub(super) fn key_of(option: &str) -> &str {
+    option.split('=').next().unwrap_or_default()
+}
+
 /// What has been read so far.
-#[derive(Default)]
-struct Reading {
-    version: Option<NfsVersion>,
-    settings: BTreeMap<usize, Setting>,
-    notes: Vec<Note>,
+pub(super) struct Reading {
+    pub(super) rules: Rules,
+    pub(super) version: Option<VersionWish>,
+    pub(super) settings: BTreeMap<usize, Setting>,
+    /// In the order of the text, without values; an error unless `sloppy` stands anywhere.
+    pub(super) unknown: Vec<String>,
+    pub(super) notes: Vec<Note>,
 }
 
 impl Reading {
+    fn new(rules: Rules) -> Self {
+        let (settings, unknown, notes) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { rules, version: None, settings, unknown, notes }
+    }
+
     fn take(&mut self, text: &str) -> Result<(), OptionError> {
         let (key, value) = key_and_value(text)?;
-        let (place, option) = OPTIONS
-            .iter()
-            .enumerate()
-            .find(|(_, option)| option.answers_to(key))
-            .ok_or_else(|| OptionError::Unknown(key.to_owned()))?;
-        if let Consumer::Refused(reason) = option.consumer {
+        let Some((place, option)) = place::find(key) else { return self.take_unknown(key) };
+        let meaning = option.under(self.rules);
+        if let Consumer::Refused(reason) = meaning.consumer {
             return Err(OptionError::Refused { option: key.to_owned(), reason });
         }
-        let setting = option.check(key, value)?;
-        match option.consumer {
-            Consumer::Ignored(why) => self.note(option.name, why),
-            _ if option.name == "vers" => self.set_version(&setting)?,
-            _ => self.set(place, option, setting),
+        let setting = option.check(self.rules, key, value)?;
+        match meaning.consumer {
+            Consumer::Ignored(why) => self.notes.push(Note::no_effect(option.name, why)),
+            _ if place == place::VERSION => self.take_version(&setting)?,
+            _ => self.set(place, setting),
         }
         Ok(())
     }
 
-    fn set(&mut self, place: usize, option: &NfsOption, setting: Setting) {
-        if option.name == "actimeo" {
-            self.settings.retain(|_, setting| !ATTRIBUTE_TIMES.contains(&setting.key));
+    fn take_unknown(&mut self, key: &str) -> Result<(), OptionError> {
+        match self.rules {
+            Rules::Tunnel => Err(OptionError::Unknown(key.to_owned())),
+            Rules::Direct => {
+                self.unknown.push(key.to_owned());
+                Ok(())
+            }
+        }
+    }
+
+    fn set(&mut self, place: usize, setting: Setting) {
+        if place == place::ALL_ATTRIBUTE_TIMES {
+            place::ATTRIBUTE_TIMES.iter().for_each(|place| {
+                self.settings.remove(place);
+            });
+        }
+        // nfs_fs_context_parse_param() in fs/nfs/fs_context.c: `hard` also takes softreval back.
+        if self.rules == Rules::Direct && setting.key == "hard" {
+            self.settings.remove(&place::SOFT_REVALIDATION);
         }
         self.settings.insert(place, setting);
     }
 
-    fn set_version(&mut self, setting: &Setting) -> Result<(), OptionError> {
+    fn take_version(&mut self, setting: &Setting) -> Result<(), OptionError> {
         let text = setting.value.as_deref().unwrap_or_default();
-        let version = parse_version(text)?;
-        match self.version.replace(version) {
-            Some(before) if before != version => Err(OptionError::TwoVersions(before, version)),
+        let wish = parse_version(self.rules, text)?;
+        match self.version.replace(wish) {
+            Some(before) if before != wish => Err(OptionError::TwoVersions(before, wish)),
             _ => Ok(()),
         }
     }
-
-    fn note(&mut self, option: &'static str, why: &'static str) {
-        self.notes.push(Note { option, why });
-    }
-
-    fn finish(mut self) -> Result<(MountOptions, Vec<Note>), OptionError> {
-        let version = self.version.unwrap_or_default();
-        self.check_minor_version()?;
-        self.check_attribute_times()?;
-        let all_times = self.number("actimeo").is_some();
-        for (place, setting) in std::mem::take(&mut self.settings) {
-            let Some(option) = OPTIONS.get(place) else { continue };
-            if !option.versions.include(version) {
-                self.note(option.name, "it says nothing to this NFS version");
-            } else if setting.key == "lock" {
-                return Err(OptionError::Refused { option: "lock".to_owned(), reason: NO_STATD });
-            } else if (all_times && ATTRIBUTE_TIMES.contains(&setting.key))
-                || !option.holds_anyway(setting.value.as_deref().unwrap_or(setting.key))
-            {
-                self.settings.insert(place, setting);
-            }
-        }
-        Ok((MountOptions { version, settings: self.settings }, self.notes))
-    }
-
-    fn check_minor_version(&mut self) -> Result<(), OptionError> {
-        let minor = OPTIONS.iter().position(|option| option.name == "minorversion");
-        match minor.and_then(|place| self.settings.remove(&place)) {
-            Some(_) if self.version != Some(NfsVersion::V40) => Err(OptionError::Contradiction(
-                "\"minorversion\" goes with \"vers=4\" only".to_owned(),
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// The kernel takes a least time above the greatest and then behaves in no defined way.
-    fn check_attribute_times(&self) -> Result<(), OptionError> {
-        let all = self.number("actimeo");
-        let [file_least, file_most, directory_least, directory_most] = ATTRIBUTE_TIMES;
-        for (least, most, defaults) in
-            [(file_least, file_most, (3, 60)), (directory_least, directory_most, (30, 60))]
-        {
-            let least_time = self.number(least).or(all).unwrap_or(defaults.0);
-            let most_time = self.number(most).or(all).unwrap_or(defaults.1);
-            if least_time > most_time {
-                return Err(OptionError::Contradiction(format!(
-                    "\"{least}\" is {least_time}, which is more than the {most_time} of \"{most}\""
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn number(&self, key: &str) -> Option<u64> {
-        let setting = self.settings.values().find(|setting| setting.key == key)?;
-        setting.value.as_ref()?.parse().ok()
-    }
-}
-
-/// What `actimeo` sets all at once.
-const ATTRIBUTE_TIMES: [&str; 4] = ["acregmin", "acregmax", "acdirmin", "acdirmax"];
-
-const NO_STATD: &str = "NFSv3 locks over the network need rpc.statd and connections beside the tunnel; use \
-                        vers=4.0, which has locks of its own, or nolock (the default), which keeps locks \
-                        within the node";
-
-fn spellings() -> impl Iterator<Item = &'static str> {
-    OPTIONS.iter().flat_map(NfsOption::spellings).filter(|spelling| !spelling.ends_with('*'))
 }
 
 fn key_and_value(text: &str) -> Result<(&str, Option<&str>), OptionError> {
-    let misplaced = || OptionError::Quote(text.split('=').next().unwrap_or_default().to_owned());
     let (key, value) = match text.split_once('=') {
         None => (text, None),
         Some((key, value)) => (key, Some(value)),
@@ -240,34 +135,37 @@ fn key_and_value(text: &str) -> Result<(&str, Option<&str>), OptionError> {
         value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value)
     });
     if key.contains('"') || bare.is_some_and(|value| value.contains('"')) {
-        return Err(misplaced());
+        return Err(OptionError::Quote(key_of(text).to_owned()));
     }
     Ok((key, bare))
 }
 
 impl NfsOption {
     /// The setting that `key`, one of our spellings, means with this value.
-    fn check(&self, key: &str, value: Option<&str>) -> Result<Setting, OptionError> {
+    fn check(&self, rules: Rules, key: &str, value: Option<&str>) -> Result<Setting, OptionError> {
         let wrong = |value: &str| OptionError::Value {
             key: self.name,
             value: value.to_owned(),
-            expected: self.value.to_string(),
+            expected: self.expected(rules),
         };
-        if self.name == "vers" && value.is_none() {
+        if matches!(self.value, ValueKind::Version) && value.is_none() {
             // `v3` and its like; the bare key says nothing.
             let version = key.strip_prefix('v').filter(|rest| rest.starts_with(char::is_numeric));
             return match version {
                 Some(version) => Ok(self.with(version.to_owned())),
-                None => Err(self.value_missing()),
+                None => Err(self.value_missing(rules)),
             };
         }
         match (self.bare_word(key), value) {
-            _ if matches!(self.value, ValueKind::Anything) => Ok(self.bare(self.name)),
-            (Some(word), None) => Ok(self.bare(word)),
-            (None, None) => Err(self.value_missing()),
+            _ if matches!(self.value, ValueKind::Anything) => Ok(bare(self.name)),
+            (Some(word), None) if self.under(rules).refused_words.contains(&word) => {
+                Err(self.refusal(rules, word.to_owned()))
+            }
+            (Some(word), None) => Ok(bare(word)),
+            (None, None) => Err(self.value_missing(rules)),
             (_, Some("")) => Err(wrong("")),
             (_, Some(value)) if key == self.name || self.aliases.contains(&key) => {
-                self.checked_value(value)?.map(|value| self.with(value)).ok_or_else(|| wrong(value))
+                self.checked_value(rules, value)?.ok_or_else(|| wrong(value))
             }
             (_, Some(value)) => Err(OptionError::Value {
                 key: self.spelled(key),
@@ -277,41 +175,74 @@ impl NfsOption {
         }
     }
 
-    /// The value in its canonical spelling, or nothing where it will not do.
-    fn checked_value(&self, value: &str) -> Result<Option<String>, OptionError> {
-        Ok(match self.value {
+    /// The setting with its value in its canonical spelling, or nothing where it will not do.
+    fn checked_value(&self, rules: Rules, value: &str) -> Result<Option<Setting>, OptionError> {
+        let value = match self.value {
             ValueKind::Flag | ValueKind::Switch { .. } | ValueKind::Choice(_) => None,
             ValueKind::Number { least, most } => decimal(value)
                 .filter(|number| (least..=most).contains(number))
-                .map(|number| number.to_string()),
-            ValueKind::OneOf(words) | ValueKind::SwitchOrOneOf { words, .. } => {
-                self.word(&words, value)?
+                .map(|_| value.to_owned()),
+            ValueKind::OneOf(words) | ValueKind::OneOfOrBare { words, .. } => {
+                self.word(rules, words, value)?.map(str::to_owned)
             }
-            ValueKind::ListOf(words) => value
-                .split(':')
-                .map(|value| self.word(&words, value))
-                .collect::<Result<Option<Vec<_>>, _>>()?
-                .map(|values| values.join(":")),
+            ValueKind::SwitchOrOneOf { words, off } => match self.word(rules, words, value)? {
+                // `rdirplus=none` is for new kernels only; they all know the contrary.
+                Some("none") => return Ok(Some(bare(off))),
+                word => word.map(str::to_owned),
+            },
+            ValueKind::ListOf(words) => self.list(rules, words, value)?,
             ValueKind::Address => value.parse().ok().map(|address: IpAddr| address.to_string()),
+            ValueKind::Host => {
+                let usable = |character: char| !character.is_whitespace() && character != '/';
+                (value.len() <= LONGEST_HOST && value.chars().all(usable)).then(|| value.to_owned())
+            }
             ValueKind::SwitchOrText { .. }
             | ValueKind::Text
             | ValueKind::Version
             | ValueKind::Anything => Some(value.to_owned()),
-        })
+        };
+        Ok(value.map(|value| self.with(value)))
     }
 
-    fn word(&self, words: &Words, value: &str) -> Result<Option<String>, OptionError> {
-        if words.refused.contains(&value) {
-            let option = format!("{}={value}", self.name);
-            return Err(OptionError::Refused { option, reason: words.why });
+    /// Words joined by colons, each once: the kernel passes over repetitions, and that leaves it room for
+    /// every flavour that it knows (NFS_AUTH_INFO_MAX_FLAVORS, fs/nfs/fs_context.c).
+    fn list(
+        &self,
+        rules: Rules,
+        words: &[&'static str],
+        value: &str,
+    ) -> Result<Option<String>, OptionError> {
+        let mut list: Vec<&str> = Vec::new();
+        for word in value.split(':') {
+            match self.word(rules, words, word)? {
+                None => return Ok(None),
+                Some(word) if list.contains(&word) => {}
+                Some(word) => list.push(word),
+            }
         }
-        // RFC 2623 and the kernel have two names for AUTH_NONE, and one for half of `positive`.
-        let value = match value {
+        Ok(Some(list.join(":")))
+    }
+
+    fn word(
+        &self,
+        rules: Rules,
+        words: &[&'static str],
+        value: &str,
+    ) -> Result<Option<&'static str>, OptionError> {
+        if self.under(rules).refused_words.contains(&value) {
+            return Err(self.refusal(rules, format!("{}={value}", self.name)));
+        }
+        let known = words.iter().copied().find(|word| *word == value);
+        Ok(known.map(|word| match word {
+            // RFC 2623 and the kernel have two names for AUTH_NONE, and one for half of `positive`.
             "null" => "none",
             "pos" => "positive",
+            // What documents call spkm, the kernel calls spkm3.
+            "spkm" => "spkm3",
+            "spkmi" => "spkm3i",
+            "spkmp" => "spkm3p",
             other => other,
-        };
-        Ok(words.known.contains(&value).then(|| value.to_owned()))
+        }))
     }
 
     /// The canonical word that `key` is when it stands alone.
@@ -321,6 +252,7 @@ impl NfsOption {
             ValueKind::Choice(words) => {
                 words.iter().copied().find(|word| *word == key).or(Some(self.name))
             }
+            ValueKind::OneOfOrBare { bare, .. } => bare.iter().copied().find(|word| *word == key),
             ValueKind::Flag => Some(self.name),
             _ => match self.value.off() {
                 Some(off) if off == key => Some(off),
@@ -334,17 +266,21 @@ impl NfsOption {
         self.spellings().find(|spelling| *spelling == key).unwrap_or(self.name)
     }
 
-    fn bare(&self, key: &'static str) -> Setting {
-        Setting { key, value: None }
-    }
-
     fn with(&self, value: String) -> Setting {
         Setting { key: self.name, value: Some(value) }
     }
 
-    fn value_missing(&self) -> OptionError {
-        OptionError::ValueMissing { key: self.name, expected: self.value.to_string() }
+    fn refusal(&self, rules: Rules, option: String) -> OptionError {
+        OptionError::Refused { option, reason: self.under(rules).why_refused }
     }
+
+    fn value_missing(&self, rules: Rules) -> OptionError {
+        OptionError::ValueMissing { key: self.name, expected: self.expected(rules) }
+    }
+}
+
+fn bare(key: &'static str) -> Setting {
+    Setting { key, value: None }
 }
 
 /// Digits only, and no zero in front, which the kernel would take for octal.
@@ -354,16 +290,28 @@ fn decimal(text: &str) -> Option<u64> {
     if digits && !octal { text.parse().ok() } else { None }
 }
 
-/// `4` is 4.0, as for the kernel; the vendor's own driver also reads `3.0`.
-fn parse_version(text: &str) -> Result<NfsVersion, OptionError> {
-    match text {
-        "3" | "3.0" => Ok(NfsVersion::V3),
-        "4" | "4.0" => Ok(NfsVersion::V40),
-        "2" | "4.1" | "4.2" => Err(OptionError::VersionNotOffered(text.to_owned())),
-        other => Err(OptionError::Value {
-            key: "vers",
-            value: other.to_owned(),
-            expected: ValueKind::Version.to_string(),
-        }),
-    }
+/// Through the tunnel, `4` is 4.0, as for the kernel; the vendor's own driver also reads `3.0`.
+fn parse_version(rules: Rules, text: &str) -> Result<VersionWish, OptionError> {
+    let not_offered = |reason| OptionError::VersionNotOffered { version: text.to_owned(), reason };
+    Ok(match (rules, text) {
+        (_, "3") | (Rules::Tunnel, "3.0") => VersionWish::Exactly(NfsVersion::V3),
+        (_, "4.0") | (Rules::Tunnel, "4") => VersionWish::Exactly(NfsVersion::V40),
+        (Rules::Direct, "4") => VersionWish::AnyMinor,
+        (Rules::Direct, "4.1") => VersionWish::Exactly(NfsVersion::V41),
+        (Rules::Direct, "4.2") => VersionWish::Exactly(NfsVersion::V42),
+        (Rules::Tunnel, "2" | "4.1" | "4.2") => {
+            return Err(not_offered("the mount target offers 3 and 4.0"));
+        }
+        (Rules::Direct, "2") => {
+            return Err(not_offered("Linux no longer mounts it; use vers=3 or leave it out"));
+        }
+        (_, other) => {
+            let expected = place::find("vers").map(|(_, option)| option.expected(rules));
+            return Err(OptionError::Value {
+                key: "vers",
+                value: other.to_owned(),
+                expected: expected.unwrap_or_default(),
+            });
+        }
+    })
 }

@@ -2,9 +2,18 @@
 //!
 //! Start with [`NfsOption`]; the rows themselves are in [`super::table`].
 
-use std::fmt;
-
 use super::NfsVersion;
+use super::VersionWish;
+
+/// Whose rules hold for a mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rules {
+    /// The kernel connects to a tunnel of ours; defaults are those of the vendor's own client.
+    #[default]
+    Tunnel,
+    /// The kernel connects to the server, as with mount.nfs; defaults are the kernel's.
+    Direct,
+}
 
 /// One mount option: a row of [`super::OPTIONS`].
 #[derive(Debug)]
@@ -17,12 +26,25 @@ pub struct NfsOption {
     pub value: ValueKind,
     /// The NFS versions that it says something to.
     pub versions: Versions,
+    /// What it means through the tunnel.
+    pub tunnel: Meaning,
+    /// What it means for a plain NFS mount.
+    pub direct: Meaning,
+    /// What it does, in one sentence.
+    pub help: &'static str,
+}
+
+/// What an option means under one set of rules.
+#[derive(Clone, Copy, Debug)]
+pub struct Meaning {
     /// Who acts on it.
     pub consumer: Consumer,
     /// What holds where the user says nothing.
     pub default: Preset,
-    /// What it does, in one sentence.
-    pub help: &'static str,
+    /// The words of its value that Linux knows and we refuse.
+    pub refused_words: &'static [&'static str],
+    /// Why we do.
+    pub why_refused: &'static str,
 }
 
 /// What may stand behind a key.
@@ -45,15 +67,22 @@ pub enum ValueKind {
         most: u64,
     },
     /// One word.
-    OneOf(Words),
+    OneOf(&'static [&'static str]),
+    /// One word behind the key, or one of the bare words in its place: `proto=tcp6`, `tcp`.
+    OneOfOrBare {
+        /// Behind the key.
+        words: &'static [&'static str],
+        /// Alone.
+        bare: &'static [&'static str],
+    },
     /// Words joined by colons.
-    ListOf(Words),
+    ListOf(&'static [&'static str]),
     /// As a switch, or with one word: `rdirplus`, `nordirplus`, `rdirplus=force`.
     SwitchOrOneOf {
         /// The contrary.
         off: &'static str,
         /// The words.
-        words: Words,
+        words: &'static [&'static str],
     },
     /// As a switch, or with a text: `fsc`, `nofsc`, `fsc=name`.
     SwitchOrText {
@@ -62,23 +91,14 @@ pub enum ValueKind {
     },
     /// Any text; in double quotes where it holds a comma.
     Text,
+    /// A name or an address, at most 255 bytes.
+    Host,
     /// An IPv4 or IPv6 address.
     Address,
     /// An NFS version.
     Version,
     /// A value or none: nobody reads it.
     Anything,
-}
-
-/// The words that an option takes.
-#[derive(Clone, Copy, Debug)]
-pub struct Words {
-    /// What can be said.
-    pub known: &'static [&'static str],
-    /// What Linux knows and this driver refuses.
-    pub refused: &'static [&'static str],
-    /// Why it does.
-    pub why: &'static str,
 }
 
 /// The NFS versions that an option says something to. For the others it is left out of the mount.
@@ -88,8 +108,12 @@ pub enum Versions {
     Any,
     /// 3 only.
     V3,
-    /// 4.0 only.
+    /// 4.0, 4.1 and 4.2.
     V4,
+    /// 4.0 only.
+    V40,
+    /// 4.1 and 4.2.
+    V41,
 }
 
 /// Who acts on an option.
@@ -99,7 +123,7 @@ pub enum Consumer {
     Kernel,
     /// The kernel's virtual file system, for this mount alone.
     Attribute,
-    /// This driver.
+    /// This driver: it never reaches the kernel as it is written.
     Driver,
     /// Nobody: accepted, because it does no harm, for the reason given.
     Ignored(&'static str),
@@ -114,34 +138,92 @@ pub enum Preset {
     None,
     /// What the kernel does by itself.
     Kernel(&'static str),
+    /// What this driver does by itself.
+    Driver(&'static str),
     /// What this driver tells the kernel, after the vendor's own client.
     Sent(&'static str),
+    /// What cannot be said in one value; only shown to people.
+    Depends(&'static str),
 }
 
 impl NfsOption {
+    /// What the option means under these rules.
+    #[must_use]
+    pub fn under(&self, rules: Rules) -> &Meaning {
+        match rules {
+            Rules::Tunnel => &self.tunnel,
+            Rules::Direct => &self.direct,
+        }
+    }
+
     /// Every word that selects this option.
     pub fn spellings(&self) -> impl Iterator<Item = &'static str> {
-        let more: &'static [&'static str] = match self.value {
-            ValueKind::Choice(words) => words,
-            _ => &[],
-        };
+        let more = self.value.bare_words();
         let name = (!more.contains(&self.name)).then_some(self.name);
         let off = self.value.off();
         name.into_iter().chain(off).chain(more.iter().copied()).chain(self.aliases.iter().copied())
     }
 
-    /// Whether `key` is a spelling of this option.
+    /// What a value may be: the end of "expected …".
     #[must_use]
-    pub fn answers_to(&self, key: &str) -> bool {
-        self.spellings().any(|spelling| match spelling.strip_suffix('*') {
-            Some(front) => key.starts_with(front),
-            None => key == spelling,
-        })
+    pub fn expected(&self, rules: Rules) -> String {
+        match self.value {
+            ValueKind::Flag | ValueKind::Switch { .. } | ValueKind::Choice(_) => {
+                "no value".to_owned()
+            }
+            ValueKind::Number { least, most } if least == most => least.to_string(),
+            ValueKind::Number { least, most } => {
+                format!("a decimal number from {least} to {most}")
+            }
+            ValueKind::OneOf(words) | ValueKind::OneOfOrBare { words, .. } => {
+                self.accepted(words, rules)
+            }
+            ValueKind::ListOf(words) => {
+                format!("{}, several joined by \":\"", self.accepted(words, rules))
+            }
+            ValueKind::SwitchOrOneOf { words, .. } => {
+                format!("no value, {}", self.accepted(words, rules))
+            }
+            ValueKind::SwitchOrText { .. } => "no value, or a text".to_owned(),
+            ValueKind::Text => "a text, in double quotes where it holds a comma".to_owned(),
+            ValueKind::Host => "a name or an address".to_owned(),
+            ValueKind::Address => "an IPv4 or IPv6 address".to_owned(),
+            ValueKind::Version => self.accepted(rules.versions(), rules),
+            ValueKind::Anything => "anything".to_owned(),
+        }
     }
 
+    fn accepted(&self, words: &[&'static str], rules: Rules) -> String {
+        let refused = self.under(rules).refused_words;
+        let accepted: Vec<_> =
+            words.iter().copied().filter(|word| !refused.contains(word)).collect();
+        match accepted.as_slice() {
+            [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+            words => words.concat(),
+        }
+    }
+}
+
+impl Meaning {
     /// Whether `text`, a bare word or a value, says what holds anyway.
     pub(super) fn holds_anyway(&self, text: &str) -> bool {
-        matches!(self.default, Preset::Kernel(preset) | Preset::Sent(preset) if preset == text)
+        match self.default {
+            Preset::Kernel(preset) | Preset::Driver(preset) | Preset::Sent(preset) => {
+                preset == text
+            }
+            Preset::None | Preset::Depends(_) => false,
+        }
+    }
+}
+
+impl Rules {
+    /// The values of `vers` that can be had.
+    #[must_use]
+    pub fn versions(self) -> &'static [&'static str] {
+        match self {
+            Self::Tunnel => &["3", "4.0"],
+            Self::Direct => &["3", "4", "4.0", "4.1", "4.2"],
+        }
     }
 }
 
@@ -154,6 +236,14 @@ impl ValueKind {
             _ => None,
         }
     }
+
+    /// The words that stand alone, each for itself.
+    pub(super) fn bare_words(&self) -> &'static [&'static str] {
+        match *self {
+            Self::Choice(words) | Self::OneOfOrBare { bare: words, .. } => words,
+            _ => &[],
+        }
+    }
 }
 
 impl Versions {
@@ -164,31 +254,18 @@ impl Versions {
             Self::Any => true,
             Self::V3 => version == NfsVersion::V3,
             Self::V4 => version.is_4(),
+            Self::V40 => version == NfsVersion::V40,
+            Self::V41 => matches!(version, NfsVersion::V41 | NfsVersion::V42),
         }
     }
-}
 
-/// The end of "expected …".
-impl fmt::Display for ValueKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag | Self::Switch { .. } | Self::Choice(_) => f.write_str("no value"),
-            Self::Number { least, most } if least == most => write!(f, "{least}"),
-            Self::Number { least, most } => write!(f, "a decimal number from {least} to {most}"),
-            Self::OneOf(words) => words.fmt(f),
-            Self::ListOf(words) => write!(f, "{words}, several joined by \":\""),
-            Self::SwitchOrOneOf { words, .. } => write!(f, "no value, {words}"),
-            Self::SwitchOrText { .. } => f.write_str("no value, or a text"),
-            Self::Text => f.write_str("a text, in double quotes where it holds a comma"),
-            Self::Address => f.write_str("an IPv4 or IPv6 address"),
-            Self::Version => f.write_str("3 or 4.0"),
-            Self::Anything => f.write_str("anything"),
+    /// Whether the option says something to a version that may come of this wish.
+    #[must_use]
+    pub fn include_any(self, wish: VersionWish) -> bool {
+        match wish {
+            VersionWish::Open => true,
+            VersionWish::AnyMinor => self != Self::V3,
+            VersionWish::Exactly(version) => self.include(version),
         }
-    }
-}
-
-impl fmt::Display for Words {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.known.join(" or "))
     }
 }

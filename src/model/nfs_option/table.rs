@@ -3,35 +3,90 @@
 //! One row each, so that "unknown" always means a slip of the hand, and so that the parser, the documents and
 //! `explain` cannot disagree. The file is long because the table is; there is no logic in it. Kernel options
 //! are those of `nfs_fs_parameters` (fs/nfs/fs_context.c, Linux 5.10 to 6.18), generic ones those of
-//! util-linux (libmount/src/optmap.c), the last ones those of aliyun-alinas-utils.
+//! util-linux (libmount/src/optmap.c), the last ones those of aliyun-alinas-utils. Defaults of a plain mount
+//! are the kernel's (fs/nfs/client.c, include/linux/nfs_xdr.h), and for what the mount command does those of
+//! nfs-utils (nfs(5)).
 //!
 //! LONG: a row for each option, and no logic.
 
 use super::Consumer;
+use super::Meaning;
 use super::NfsOption;
 use super::Preset;
 use super::ValueKind;
 use super::Versions;
-use super::Words;
 
 /// The table. Its order is the order of the canonical text.
 pub const OPTIONS: &[NfsOption] = &[
     // What decides the mount as a whole.
-    row("vers", ValueKind::Version, "The NFS version: 3 or 4.0 (also written 4).")
-        .also(&["nfsvers", "v2", "v3", "v4", "v4.0", "v4.1", "v4.2"])
-        .default(Preset::Sent("3"))
+    row(
+        "vers",
+        ValueKind::Version,
+        "The NFS version; through the tunnel, and only there, 4 is 4.0.",
+    )
+    .also(&["nfsvers", "v2", "v3", "v4", "v4.0", "v4.1", "v4.2"])
+    .default(Preset::Sent("3"))
+    .direct_default(Preset::Depends("the highest that client and server share"))
+    .driver(),
+    row("minorversion", one_of(&["0", "1", "2"]), "With vers=4, the part behind the dot.")
+        .only(Versions::V4)
+        .tunnel_refuses(&["1", "2"], OFFERED)
         .driver(),
     row(
-        "minorversion",
-        words(&["0"], &["1", "2"], OFFERED),
-        "With vers=4, the part behind the dot.",
-    )
-    .only(Versions::V4)
-    .driver(),
-    row("sloppy", ValueKind::Flag, "Lets the kernel pass over options that it does not know."),
+        "sloppy",
+        ValueKind::Flag,
+        "Lets the kernel pass over options that it does not know; a plain mount passes over those that the \
+         driver does not know too.",
+    ),
+    // How hard the mount is tried. Never sent to the kernel, which would ignore it.
+    row("bg", ValueKind::Choice(&["fg", "bg"]), BG).default(Preset::Driver("fg")).driver(),
+    row("retry", number(0, U32), "Minutes for which a mount is tried again; 0: once.")
+        .default(Preset::Depends("2, and 10000 with bg"))
+        .driver(),
+    // Where the server is.
+    row("proto", PROTOCOL, PROTO)
+        .direct_default(Preset::Depends("tcp, over the family of the server's address"))
+        .tunnel_refuses(OTHER_PROTOCOLS, TCP_ONLY)
+        .driver()
+        .tunnel_ignored(TUNNEL_IS_TCP),
+    row("port", number(0, 65535), "The port of NFS; 0: ask rpcbind.")
+        .direct_default(Preset::Depends("vers=4: 2049, with rdma 20049; vers=3: what rpcbind says"))
+        .driver()
+        .tunnel_refused(TUNNEL_DECIDES),
+    row("mounthost", ValueKind::Host, "The host that answers MOUNT calls.")
+        .only(Versions::V3)
+        .direct_default(Preset::Depends("the server"))
+        .driver()
+        .tunnel_refused(TUNNEL_DECIDES),
+    row("mountaddr", ValueKind::Address, "The address that answers MOUNT calls.")
+        .only(Versions::V3)
+        .direct_default(Preset::Depends("that of mounthost, or of the server"))
+        .driver()
+        .tunnel_refused(TUNNEL_DECIDES),
+    row("mountport", number(0, 65535), "The port of MOUNT calls; 0: ask rpcbind.")
+        .only(Versions::V3)
+        .direct_default(Preset::Depends("what rpcbind says"))
+        .driver()
+        .tunnel_refused(TUNNEL_DECIDES),
+    row("mountproto", one_of(PROTOCOLS), "The transport of MOUNT calls.")
+        .only(Versions::V3)
+        .direct_default(Preset::Depends("what rpcbind knows: that of proto, or else the other"))
+        .tunnel_refuses(OTHER_PROTOCOLS, TCP_ONLY)
+        .direct_refuses(&["rdma", "rdma6"], "the MOUNT protocol does not go over RDMA")
+        .driver()
+        .tunnel_ignored(TUNNEL_IS_TCP),
+    row("mountvers", one_of(&["1", "2", "3"]), "The MOUNT version.")
+        .only(Versions::V3)
+        // Not `Driver`: even `mountvers=3` says that NFSv3 is meant.
+        .direct_default(Preset::Depends("3"))
+        .tunnel_refuses(&["1", "2"], "NFSv3 goes with MOUNT version 3")
+        .direct_refuses(&["2"], "it goes with NFSv2, which no kernel has any more")
+        .driver()
+        .tunnel_ignored("it is what NFSv3 goes with"),
     // How hard the client tries.
     row("hard", ValueKind::Choice(&["hard", "soft", "softerr"]), HARD)
-        .default(Preset::Sent("hard")),
+        .default(Preset::Sent("hard"))
+        .direct_default(Preset::Kernel("hard")),
     row(
         "softreval",
         ValueKind::Switch { off: "nosoftreval" },
@@ -41,50 +96,49 @@ pub const OPTIONS: &[NfsOption] = &[
     row(
         "timeo",
         number(1, INT),
-        "Tenths of a second before a request is sent again; at most 6000 count.",
+        "Tenths of a second before a request is sent again; at most 6000 count, over UDP 600.",
     )
-    .default(Preset::Sent("600")),
+    .default(Preset::Sent("600"))
+    .direct_default(Preset::Depends("600, over UDP 11")),
     row("retrans", number(0, INT), "How often a request is sent again before the client says so.")
-        .default(Preset::Sent("2")),
-    row(
-        "fatal_neterrors",
-        ValueKind::OneOf(any_of(&[
-            "default",
-            "ENETDOWN:ENETUNREACH",
-            "ENETUNREACH:ENETDOWN",
-            "none",
-        ])),
-        "Network errors that end a request; for a Linux newer than 6.12.",
-    )
-    .default(Preset::Kernel("default")),
+        .default(Preset::Sent("2"))
+        .direct_default(Preset::Depends("2, over UDP 3")),
+    row("fatal_neterrors", one_of(FATAL), FATAL_NETERRORS).default(Preset::Kernel("default")),
     // How much goes into a request, over how many connections.
     row(
         "rsize",
         number(1, U32),
         "Bytes in one READ; the kernel rounds it, and 1048576 is the most.",
     )
-    .default(Preset::Sent("1048576")),
+    .default(Preset::Sent("1048576"))
+    .direct_default(Preset::Depends(NEGOTIATED)),
     row(
         "wsize",
         number(1, U32),
         "Bytes in one WRITE; the kernel rounds it, and 1048576 is the most.",
     )
-    .default(Preset::Sent("1048576")),
+    .default(Preset::Sent("1048576"))
+    .direct_default(Preset::Depends(NEGOTIATED)),
     row("bsize", number(1, U32), "The block size that statfs(2) reports."),
+    row("nconnect", number(1, 16), "Connections per server; the first mount of it decides.")
+        .default(Preset::Kernel("1")),
+    row("max_connect", number(1, 16), "Connections to several addresses of one server.")
+        .only(Versions::V41)
+        .direct_default(Preset::Kernel("1"))
+        .tunnel_refused(NEEDS_41),
     row(
-        "nconnect",
-        number(1, 16),
-        "TCP connections per mount target; the first mount of it decides.",
+        "trunkdiscovery",
+        ValueKind::Switch { off: "notrunkdiscovery" },
+        "Asks the server for its other addresses.",
     )
-    .default(Preset::Kernel("1")),
+    .only(Versions::V41)
+    .direct_default(Preset::Kernel("notrunkdiscovery"))
+    .tunnel_refused(NEEDS_41),
     row("resvport", ValueKind::Switch { off: "noresvport" }, RESVPORT)
-        .default(Preset::Sent("noresvport")),
-    row(
-        "write",
-        ValueKind::OneOf(any_of(&["lazy", "eager", "wait"])),
-        "When data written are sent to the server.",
-    )
-    .default(Preset::Kernel("lazy")),
+        .default(Preset::Sent("noresvport"))
+        .direct_default(Preset::Kernel("resvport")),
+    row("write", one_of(&["lazy", "eager", "wait"]), "When data written are sent to the server.")
+        .default(Preset::Kernel("lazy")),
     // What may be cached.
     row("actimeo", number(0, SECONDS), "Sets acregmin, acregmax, acdirmin and acdirmax at once."),
     row(
@@ -117,14 +171,14 @@ pub const OPTIONS: &[NfsOption] = &[
         .default(Preset::Kernel("cto")),
     row(
         "lookupcache",
-        ValueKind::OneOf(any_of(&["all", "none", "positive", "pos"])),
+        one_of(&["all", "none", "positive", "pos"]),
         "Which answers about names are cached.",
     )
     .default(Preset::Kernel("all")),
     row(
         "sharecache",
         ValueKind::Switch { off: "nosharecache" },
-        "Shares caches among equal mounts.",
+        "Shares caches among equal mounts; without it, each has its own view of the data.",
     )
     .default(Preset::Kernel("sharecache")),
     row(
@@ -135,10 +189,11 @@ pub const OPTIONS: &[NfsOption] = &[
     .default(Preset::Kernel("nofsc")),
     row(
         "rdirplus",
-        ValueKind::SwitchOrOneOf { off: "nordirplus", words: RDIRPLUS },
+        ValueKind::SwitchOrOneOf { off: "nordirplus", words: &["force", "none"] },
         "Reads attributes along with directories; a value needs a Linux newer than 6.12.",
     )
-    .default(Preset::Kernel("rdirplus")),
+    .default(Preset::Kernel("rdirplus"))
+    .tunnel_refuses(&["none"], "nordirplus says the same and is known to every kernel"),
     row(
         "alignwrite",
         ValueKind::Switch { off: "noalignwrite" },
@@ -148,10 +203,13 @@ pub const OPTIONS: &[NfsOption] = &[
     // Locks, rights, names.
     row("nolock", ValueKind::Switch { off: "lock" }, NOLOCK)
         .only(Versions::V3)
-        .default(Preset::Sent("nolock")),
-    row("local_lock", words(&["all"], &["none", "flock", "posix"], LOCKS), LOCAL_LOCK)
+        .default(Preset::Sent("nolock"))
+        .direct_default(Preset::Kernel("lock")),
+    row("local_lock", one_of(&["all", "none", "flock", "posix"]), LOCAL_LOCK)
         .only(Versions::V3)
-        .ignored("all locks of an NFSv3 mount are local anyway (nolock)"),
+        .direct_default(Preset::Kernel("none"))
+        .tunnel_refuses(&["none", "flock", "posix"], LOCKS)
+        .tunnel_ignored("all locks of an NFSv3 mount are local anyway (nolock)"),
     row("acl", ValueKind::Switch { off: "noacl" }, "Asks for ACLs by the NFSACL side protocol.")
         .only(Versions::V3)
         .default(Preset::Kernel("acl")),
@@ -160,25 +218,32 @@ pub const OPTIONS: &[NfsOption] = &[
     row("posix", ValueKind::Switch { off: "noposix" }, "Asks the server for its POSIX limits.")
         .only(Versions::V3)
         .default(Preset::Kernel("noposix")),
-    row(
-        "sec",
-        ValueKind::ListOf(Words {
-            known: &["sys", "none", "null"],
-            refused: KERBEROS,
-            why: NO_KERBEROS,
-        }),
-        "How a user is named to the server.",
-    ),
+    row("sec", ValueKind::ListOf(FLAVOURS), "How a user is named and proven to the server.")
+        .direct_default(Preset::Depends("the first of the server's list that the client has"))
+        .tunnel_refuses(NEED_GSS, NO_KERBEROS),
     row(
         "clientaddr",
         ValueKind::Address,
         "Where the server may call back; an unspecified one: nowhere.",
     )
-    .only(Versions::V4)
+    .only(Versions::V40)
+    .default(Preset::Depends("the address from which the node reaches the server"))
     .driver(),
     row("migration", ValueKind::Switch { off: "nomigration" }, "Follows a file system that moves.")
-        .only(Versions::V4)
+        .only(Versions::V40)
         .default(Preset::Kernel("nomigration")),
+    row("xprtsec", one_of(&["none", "tls", "mtls"]), "The kernel's own TLS, with tlshd.")
+        .default(Preset::Kernel("none"))
+        .tunnel_refuses(&["tls", "mtls"], TUNNEL_ENCRYPTS)
+        .tunnel_ignored("the kernel's own TLS is off, and the tunnel encrypts"),
+    row("cert_serial", number(1, INT), "A key of the kernel's keyring: the certificate of mtls.")
+        .tunnel_refused(TUNNEL_ENCRYPTS),
+    row(
+        "privkey_serial",
+        number(1, INT),
+        "A key of the kernel's keyring: the private key of mtls.",
+    )
+    .tunnel_refused(TUNNEL_ENCRYPTS),
     row("context", ValueKind::Text, "The SELinux label of every file."),
     row("fscontext", ValueKind::Text, "The SELinux label of the file system."),
     row("defcontext", ValueKind::Text, "The SELinux label of files without one."),
@@ -217,30 +282,16 @@ pub const OPTIONS: &[NfsOption] = &[
         .default(Preset::Kernel("diratime"))
         .attribute(),
     // Accepted, without effect.
-    row("proto", words(&["tcp"], OTHER_PROTOCOLS, TCP_ONLY), "The transport.")
-        .ignored(TUNNEL_IS_TCP),
-    row("tcp", ValueKind::Flag, "The same as proto=tcp.").ignored(TUNNEL_IS_TCP),
-    row("mountproto", words(&["tcp"], OTHER_PROTOCOLS, TCP_ONLY), "The transport of MOUNT calls.")
-        .only(Versions::V3)
-        .ignored(TUNNEL_IS_TCP),
-    row(
-        "mountvers",
-        words(&["3"], &["1", "2"], "NFSv3 goes with MOUNT version 3"),
-        "The MOUNT version.",
-    )
-    .only(Versions::V3)
-    .ignored("it is what NFSv3 goes with"),
+    // Refusing `addr` would be of no use: the option texts that mountinfo shows, and people copy, hold it.
+    // mount.nfs drops it without a word.
+    row("addr", ValueKind::Text, "The address of the server.")
+        .ignored("the name of the server is resolved anew for every mount")
+        .tunnel_refused(TUNNEL_DECIDES),
     row("nfsprog", number(100_003, 100_003), "The RPC program of NFS.").ignored(STANDARD_PROGRAM),
     row("mountprog", number(100_005, 100_005), "The RPC program of MOUNT.")
         .ignored(STANDARD_PROGRAM),
-    row("xprtsec", words(&["none"], &["tls", "mtls"], TUNNEL_ENCRYPTS), "The kernel's own TLS.")
-        .ignored("the kernel's own TLS is off, and the tunnel encrypts"),
     row("intr", ValueKind::Switch { off: "nointr" }, "Nothing since Linux 2.6.25.")
         .ignored(HISTORY),
-    row("fg", ValueKind::Flag, "Mounts before the command returns.")
-        .ignored("it is what always happens"),
-    row("retry", number(0, U32), "Minutes for which mount(8) tries again.")
-        .ignored("whoever asked for the mount decides how long it is tried again"),
     row("mand", ValueKind::Switch { off: "nomand" }, "Nothing since Linux 5.15.").ignored(HISTORY),
     row("silent", ValueKind::Flag, "Asks mount(8) for fewer messages.")
         .also(&["loud", "quiet"])
@@ -267,29 +318,15 @@ pub const OPTIONS: &[NfsOption] = &[
         .also(&["X-*"])
         .ignored(FOR_MOUNT_8),
     row("tls", ValueKind::Flag, "Encryption in transit (vendor's client).")
-        .ignored("every mount of this driver is encrypted"),
-    // Refused: the tunnel decides.
-    row("addr", ValueKind::Address, "The address of the server.").refused(TUNNEL_DECIDES),
-    row("port", number(0, 65535), "The port of NFS.").refused(TUNNEL_DECIDES),
-    row("mountaddr", ValueKind::Address, "The address for MOUNT calls.").refused(TUNNEL_DECIDES),
-    row("mounthost", ValueKind::Text, "The host for MOUNT calls.").refused(TUNNEL_DECIDES),
-    row("mountport", number(0, 65535), "The port of MOUNT.").refused(TUNNEL_DECIDES),
-    row("source", ValueKind::Text, "What is mounted.").refused("the volume says what is mounted"),
-    row("udp", ValueKind::Flag, "The same as proto=udp.").refused(TCP_ONLY),
-    row("rdma", ValueKind::Flag, "The same as proto=rdma.").refused(TCP_ONLY),
-    row("cert_serial", ValueKind::Text, "A key of the kernel's own TLS.").refused(TUNNEL_ENCRYPTS),
-    row("privkey_serial", ValueKind::Text, "A key of the kernel's own TLS.")
-        .refused(TUNNEL_ENCRYPTS),
+        .tunnel_ignored("every mount of this driver's tunnel is encrypted")
+        .direct_refused(
+            "a plain NFS mount is not encrypted by it; use the tunnel, or the kernel's own TLS: \
+             xprtsec=tls",
+        ),
     // Refused: not to be had.
-    row("bg", ValueKind::Flag, "Goes on mounting after the command returned.")
-        .refused("a volume must not be reported as mounted before it is; leave it out"),
-    row("max_connect", number(1, 16), "Connections to several addresses.").refused(NEEDS_41),
-    row(
-        "trunkdiscovery",
-        ValueKind::Switch { off: "notrunkdiscovery" },
-        "Looks for other addresses.",
-    )
-    .refused(NEEDS_41),
+    row("source", ValueKind::Text, "What is mounted.")
+        .refused("the device name says what is mounted")
+        .tunnel_refused("the volume says what is mounted"),
     row("remount", ValueKind::Flag, "Changes a mount.").refused(ANOTHER_OPERATION),
     row("bind", ValueKind::Flag, "Shows a directory at another place.")
         .also(&["rbind", "move"])
@@ -299,21 +336,27 @@ pub const OPTIONS: &[NfsOption] = &[
         .refused(ANOTHER_OPERATION),
     row("loop", ValueKind::Anything, "A file as a disk.")
         .also(&["offset", "sizelimit"])
-        .refused("a directory of the mount target is mounted, not a disk image"),
+        .refused("a directory of the server is mounted, not a disk image"),
     // Refused: options of the vendor's client (aliyun-alinas-utils).
     row("proxy", ValueKind::Anything, "Which proxy to use (vendor's client).")
         .also(&["proxy_port", "trybind", "bindtag", "tls_ciphers", "alitimeo"])
-        .refused("the tunnel is set up by the driver's own settings"),
+        .refused(NO_TUNNEL)
+        .tunnel_refused("the tunnel is set up by the driver's own settings"),
     row("verify", ValueKind::Anything, "How to check the certificate (vendor's client).")
-        .refused("the certificate is always checked; see the volume attribute tlsServerName"),
+        .refused(NO_TUNNEL)
+        .tunnel_refused(
+            "the certificate is always checked; see the volume attribute tlsServerName",
+        ),
     row("direct", ValueKind::Anything, "Mounts without TLS (vendor's client).")
         .also(&["nas_ip", "auto_fallback_nfs"])
-        .refused("it would bypass encryption in transit"),
+        .refused(NO_TUNNEL)
+        .tunnel_refused("it would bypass encryption in transit"),
     row("accesspoint", ValueKind::Anything, "An access point (vendor's client).")
-        .refused("give the domain of the access point as the volume's server"),
+        .refused("give the domain of the access point as the server"),
     row("ram", ValueKind::Anything, "Proves a RAM role to the access point (vendor's client).")
         .also(&["ram_config_file"])
-        .refused("this release presents no client certificate"),
+        .refused(NO_TUNNEL)
+        .tunnel_refused("this release presents no client certificate"),
     row("efc", ValueKind::Anything, "The vendor's own client instead of NFS (vendor's client).")
         .also(&["unas", "client_owner", "overlaybd_mount", "assign_uuid"])
         .refused("this driver mounts with the kernel's NFS client only"),
@@ -335,31 +378,44 @@ const U32: u64 = 4_294_967_295;
 /// What the kernel can count in ticks of a thousandth of a second without an overflow.
 const SECONDS: u64 = INT / 1000;
 
+const BG: &str = "fg: the mount is there when the call returns, or has failed. bg: after a fault that may pass \
+                  the call returns at once, and the mount is tried until retry runs out; a pod's volume is \
+                  reported as staged only once it is mounted.";
 const HARD: &str = "hard: a request waits for the server for ever; soft, softerr: it fails after retrans, \
                     and data may be lost.";
+const PROTO: &str = "The transport, and with a value (tcp, tcp6) the family of addresses too; udp goes with \
+                     NFSv3 only.";
+const FATAL_NETERRORS: &str = "Network errors that end a request; for a Linux newer than 6.12.";
 const RESVPORT: &str =
     "Connects from a port below 1024; noresvport lets the client reconnect more freely.";
-const NOLOCK: &str = "Keeps locks within the node; NFSv4.0 always asks the server.";
+const NOLOCK: &str = "Keeps locks within the node; lock asks the server, with the help of rpc.statd. NFSv4 \
+                      always asks the server.";
 const LOCAL_LOCK: &str = "Which locks are kept within the node.";
+const NEGOTIATED: &str = "what the server takes, at most 1048576";
+
+const FATAL: &[&str] = &["default", "ENETDOWN:ENETUNREACH", "ENETUNREACH:ENETDOWN", "none"];
+const PROTOCOLS: &[&str] = &["tcp", "tcp6", "udp", "udp6", "rdma", "rdma6"];
+const PROTOCOL: ValueKind =
+    ValueKind::OneOfOrBare { words: PROTOCOLS, bare: &["tcp", "udp", "rdma"] };
+const OTHER_PROTOCOLS: &[&str] = &["tcp6", "udp", "udp6", "rdma", "rdma6"];
+const FLAVOURS: &[&str] = &[
+    "sys", "none", "null", "krb5", "krb5i", "krb5p", "lkey", "lkeyi", "lkeyp", "spkm3", "spkm3i",
+    "spkm3p", "spkm", "spkmi", "spkmp",
+];
+const NEED_GSS: &[&str] = &[
+    "krb5", "krb5i", "krb5p", "lkey", "lkeyi", "lkeyp", "spkm", "spkmi", "spkmp", "spkm3",
+    "spkm3i", "spkm3p",
+];
 
 const OFFERED: &str = "the mount target offers 3 and 4.0";
 const NEEDS_41: &str = "it needs NFS 4.1, and the mount target offers 3 and 4.0";
 const LOCKS: &str = "NFSv3 locks over the network need rpc.statd and connections beside the tunnel";
-const RDIRPLUS: Words = Words {
-    known: &["force"],
-    refused: &["none"],
-    why: "nordirplus says the same and is known to every kernel",
-};
-const KERBEROS: &[&str] = &[
-    "krb5", "krb5i", "krb5p", "lkey", "lkeyi", "lkeyp", "spkm", "spkmi", "spkmp", "spkm3",
-    "spkm3i", "spkm3p",
-];
 const NO_KERBEROS: &str = "the mount target knows AUTH_SYS only, and the tunnel protects the wire";
-const OTHER_PROTOCOLS: &[&str] = &["tcp6", "udp", "udp6", "rdma", "rdma6"];
 const TCP_ONLY: &str = "the tunnel carries TCP only";
 const TUNNEL_IS_TCP: &str = "the tunnel is always TCP";
 const TUNNEL_DECIDES: &str = "the tunnel decides where the kernel connects to";
 const TUNNEL_ENCRYPTS: &str = "the tunnel encrypts; the kernel's own TLS is not needed";
+const NO_TUNNEL: &str = "it is for the vendor's TLS tunnel, and a plain NFS mount has none";
 const STANDARD_PROGRAM: &str = "the kernel always uses the standard program";
 const ANOTHER_OPERATION: &str = "it is an operation of its own, not an option of a mount";
 const HISTORY: &str = "Linux no longer has it";
@@ -368,11 +424,17 @@ const FOR_MOUNT_8: &str = "it is for mount(8) and the like, not for the file sys
 
 /// A row for the kernel's NFS client, for all versions; the methods below make it something else.
 const fn row(name: &'static str, value: ValueKind, help: &'static str) -> NfsOption {
-    let aliases = &[];
-    let (versions, consumer, default) = (Versions::Any, Consumer::Kernel, Preset::None);
-    NfsOption { name, aliases, value, versions, consumer, default, help }
+    let meaning = Meaning {
+        consumer: Consumer::Kernel,
+        default: Preset::None,
+        refused_words: &[],
+        why_refused: "",
+    };
+    let (aliases, versions) = (&[], Versions::Any);
+    NfsOption { name, aliases, value, versions, tunnel: meaning, direct: meaning, help }
 }
 
+/// Methods that name neither set of rules speak of both.
 impl NfsOption {
     const fn also(self, aliases: &'static [&'static str]) -> Self {
         Self { aliases, ..self }
@@ -383,23 +445,65 @@ impl NfsOption {
     }
 
     const fn default(self, default: Preset) -> Self {
-        Self { default, ..self }
+        let tunnel = Meaning { default, ..self.tunnel };
+        Self { tunnel, ..self }.direct_default(default)
+    }
+
+    const fn direct_default(self, default: Preset) -> Self {
+        Self { direct: Meaning { default, ..self.direct }, ..self }
     }
 
     const fn driver(self) -> Self {
-        Self { consumer: Consumer::Driver, ..self }
+        self.for_both(Consumer::Driver)
     }
 
     const fn attribute(self) -> Self {
-        Self { consumer: Consumer::Attribute, ..self }
+        self.for_both(Consumer::Attribute)
     }
 
     const fn ignored(self, why: &'static str) -> Self {
-        Self { consumer: Consumer::Ignored(why), ..self }
+        self.for_both(Consumer::Ignored(why))
+    }
+
+    const fn tunnel_ignored(self, why: &'static str) -> Self {
+        self.through_tunnel(Consumer::Ignored(why))
     }
 
     const fn refused(self, why: &'static str) -> Self {
-        Self { consumer: Consumer::Refused(why), ..self }
+        self.for_both(Consumer::Refused(why))
+    }
+
+    const fn tunnel_refused(self, why: &'static str) -> Self {
+        self.through_tunnel(Consumer::Refused(why))
+    }
+
+    const fn direct_refused(self, why: &'static str) -> Self {
+        Self { direct: Meaning { consumer: Consumer::Refused(why), ..self.direct }, ..self }
+    }
+
+    const fn tunnel_refuses(
+        self,
+        refused_words: &'static [&'static str],
+        why_refused: &'static str,
+    ) -> Self {
+        Self { tunnel: Meaning { refused_words, why_refused, ..self.tunnel }, ..self }
+    }
+
+    const fn direct_refuses(
+        self,
+        refused_words: &'static [&'static str],
+        why_refused: &'static str,
+    ) -> Self {
+        Self { direct: Meaning { refused_words, why_refused, ..self.direct }, ..self }
+    }
+
+    const fn for_both(self, consumer: Consumer) -> Self {
+        let direct = Meaning { consumer, ..self.direct };
+        Self { direct, ..self }.through_tunnel(consumer)
+    }
+
+    const fn through_tunnel(self, consumer: Consumer) -> Self {
+        Self { tunnel: Meaning { consumer, ..self.tunnel }, ..self }
     }
 }
 
@@ -407,14 +511,6 @@ const fn number(least: u64, most: u64) -> ValueKind {
     ValueKind::Number { least, most }
 }
 
-const fn any_of(known: &'static [&'static str]) -> Words {
-    Words { known, refused: &[], why: "" }
-}
-
-const fn words(
-    known: &'static [&'static str],
-    refused: &'static [&'static str],
-    why: &'static str,
-) -> ValueKind {
-    ValueKind::OneOf(Words { known, refused, why })
+const fn one_of(words: &'static [&'static str]) -> ValueKind {
+    ValueKind::OneOf(words)
 }

@@ -8,11 +8,11 @@ use super::*;
 const DEFAULTS_V3: &str = "hard,timeo=600,retrans=2,rsize=1048576,wsize=1048576,noresvport,nolock";
 
 fn parse(text: &str) -> MountOptions {
-    MountOptions::parse([text]).unwrap_or_else(|error| panic!("{text}: {error}"))
+    MountOptions::parse(Rules::Tunnel, [text]).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn refusal(text: &str) -> String {
-    match MountOptions::parse([text]) {
+    match MountOptions::parse(Rules::Tunnel, [text]) {
         Ok(options) => panic!("{text} was accepted as {options}"),
         Err(error) => error.to_string(),
     }
@@ -23,14 +23,19 @@ fn for_kernel(options: &MountOptions) -> String {
         Some(value) => format!("{key}={value}"),
         None => key,
     };
-    options.kernel_options().into_iter().map(shown).collect::<Vec<_>>().join(",")
+    options
+        .kernel_options(options.version_wish().exact().unwrap())
+        .into_iter()
+        .map(shown)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 #[test]
 fn with_nothing_said_the_vendors_defaults_hold() {
     let options = MountOptions::default();
     assert_eq!(options, parse(""));
-    assert_eq!(options.version(), NfsVersion::V3);
+    assert_eq!(options.version_wish(), VersionWish::Exactly(NfsVersion::V3));
     assert_eq!(for_kernel(&options), DEFAULTS_V3);
     assert_eq!(options.to_string(), "vers=3");
     let options = parse("vers=4.0");
@@ -68,7 +73,8 @@ fn texts_that_mean_the_same_have_one_canonical_text() {
             "vers=3,context=\"system_u:object_r:a_t:s0:c1,c2\"",
         ),
         ("fsc=\"a\",nosoftreval", "vers=3,fsc=a"),
-        ("fg,retry=5,intr,mand,nfsprog=100003,xprtsec=none", "vers=3"),
+        ("fg,intr,mand,nfsprog=100003,xprtsec=none", "vers=3"),
+        ("retry=5,bg,vers=4", "vers=4.0,bg,retry=5"),
     ] {
         assert_eq!(parse(text).to_string(), canonical, "{text}");
     }
@@ -104,7 +110,7 @@ fn each_refusal_names_the_option_and_the_reason() {
         ("local_lock=none", "rpc.statd"),
         ("sec=krb5p", "AUTH_SYS"),
         ("sec=sys:krb5", "\"sec=krb5\""),
-        ("sec=ntlm", "expected sys or none"),
+        ("sec=ntlm", "expected sys, none or null"),
         ("xprtsec=tls", "the tunnel encrypts"),
         ("addr=10.0.0.1", "the tunnel decides"),
         ("port=2049", "the tunnel decides"),
@@ -113,7 +119,6 @@ fn each_refusal_names_the_option_and_the_reason() {
         ("source=a:/", "the volume says"),
         ("proto=udp", "TCP only"),
         ("rdma", "TCP only"),
-        ("bg", "before it is"),
         ("bind", "operation of its own"),
         ("direct", "bypass encryption"),
         ("verify=0", "always checked"),
@@ -135,7 +140,8 @@ fn each_refusal_names_the_option_and_the_reason() {
 
 #[test]
 fn the_texts_of_several_sources_are_read_in_their_order() {
-    let options = MountOptions::parse(["vers=4.0", "rsize=1024,ro", "rsize=2048"]).unwrap();
+    let options =
+        MountOptions::parse(Rules::Tunnel, ["vers=4.0", "rsize=1024,ro", "rsize=2048"]).unwrap();
     assert_eq!(options.to_string(), "vers=4.0,rsize=2048,ro");
 }
 
@@ -160,9 +166,10 @@ fn a_user_overrides_a_default_in_its_place() {
 
 #[test]
 fn what_has_no_effect_is_noted_with_the_reason() {
-    let (_, notes) = MountOptions::parse_with_notes(["retry=5,noacl,vers=4.0"]).unwrap();
+    let (_, notes) =
+        MountOptions::parse_with_notes(Rules::Tunnel, ["intr,noacl,vers=4.0"]).unwrap();
     let notes: Vec<String> = notes.iter().map(Note::to_string).collect();
-    assert!(notes.iter().any(|note| note.contains("\"retry\"")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("\"intr\"")), "{notes:?}");
     assert!(notes.iter().any(|note| note.contains("\"acl\"")), "{notes:?}");
 }
 
@@ -185,45 +192,72 @@ fn no_word_belongs_to_two_options_and_every_option_says_what_it_does() {
 
 #[test]
 fn every_default_of_the_table_is_a_value_that_the_option_takes() {
-    for option in OPTIONS {
-        let (Preset::Kernel(preset) | Preset::Sent(preset)) = option.default else { continue };
-        let text = match option.spellings().any(|spelling| spelling == preset) {
-            true => preset.to_owned(),
-            false => format!("{}={preset}", option.name),
-        };
-        assert_eq!(parse(&text), MountOptions::default(), "{text}");
+    for rules in [Rules::Tunnel, Rules::Direct] {
+        for option in OPTIONS {
+            let (Preset::Kernel(preset) | Preset::Driver(preset) | Preset::Sent(preset)) =
+                option.under(rules).default
+            else {
+                continue;
+            };
+            let text = match option.spellings().any(|spelling| spelling == preset) {
+                true => preset.to_owned(),
+                false => format!("{}={preset}", option.name),
+            };
+            let options = MountOptions::parse(rules, [text.as_str()]);
+            assert_eq!(options, Ok(MountOptions::unsaid(rules)), "{text}");
+        }
     }
 }
 
 fn any_option() -> impl Strategy<Value = String> {
     let keys: Vec<&str> = OPTIONS.iter().flat_map(NfsOption::spellings).collect();
-    const VALUES: &[&str] =
-        &["", "=1", "=60", "=3", "=4.0", "=none", "=all", "=a", "=\"a,b\"", "=10.0.0.1"];
+    const VALUES: &[&str] = &[
+        "",
+        "=1",
+        "=60",
+        "=3",
+        "=4",
+        "=4.1",
+        "=none",
+        "=all",
+        "=tls",
+        "=udp6",
+        "=krb5:sys:null",
+        "=a",
+        "=\"a,b\"",
+        "=10.0.0.1",
+        "=::1",
+    ];
     (proptest::sample::select(keys), proptest::sample::select(VALUES))
         .prop_map(|(key, value)| format!("{key}{value}"))
 }
 
+fn any_rules() -> impl Strategy<Value = Rules> {
+    proptest::sample::select(&[Rules::Tunnel, Rules::Direct][..])
+}
+
 proptest! {
     #[test]
-    fn no_text_makes_the_parser_panic(text in "\\PC{0,60}") {
-        let _ = MountOptions::parse([text.as_str()]);
+    fn no_text_makes_the_parser_panic(rules in any_rules(), text in "\\PC{0,60}") {
+        let _ = MountOptions::parse(rules, [text.as_str()]);
     }
 
     #[test]
     fn a_canonical_text_says_the_same_as_what_it_was_made_from(
-        texts in proptest::collection::vec(any_option(), 0..6)
+        rules in any_rules(),
+        texts in proptest::collection::vec(any_option(), 0..6),
     ) {
         // Each text is added where it is accepted, so that most cases hold several options.
         let mut accepted: Vec<&str> = Vec::new();
         for text in &texts {
             accepted.push(text);
-            if MountOptions::parse(accepted.iter().copied()).is_err() {
+            if MountOptions::parse(rules, accepted.iter().copied()).is_err() {
                 accepted.pop();
             }
         }
-        let options = MountOptions::parse(accepted).unwrap();
+        let options = MountOptions::parse(rules, accepted).unwrap();
         let canonical = options.to_string();
-        let again = MountOptions::parse([canonical.as_str()]).unwrap();
+        let again = MountOptions::parse(rules, [canonical.as_str()]).unwrap();
         prop_assert_eq!(&again, &options);
         prop_assert_eq!(again.to_string(), canonical);
     }

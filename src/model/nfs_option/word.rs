@@ -5,6 +5,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::Rules;
+
 /// An NFS version. General-purpose NAS offers 3 and 4.0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NfsVersion {
@@ -60,11 +62,83 @@ pub struct NetId {
     pub family: Family,
 }
 
+/// Who keeps the locks of an NFSv3 mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locks {
+    /// The server, with the help of rpc.statd.
+    Remote,
+    /// The server for one of fcntl(2) and flock(2), this node for the other (`local_lock=flock`, `posix`).
+    PartlyRemote,
+    /// This node alone: `nolock`, `local_lock=all`.
+    Local,
+}
+
+/// What the user said about the service that answers MOUNT calls, which NFSv3 begins with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountService {
+    /// Another host than the server: `mounthost`. To be resolved.
+    pub host: Option<String>,
+    /// Another address: `mountaddr`. Never an unspecified one.
+    pub address: Option<IpAddr>,
+    /// Its port; 0: ask rpcbind.
+    pub port: Option<u16>,
+    /// Its transport; never RDMA.
+    pub netid: Option<NetId>,
+    /// The MOUNT version where it is not 3: 1.
+    pub version: Option<u8>,
+}
+
 impl NfsVersion {
     /// Whether it is a minor version of 4.
     #[must_use]
     pub fn is_4(self) -> bool {
         self != Self::V3
+    }
+}
+
+impl VersionWish {
+    /// What holds where the user says nothing.
+    #[must_use]
+    pub fn unsaid(rules: Rules) -> Self {
+        match rules {
+            Rules::Tunnel => Self::Exactly(NfsVersion::V3),
+            Rules::Direct => Self::Open,
+        }
+    }
+
+    /// The version, where no other will do.
+    #[must_use]
+    pub fn exact(self) -> Option<NfsVersion> {
+        match self {
+            Self::Exactly(version) => Some(version),
+            Self::Open | Self::AnyMinor => None,
+        }
+    }
+}
+
+impl Locks {
+    /// Whether an NFSv3 mount with them needs rpc.statd on this host.
+    #[must_use]
+    pub fn need_statd(self) -> bool {
+        self != Self::Local
+    }
+}
+
+impl NetId {
+    /// Reads `tcp`, `udp6`, …: in lower case only, as the kernel does.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (transport, family) = match text.strip_suffix('6') {
+            Some(transport) => (transport, Family::Inet6),
+            None => (text, Family::Inet),
+        };
+        let transport = match transport {
+            "tcp" => Transport::Tcp,
+            "udp" => Transport::Udp,
+            "rdma" => Transport::Rdma,
+            _ => return None,
+        };
+        Some(Self { transport, family })
     }
 }
 
@@ -84,6 +158,16 @@ impl fmt::Display for NfsVersion {
             Self::V41 => "4.1",
             Self::V42 => "4.2",
         })
+    }
+}
+
+impl fmt::Display for VersionWish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open => f.write_str("any"),
+            Self::AnyMinor => f.write_str("4"),
+            Self::Exactly(version) => version.fmt(f),
+        }
     }
 }
 

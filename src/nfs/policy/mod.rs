@@ -1,195 +1,218 @@
 //! What to do next for a mount: a pure machine without any I/O.
 //!
 //! The shell that drives it does each [`Step`] and hands the [`Answer`] back with the time.
+//!
+//! ```text
+//!            ┌──────────────────────── round ─────────────────────────────┐
+//! Begin ───> target, daemons, addresses ─> attempt: version and address ──┼─> mounted ─────────> Finish
+//!            ^                              ports, NULL calls, own address│
+//!            │                              statd, kernel                 ├─> all failed
+//!            │                                ^            │ failed       │     │ permanent, or time is over
+//!            │                                └── next one ┘              │     ├──────────────> GiveUp
+//!            └────────────────────────────────────────────────────────────┘     │ temporary
+//!            ^                                                                  v
+//!            └───────────────── Wait <───────── GoToBackground (bg, once) <─────┘
+//! ```
+//!
+//! Within a round, the machine asks for the first thing that it needs and does not know. Through a tunnel there
+//! is only one version and one address, and nothing is asked but the kernel. [`Answer::Cancelled`] leads to
+//! [`Step::GiveUp`] from everywhere.
+//!
+//! Read [`Policy::next`] first, then `Policy::proceed`.
 
-use std::io;
-use std::net::IpAddr;
-use std::net::SocketAddr;
+pub(in crate::nfs) mod job;
+mod learn;
+mod patience;
+mod proceed;
+mod round;
+mod search;
+mod step;
+mod there;
+mod told;
+mod verdict;
+
+#[cfg(test)]
+pub(in crate::nfs) mod tests;
+
 use std::time::Duration;
 
-use crate::host::worker::Done;
-use crate::host::worker::Failure;
-use crate::host::worker::Job;
+use tokio::time::Instant;
+
+use self::patience::Clock;
+use self::round::Round;
 use crate::model::NfsVersion;
-use crate::model::nfs_option::Family;
-use crate::model::nfs_option::Transport;
-use crate::nfs::MountFault;
+use crate::nfs::cause::Cause;
+use crate::nfs::class::Class;
+use crate::nfs::diagnose::Diagnosis;
+use crate::nfs::fault::MountFault;
+use crate::nfs::request::MountRequest;
 
-/// What the shell is to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Resolve a name; answered by [`Answer::Addresses`].
-    Resolve {
-        /// The name.
-        host: String,
-        /// Only addresses of this family.
-        family: Option<Family>,
-    },
-    /// Find the address that packets to `destination` leave from; answered by [`Answer::Source`].
-    Locate {
-        /// The server.
-        destination: IpAddr,
-    },
-    /// See whether a daemon of this host runs; answered by [`Answer::Daemon`].
-    LookFor(Daemon),
-    /// Ask the server's rpcbind for a port; answered by [`Answer::Port`].
-    AskPort {
-        /// The server.
-        server: IpAddr,
-        /// The service to find.
-        service: Service,
-        /// The transport, of the question as of the service.
-        transport: Transport,
-    },
-    /// Make a NULL call; answered by [`Answer::Pinged`].
-    Ping {
-        /// Where the service listens.
-        server: SocketAddr,
-        /// The service.
-        service: Service,
-        /// The transport.
-        transport: Transport,
-    },
-    /// Let the kernel mount; answered by [`Answer::Mounted`].
-    Mount {
-        /// What the worker does.
-        job: Job,
-        /// When it is killed.
-        deadline: Duration,
-    },
-    /// Wait; answered by [`Answer::Waited`].
-    Wait(Duration),
-    /// Tell the caller that the mount is not there and that it goes on being tried (`bg`); answered by
-    /// [`Answer::InBackground`].
-    GoToBackground(Box<MountFault>),
-    /// It is mounted; nothing is to be done any more.
-    Finish(Box<Mounted>),
-    /// It is not; nothing is to be done any more.
-    GiveUp(Box<MountFault>),
-}
+pub use crate::host::daemon::Daemon;
+pub use crate::host::daemon::Presence;
+pub use crate::host::resolve::ResolveFault;
+pub use crate::host::resolve::ServerAddress;
+pub use crate::nfs::history::History;
+pub use crate::nfs::history::Trial;
+pub use crate::nfs::probe::RpcFault;
+pub use crate::nfs::probe::Service;
+pub use step::Answer;
+pub use step::KernelFacts;
+pub use step::Mounted;
+pub use step::Note;
+pub use step::Step;
 
-/// What came of a [`Step`].
+/// For the resolver.
+const RESOLVE: Duration = Duration::from_secs(10);
+/// For opening a directory.
+const TARGET: Duration = Duration::from_secs(10);
+/// For a call over TCP, connecting included.
+const CALL_OVER_TCP: Duration = Duration::from_secs(10);
+/// For a call over UDP, sent again every second.
+const CALL_OVER_UDP: Duration = Duration::from_secs(3);
+/// For the kernel. The server answered just before; where it also has to ask its own mountd, that takes a minute
+/// at worst. By itself the kernel would try for three.
+const KERNEL: Duration = Duration::from_secs(90);
+
+/// One mount on its way.
 #[derive(Debug)]
-pub enum Answer {
-    /// Nothing was asked yet: the first call.
+pub struct Policy {
+    request: MountRequest,
+    facts: KernelFacts,
+    versions: Vec<NfsVersion>,
+    clock: Clock,
+    round: Option<Round>,
+    asked: Asked,
+    in_background: bool,
+    /// Failures in a row that may pass.
+    doubts: u32,
+    /// A mount that was killed may still come to be, half.
+    was_killed: bool,
+    /// What the last round that is over ended with.
+    last_fault: Option<MountFault>,
+    notes: Vec<Note>,
+    history: History,
+}
+
+/// What the next answer is to.
+#[derive(Debug)]
+struct Asked {
+    question: Question,
+    /// As in the history; empty for what is no question.
+    text: String,
+    since: Instant,
+}
+
+#[derive(Debug)]
+enum Question {
     Begin,
-    /// In the order in which they are to be tried; IPv6 link-local ones with their scope.
-    Addresses(Result<Vec<ServerAddress>, ResolveFault>),
-    /// This host's own address.
-    Source(io::Result<IpAddr>),
-    /// Whether the daemon runs.
-    Daemon(Presence),
-    /// The port; [`RpcFault::NotRegistered`] where rpcbind knows none.
-    Port(Result<u16, RpcFault>),
-    /// The service answered.
-    Pinged(Result<(), RpcFault>),
-    /// The kernel's answer.
-    Mounted(Result<Done, Failure>),
-    /// The time is over.
-    Waited,
-    /// The caller knows.
-    InBackground,
-    /// The caller does not want the mount any more. May come instead of any other answer.
-    Cancelled,
+    Target,
+    Daemon(Daemon),
+    Servers,
+    MountHosts,
+    Source(ServerAddress),
+    NfsPort,
+    NfsPing,
+    MountPort,
+    MountPing,
+    /// Whether NFSv4 is up by now.
+    PingAgain,
+    Kernel(Box<Mounted>),
+    /// Whether what the kernel found at the target is what we want there.
+    TargetTable(Box<Mounted>, Box<Diagnosis>),
+    Background,
+    Wait,
+    /// The last step.
+    Nothing(Step),
 }
 
-/// An address of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerAddress {
-    /// The address.
-    pub ip: IpAddr,
-    /// The interface of an IPv6 link-local address; 0 for none.
-    pub scope: u32,
+/// What an answer leads to.
+enum Learned {
+    /// Something is known now.
+    Fact,
+    /// The attempt at hand is in vain.
+    AttemptFailed(Diagnosis),
+    /// The round is in vain, whatever the version and the address.
+    RoundFailed(Diagnosis),
+    /// Something else has to be known first.
+    Step(Question, Step),
+    /// The caller knows that the round is over.
+    RoundOver,
+    /// It is time for the next round.
+    NextRound,
+    /// It is mounted.
+    Mounted(Box<Mounted>),
 }
 
-/// An RPC program in a version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Program 100003.
-    Nfs(NfsVersion),
-    /// Program 100005, version 1 or 3.
-    Mount(u8),
-}
+impl Policy {
+    /// A mount of which nothing was tried yet.
+    #[must_use]
+    pub fn new(request: MountRequest, facts: KernelFacts, now: Instant) -> Self {
+        let versions = round::versions(&request.options);
+        let clock = Clock::new(request.patience, &request.options, now);
+        Self {
+            request,
+            facts,
+            versions,
+            clock,
+            round: None,
+            asked: Asked { question: Question::Begin, text: String::new(), since: now },
+            in_background: false,
+            doubts: 0,
+            was_killed: false,
+            last_fault: None,
+            notes: Vec::new(),
+            history: History::default(),
+        }
+    }
 
-/// A daemon of this host that a mount option needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Daemon {
-    /// rpc.statd, for NFSv3 locks over the network.
-    Statd,
-    /// rpc.gssd, for `sec=krb5*`.
-    Gssd,
-    /// tlshd, for `xprtsec=tls`.
-    Tlshd,
-}
+    /// What is to be done next, now that the last step was answered. The first answer is [`Answer::Begin`].
+    ///
+    /// After [`Step::Finish`] or [`Step::GiveUp`], every answer gets the same step again.
+    pub fn next(&mut self, answer: Answer, now: Instant) -> Step {
+        if let Question::Nothing(step) = &self.asked.question {
+            return step.clone();
+        }
+        self.remember(&answer, now);
+        if matches!(answer, Answer::Cancelled) {
+            return self.give_up(Diagnosis::new(Cause::Cancelled, Class::PERMANENT, ""));
+        }
+        let took = now.saturating_duration_since(self.asked.since);
+        let asked = std::mem::take(&mut self.asked.text);
+        let question = std::mem::replace(&mut self.asked.question, Question::Begin);
+        match self.learn(question, answer, &asked, took) {
+            Learned::Fact => self.proceed(now),
+            Learned::AttemptFailed(diagnosis) => self.fail_attempt(diagnosis, now),
+            Learned::RoundFailed(diagnosis) => self.fail_round(diagnosis, now),
+            Learned::Step(question, step) => self.ask(question, step, now),
+            Learned::RoundOver => self.wait(now),
+            Learned::NextRound => self.start_round(now),
+            Learned::Mounted(mounted) => self.finish(mounted),
+        }
+    }
 
-/// Whether a daemon runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// It does.
-    Runs,
-    /// It does not; how that was found out.
-    Missing(String),
-    /// It could not be found out, and why.
-    Unknown(String),
-}
+    /// Everything that was tried so far.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
 
-/// Why a name has no address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ResolveFault {
-    /// It does not exist (EAI_NONAME and its like).
-    #[error("no such name: {0}")]
-    NoSuchName(String),
-    /// The name servers do not answer now (EAI_AGAIN), or not in time.
-    #[error("{0}")]
-    TryAgain(String),
-    /// It has no address of the wanted family.
-    #[error("it has no {0:?} address")]
-    NoSuchFamily(Family),
-}
+    fn ask(&mut self, question: Question, step: Step, now: Instant) -> Step {
+        let text = step.question().unwrap_or_default();
+        self.asked = Asked { question, text, since: now };
+        step
+    }
 
-/// Why a remote procedure call did not succeed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RpcFault {
-    /// The port is closed.
-    #[error("connection refused")]
-    Refused,
-    /// No answer within this time.
-    #[error("no answer within {} s", .0.as_secs())]
-    NoAnswer(Duration),
-    /// No way there.
-    #[error("{0}")]
-    Unreachable(String),
-    /// rpcbind knows of no such service.
-    #[error("rpcbind does not know the service")]
-    NotRegistered,
-    /// PROG_UNAVAIL.
-    #[error("the server does not have the program")]
-    NoSuchProgram,
-    /// PROG_MISMATCH, with the versions that the server has.
-    #[error("the server has versions {low} to {high} of the program")]
-    NoSuchVersion {
-        /// The lowest.
-        low: u32,
-        /// The highest.
-        high: u32,
-    },
-    /// The server does not accept our credentials.
-    #[error("the server refused the call's credentials")]
-    Denied,
-    /// What answered does not speak RPC, or it closed the connection.
-    #[error("{0}")]
-    Garbage(String),
-}
-
-/// A mount that was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mounted {
-    /// The NFS version that worked.
-    pub version: NfsVersion,
-    /// Where the kernel connected to.
-    pub server: SocketAddr,
-    /// The option text that finally worked, for the record and for unmounting (never a secret in it).
-    pub options: String,
-    /// It was there already (EBUSY, and the same file system).
-    pub already: bool,
+    fn remember(&mut self, answer: &Answer, now: Instant) {
+        if self.asked.text.is_empty() {
+            return;
+        }
+        let round = self.round.as_ref();
+        self.history.add(Trial {
+            round: round.map_or(0, |round| round.number),
+            version: round.and_then(|round| Some(round.attempt.as_ref()?.version)),
+            question: self.asked.text.clone(),
+            answer: answer.told(),
+            took: now.saturating_duration_since(self.asked.since),
+        });
+    }
 }

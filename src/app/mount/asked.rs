@@ -1,0 +1,232 @@
+//! From the command line and nfsmount.conf to what is asked of the engine.
+
+use std::path::Path;
+
+use super::FsType;
+use super::MountArgs;
+use crate::app::exit::Ending;
+use crate::app::exit::Exit;
+use crate::app::nfsmount_conf::Conf;
+use crate::model::DeviceName;
+use crate::model::ExportPath;
+use crate::model::MountOptions;
+use crate::model::MountTarget;
+use crate::model::NfsVersion;
+use crate::model::TunnelSpec;
+use crate::model::attributes;
+use crate::model::nfs_option::Rules;
+use crate::model::nfs_option::VersionWish;
+use crate::model::nfs_option::keys;
+
+/// What the vendor's client tells mount.nfs where no TLS is asked for (aliyun-alinas-utils 2.2).
+const VENDOR_DEFAULTS: &str =
+    "hard,timeo=600,retrans=2,rsize=1048576,wsize=1048576,noresvport,nolock";
+const VENDOR_DEFAULTS_V3: &str = "vers=3,proto=tcp,port=2049,mountport=2049";
+
+/// User-space options that libmount keeps in utab (`libmount/src/optmap.c`): what is not `MNT_NOMTAB`.
+const KEPT_IN_UTAB: [&str; 3] = ["_netdev", "helper", "uhelper"];
+
+/// One mount as it is asked for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// What to mount.
+    pub(super) device: DeviceName,
+    /// With which options.
+    pub(super) options: MountOptions,
+    /// Where the tunnel is to lead, if there is to be one.
+    pub(super) tunnel: Option<TunnelSpec>,
+    /// What utab keeps as `OPTS`.
+    pub(super) for_utab: String,
+    /// What the caller may want to know before it begins.
+    pub(super) notes: Vec<String>,
+}
+
+impl Asked {
+    pub(super) fn of(args: &MountArgs, target: &Path, conf: &Conf) -> Result<Self, Ending> {
+        let device = DeviceName::parse(&args.spec).map_err(refused)?;
+        let given = given(args)?;
+        let with_tls = args.fs_type == FsType::Alinas && has(&given, |key| key == "tls");
+        let mut notes = Vec::new();
+        let mut texts = defaults(args.fs_type, with_tls, &given);
+        if args.fs_type != FsType::Alinas {
+            let layers = conf.layers(device.host(), &target.to_string_lossy(), &given);
+            notes = layers.warnings;
+            texts.extend(layers.texts);
+        }
+        texts.extend(given.iter().cloned());
+        let rules = if with_tls { Rules::Tunnel } else { Rules::Direct };
+        let parsed = MountOptions::parse_with_notes(rules, texts.iter().map(String::as_str));
+        let (options, of_options) = parsed.map_err(refused)?;
+        if args.fs_type == FsType::Nfs4 {
+            require_version_4(&options)?;
+        }
+        notes.extend(of_options.iter().map(ToString::to_string));
+        let tunnel = if with_tls { Some(tunnel_to(&device)?) } else { None };
+        let for_utab = kept_in_utab(&given, with_tls);
+        Ok(Self { device, options, tunnel, for_utab, notes })
+    }
+}
+
+/// The option texts of the command line, the flags that stand for options behind them.
+fn given(args: &MountArgs) -> Result<Vec<String>, Ending> {
+    let mut given = args.options.clone();
+    // Linux documents it so: the type says the version, and two ways to say it could differ.
+    if args.fs_type == FsType::Nfs4 && has(&given, |key| key == "nfsvers") {
+        return Err(refused(
+            "mount option \"nfsvers\" is not for type nfs4; leave it out, or use \"-t nfs\"",
+        ));
+    }
+    let flags = [(args.sloppy, "sloppy"), (args.read_only, "ro"), (args.read_write, "rw")];
+    given.extend(flags.iter().filter(|(set, _)| *set).map(|(_, option)| (*option).to_owned()));
+    Ok(given)
+}
+
+fn defaults(fs_type: FsType, with_tls: bool, given: &[String]) -> Vec<String> {
+    let open = !has(given, is_version);
+    let texts: &[&str] = match fs_type {
+        // With TLS they are the rules of the tunnel.
+        FsType::Alinas if with_tls => &[],
+        FsType::Alinas if open => &[VENDOR_DEFAULTS, VENDOR_DEFAULTS_V3],
+        FsType::Alinas => &[VENDOR_DEFAULTS],
+        FsType::Nfs4 if !has(given, |key| key != "minorversion" && is_version(key)) => &["vers=4"],
+        FsType::Nfs | FsType::Nfs4 => &[],
+    };
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn require_version_4(options: &MountOptions) -> Result<(), Ending> {
+    match options.version_wish() {
+        VersionWish::Exactly(NfsVersion::V3) => {
+            Err(refused("type nfs4 is NFS version 4; use \"-t nfs\" for version 3"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn tunnel_to(device: &DeviceName) -> Result<TunnelSpec, Ending> {
+    let target = MountTarget::parse(device.host()).map_err(refused)?;
+    ExportPath::parse(device.path()).map_err(refused)?;
+    let server_name = target.certificate_name().cloned().ok_or_else(|| {
+        refused(format!(
+            "{device}: with \"tls\" the server is to be named by its domain; its certificate does not carry an \
+             address"
+        ))
+    })?;
+    Ok(TunnelSpec { host: target.name().clone(), port: attributes::DEFAULT_PORT, server_name })
+}
+
+fn kept_in_utab(given: &[String], with_tls: bool) -> String {
+    let kept = |word: &&str| {
+        let (key, value) =
+            word.split_once('=').map_or((*word, None), |(key, value)| (key, Some(value)));
+        KEPT_IN_UTAB.contains(&key) || key.starts_with("x-") || (key == "user" && value.is_some())
+    };
+    let mut words: Vec<_> = given.iter().flat_map(|text| words(text)).filter(kept).collect();
+    // umount(8) calls umount.alinas for it, which gives the tunnel back.
+    if with_tls {
+        words.push("helper=alinas");
+    }
+    words.join(",")
+}
+
+/// The options of a text, split at the commas outside of double quotes.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    let words = text.split(move |character| {
+        quoted ^= character == '"';
+        character == ',' && !quoted
+    });
+    words.filter(|word| !word.is_empty())
+}
+
+fn has(texts: &[String], wanted: impl Fn(&str) -> bool) -> bool {
+    texts.iter().any(|text| keys(text).any(&wanted))
+}
+
+fn is_version(key: &str) -> bool {
+    ["vers", "nfsvers", "minorversion", "v2", "v3", "v4"].contains(&key) || key.starts_with("v4.")
+}
+
+/// As in mount.nfs, an option that cannot be mounted with is a failed mount and no wrong call.
+fn refused(why: impl ToString) -> Ending {
+    Ending::new(Exit::Failure, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::args;
+    use super::*;
+
+    fn asked(line: &str) -> Result<Asked, String> {
+        Asked::of(&args(line), Path::new("/mnt"), &Conf::default()).map_err(|ending| ending.message)
+    }
+
+    fn options(line: &str) -> String {
+        asked(line).unwrap().options.to_string()
+    }
+
+    #[test]
+    fn flags_are_options_behind_all_others() {
+        assert!(asked("nas:/ /mnt -r -o rw").unwrap().options.read_only());
+        assert!(!asked("nas:/ /mnt -w -o ro").unwrap().options.read_only());
+        assert!(asked("nas:/ /mnt -o ro").unwrap().options.read_only());
+        assert!(asked("nas:/ /mnt -s").unwrap().options.sloppy());
+    }
+
+    #[test]
+    fn the_type_says_what_holds_for_the_version() {
+        let wish = |line| asked(line).unwrap().options.version_wish();
+        assert_eq!(wish("nas:/ /mnt"), VersionWish::Open);
+        assert_eq!(wish("-t nfs4 nas:/ /mnt"), VersionWish::AnyMinor);
+        assert_eq!(wish("-t nfs4 nas:/ /mnt -o vers=4.1"), VersionWish::Exactly(NfsVersion::V41));
+        assert_eq!(
+            wish("-t nfs4 nas:/ /mnt -o minorversion=1"),
+            VersionWish::Exactly(NfsVersion::V41)
+        );
+        assert_eq!(wish("-t alinas nas:/ /mnt"), VersionWish::Exactly(NfsVersion::V3));
+        assert_eq!(wish("-t alinas nas:/ /mnt -o vers=4.0"), VersionWish::Exactly(NfsVersion::V40));
+        for (line, part) in [
+            ("-t nfs4 nas:/ /mnt -o nfsvers=4.1", "\"nfsvers\" is not for type nfs4"),
+            ("-t nfs4 nas:/ /mnt -o vers=3", "use \"-t nfs\""),
+            ("-t nfs nas:/ /mnt -o tls", "tls"),
+        ] {
+            let said = asked(line).unwrap_err();
+            assert!(said.contains(part), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_vendors_type_without_tls_has_the_vendors_defaults_under_the_users_options() {
+        let told = options("-t alinas nas:/ /mnt -o soft,rsize=4096");
+        for part in
+            ["vers=3", "soft", "rsize=4096", "wsize=1048576", "noresvport", "nolock", "port=2049"]
+        {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert!(!told.contains("hard"), "{told}");
+        assert!(!options("-t alinas nas:/ /mnt -o vers=4.0").contains("port=2049"));
+    }
+
+    #[test]
+    fn tls_leads_through_a_tunnel_to_a_name_that_a_certificate_can_prove() {
+        let asked_for = asked("-t alinas nas.example.com:/a /mnt -o tls,vers=4.0,_netdev").unwrap();
+        assert_eq!(asked_for.tunnel.unwrap().to_string(), "nas.example.com:2049");
+        assert_eq!(asked_for.for_utab, "_netdev,helper=alinas");
+        for (spec, part) in [("192.0.2.1:/a", "named by its domain"), ("nas:../a", "must begin")] {
+            let said = asked(&format!("-t alinas {spec} /mnt -o tls")).unwrap_err();
+            assert!(said.contains(part), "{said}");
+        }
+    }
+
+    #[test]
+    fn utab_keeps_what_libmount_keeps() {
+        let line =
+            "nas:/ /mnt -o rw,_netdev,nofail,x-systemd.automount,X-fstab,user=ann,users,comment=c";
+        assert_eq!(asked(line).unwrap().for_utab, "_netdev,x-systemd.automount,user=ann");
+    }
+
+    #[test]
+    fn options_are_split_at_commas_outside_of_quotes() {
+        assert_eq!(words("a,,b=\"c,d\",e").collect::<Vec<_>>(), ["a", "b=\"c,d\"", "e"]);
+    }
+}
