@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::Mutex;
 
+use alinas_csi::host::worker;
 use e2e::cases;
 use e2e::cases::Case;
 use e2e::cases::trial;
@@ -29,6 +30,10 @@ use crate::stage::Stage;
 type Steps = (&'static str, fn(&mut Stage) -> Result<()>);
 
 fn main() -> ExitCode {
+    // The engine runs this program again for each system call that may block.
+    if std::env::args().nth(1).is_some_and(|argument| argument == worker::ARGUMENT) {
+        return worker::child_main();
+    }
     let mut arguments = Arguments::from_args();
     // One world, one mount table.
     arguments.test_threads = Some(1);
