@@ -82,7 +82,7 @@ fn answer_calls(mut stream: std::net::TcpStream) -> Option<()> {
         stream.read_exact(&mut call).ok()?;
         // RFC 5531: the call's xid, REPLY, MSG_ACCEPTED, no verifier, SUCCESS.
         let mut reply = call.get(..4)?.to_vec();
-        reply.extend([1, 0, 0, 0, 0, 0].iter().take(5).flat_map(|word: &u32| word.to_be_bytes()));
+        reply.extend([1_u32, 0, 0, 0, 0].iter().flat_map(|word| word.to_be_bytes()));
         let mark = 0x8000_0000 | u32::try_from(reply.len()).ok()?;
         stream.write_all(&[&mark.to_be_bytes()[..], &reply].concat()).ok()?;
     }
@@ -108,11 +108,7 @@ fn every_spelling_of_a_mount_tells_the_kernel_what_it_means() {
             &["rsize=8192"],
             "4096",
         ),
-        (
-            "mount.nfs 127.0.0.1:/a here -fvs -o nonsense,vers=4.2",
-            &["sloppy,", "vers=4.2"],
-            "retry",
-        ),
+        ("mount.nfs 127.0.0.1:/a here -fvs -o nonsense,vers=4.2", &["sloppy", "vers=4.2"], "retry"),
         ("mount.nfs 127.0.0.1:/a here -fv -o retry=0,bg,vers=4.2", &["vers=4.2"], "retry"),
         (
             &format!("mount.nfs 127.0.0.1:/a here -fv -o {v3}"),
@@ -151,7 +147,7 @@ fn helper_and_subcommand_are_one_program() {
     let as_command =
         shell.told(&format!("alinas-csi mount -t nfs -v -f -o {options} 127.0.0.1:/a here"));
     let as_helper = shell.told(&format!("mount.nfs 127.0.0.1:/a here -sfnv -o {options}"));
-    let bare = |texts: Vec<String>| texts.concat().replace("sloppy,", "");
+    let bare = |texts: Vec<String>| texts.concat().replace(",sloppy", "");
     assert_eq!(bare(as_command), bare(as_helper));
 }
 
@@ -191,7 +187,7 @@ fn what_cannot_be_mounted_is_refused_in_one_line_that_names_it() {
 fn only_root_mounts_and_unmounts_and_anybody_may_look() {
     let shell = Shell::new();
     let root = rustix::process::geteuid().is_root();
-    for line in ["mount.nfs 127.0.0.1:/a here -o vers=4.2,sloppy,nonsense=", "umount.nfs here"] {
+    for line in ["mount.nfs 127.0.0.1:/a here -o rsise=1", "umount.nfs here"] {
         let (code, said) = shell.run(line);
         assert_eq!(said.contains("only root can"), !root, "{line}: {said}");
         assert_eq!(code == 1, !root, "{line}: {said}");

@@ -17,13 +17,15 @@ const NAMES: &[(&str, &[&str])] = &[
     ("umount.alinas", &["umount"]),
 ];
 
+/// The name in messages about the command line, which is then one that can be called.
+const OURS: &str = "alinas-csi";
+
 /// The arguments in the form of our own command line.
 pub(super) fn spelled_out(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments = arguments.into_iter();
-    let program = arguments.next().unwrap_or_default();
-    let words = words_of(&program);
+    let words = arguments.next().map_or(&[][..], |program| words_of(&program));
     let words = words.iter().map(OsString::from);
-    std::iter::once(program.clone()).chain(words).chain(arguments).collect()
+    std::iter::once(OURS.into()).chain(words).chain(arguments).collect()
 }
 
 /// Whether these arguments, spelled out, are for a command that ends as mount(8) does.
@@ -51,12 +53,12 @@ mod tests {
     #[test]
     fn the_name_that_mount_calls_us_by_says_command_and_type() {
         for (called, means) in [
-            ("/sbin/mount.nfs nas:/ /mnt -o rw", "/sbin/mount.nfs mount -t nfs nas:/ /mnt -o rw"),
-            ("mount.nfs4 nas:/ /mnt -f", "mount.nfs4 mount -t nfs4 nas:/ /mnt -f"),
-            ("/sbin/mount.alinas nas:/ /mnt", "/sbin/mount.alinas mount -t alinas nas:/ /mnt"),
-            ("umount.alinas /mnt -l", "umount.alinas umount /mnt -l"),
-            ("/usr/bin/alinas-csi mount nas:/ /mnt", "/usr/bin/alinas-csi mount nas:/ /mnt"),
-            ("mount.nfs.old node", "mount.nfs.old node"),
+            ("/sbin/mount.nfs nas:/ /mnt -o rw", "alinas-csi mount -t nfs nas:/ /mnt -o rw"),
+            ("mount.nfs4 nas:/ /mnt -f", "alinas-csi mount -t nfs4 nas:/ /mnt -f"),
+            ("/sbin/mount.alinas nas:/ /mnt", "alinas-csi mount -t alinas nas:/ /mnt"),
+            ("umount.alinas /mnt -l", "alinas-csi umount /mnt -l"),
+            ("/usr/bin/alinas-csi mount nas:/ /mnt", "alinas-csi mount nas:/ /mnt"),
+            ("mount.nfs.old node", "alinas-csi node"),
         ] {
             assert_eq!(spelled(called), means);
         }

@@ -348,6 +348,10 @@ mod tests {
             ),
             (StageError::TakenByAnother { path: at(), fs_type: text() }, Code::FailedPrecondition),
             (StageError::HalfMade(still_there()), Code::Unavailable),
+            (
+                StageError::InBackground { tried: Duration::from_secs(1), last: text() },
+                Code::Unavailable,
+            ),
             (StageError::Tunnel(no_answer()), Code::DeadlineExceeded),
             (StageError::Tunnel(TunnelFault::Senseless(text())), Code::Unavailable),
             (

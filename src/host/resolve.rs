@@ -18,6 +18,7 @@ use dns_lookup::SockType;
 use rustix::net::AddressFamily;
 use rustix::net::SocketType;
 use rustix::net::netdevice;
+use tokio::sync::oneshot;
 
 use crate::model::nfs_option::Family;
 
@@ -46,8 +47,8 @@ pub enum ResolveFault {
 
 /// The addresses of a host in the order of RFC 6724, only those of `family` where one is wanted.
 ///
-/// The lookup is left to itself at the deadline: getaddrinfo(3) cannot be cancelled. It ends by its own
-/// timeouts, on a thread of the runtime's pool for what blocks.
+/// getaddrinfo(3) cannot be cancelled: at the deadline the lookup is left to end by its own timeouts. It has a
+/// thread of its own, for the runtime's pool would make others wait for it, and the program's end too.
 ///
 /// # Errors
 /// Says whether trying again could help.
@@ -60,10 +61,14 @@ pub async fn resolve(
         return of_family(address, family).map(|address| vec![address]);
     }
     let name = host.to_owned();
-    let lookup = tokio::task::spawn_blocking(move || look_up(&name, family));
-    match tokio::time::timeout(deadline, lookup).await {
+    let (tell, told) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("resolver".to_owned())
+        .spawn(move || tell.send(look_up(&name, family)))
+        .map_err(|error| ResolveFault::TryAgain(format!("no thread to resolve on: {error}")))?;
+    match tokio::time::timeout(deadline, told).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(crashed)) => Err(ResolveFault::TryAgain(crashed.to_string())),
+        Ok(Err(_)) => Err(ResolveFault::TryAgain("the resolver gave no answer".to_owned())),
         Err(_) => Err(ResolveFault::TryAgain(format!(
             "the resolver did not answer within {} s",
             deadline.as_secs()

@@ -1,6 +1,8 @@
 //! Volume attributes: what a PersistentVolume or a StorageClass says about a volume.
 //!
 //! [`KEYS`] is the one table of them: the parser, the error messages and the documents read it.
+//!
+//! LONG: a test for each way in which encryption can be asked for and not asked for.
 
 use std::collections::HashMap;
 

@@ -21,17 +21,17 @@ pub(super) struct Class {
     pub(super) finally: Finally,
 }
 
-/// Which version may help, where the user left it open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which version may help, where the user left it open; the last leaves most to be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fallback {
     /// None.
     None,
-    /// The next lower one.
-    Lower,
-    /// 3 at once: the minor versions do not differ in this.
-    Three,
     /// 3 at once; and where the server turns out to be up after all, the highest again.
     ThreeAndBack,
+    /// 3 at once: the minor versions do not differ in this.
+    Three,
+    /// The next lower one.
+    Lower,
 }
 
 /// Whether time may help.

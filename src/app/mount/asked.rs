@@ -19,9 +19,8 @@ use crate::model::nfs_option::VersionWish;
 use crate::model::nfs_option::keys;
 
 /// What the vendor's client tells mount.nfs where no TLS is asked for (aliyun-alinas-utils 2.2).
-const VENDOR_DEFAULTS: &str =
-    "hard,timeo=600,retrans=2,rsize=1048576,wsize=1048576,noresvport,nolock";
-const VENDOR_DEFAULTS_V3: &str = "vers=3,proto=tcp,port=2049,mountport=2049";
+const VENDOR_DEFAULTS: &str = "hard,timeo=600,retrans=2,rsize=1048576,wsize=1048576,noresvport";
+const VENDOR_DEFAULTS_V3: &str = "proto=tcp,port=2049,mountport=2049,nolock";
 
 /// User-space options that libmount keeps in utab (`libmount/src/optmap.c`): what is not `MNT_NOMTAB`.
 const KEPT_IN_UTAB: [&str; 3] = ["_netdev", "helper", "uhelper"];
@@ -60,7 +59,9 @@ impl Asked {
         if args.fs_type == FsType::Nfs4 {
             require_version_4(&options)?;
         }
-        notes.extend(of_options.iter().map(ToString::to_string));
+        // That `tls` is no option of the mount itself is no news to who wrote it.
+        let of_options = of_options.iter().filter(|note| note.option != "tls");
+        notes.extend(of_options.map(ToString::to_string));
         let tunnel = if with_tls { Some(tunnel_to(&device)?) } else { None };
         let for_utab = kept_in_utab(&given, with_tls);
         Ok(Self { device, options, tunnel, for_utab, notes })
@@ -86,12 +87,19 @@ fn defaults(fs_type: FsType, with_tls: bool, given: &[String]) -> Vec<String> {
     let texts: &[&str] = match fs_type {
         // With TLS they are the rules of the tunnel.
         FsType::Alinas if with_tls => &[],
-        FsType::Alinas if open => &[VENDOR_DEFAULTS, VENDOR_DEFAULTS_V3],
+        FsType::Alinas if open => &[VENDOR_DEFAULTS, VENDOR_DEFAULTS_V3, "vers=3"],
+        FsType::Alinas if is_version_3(given) => &[VENDOR_DEFAULTS, VENDOR_DEFAULTS_V3],
         FsType::Alinas => &[VENDOR_DEFAULTS],
         FsType::Nfs4 if !has(given, |key| key != "minorversion" && is_version(key)) => &["vers=4"],
         FsType::Nfs | FsType::Nfs4 => &[],
     };
     texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// What cannot be read is refused later, with all other options around it.
+fn is_version_3(given: &[String]) -> bool {
+    let parsed = MountOptions::parse(Rules::Direct, given.iter().map(String::as_str));
+    parsed.is_ok_and(|options| options.version_wish() == VersionWish::Exactly(NfsVersion::V3))
 }
 
 fn require_version_4(options: &MountOptions) -> Result<(), Ending> {
@@ -204,7 +212,10 @@ mod tests {
             assert!(told.contains(part), "{part}: {told}");
         }
         assert!(!told.contains("hard"), "{told}");
-        assert!(!options("-t alinas nas:/ /mnt -o vers=4.0").contains("port=2049"));
+        assert!(options("-t alinas nas:/ /mnt -o v3").contains("port=2049"));
+        let version_4 = asked("-t alinas nas:/ /mnt -o vers=4.0").unwrap();
+        assert!(!version_4.options.to_string().contains("port=2049"));
+        assert!(version_4.notes.is_empty(), "{:?}", version_4.notes);
     }
 
     #[test]
@@ -212,6 +223,7 @@ mod tests {
         let asked_for = asked("-t alinas nas.example.com:/a /mnt -o tls,vers=4.0,_netdev").unwrap();
         assert_eq!(asked_for.tunnel.unwrap().to_string(), "nas.example.com:2049");
         assert_eq!(asked_for.for_utab, "_netdev,helper=alinas");
+        assert!(!asked_for.notes.iter().any(|note| note.contains("tls")), "{:?}", asked_for.notes);
         for (spec, part) in [("192.0.2.1:/a", "named by its domain"), ("nas:../a", "must begin")] {
             let said = asked(&format!("-t alinas {spec} /mnt -o tls")).unwrap_err();
             assert!(said.contains(part), "{said}");

@@ -68,7 +68,9 @@ pub(super) async fn open(
                 .remote
                 .and_then(|remote| route::source_address_towards(remote.into()).ok());
             let way = Way::Tunnel { endpoint: acquired.endpoint, client_address };
-            let lease = (!acquired.already).then_some((tunnels, user));
+            // Behind `bg`, the parent had it opened for this process.
+            let ours = args.in_background || !acquired.already;
+            let lease = ours.then_some((tunnels, user));
             Ok(Tunnel { way, lease })
         }
         Err(fault) => {

@@ -20,6 +20,7 @@ use crate::model::MountOptions;
 use crate::model::NfsVersion;
 use crate::model::nfs_option::Transport;
 use crate::model::nfs_option::VersionWish;
+use crate::nfs::cause::Weight;
 use crate::nfs::class::Fallback;
 use crate::nfs::diagnose::Diagnosis;
 use crate::nfs::probe::Service;
@@ -55,8 +56,8 @@ pub(super) struct Round {
     pub(super) attempt: Option<Attempt>,
     /// What came of each version that is over.
     pub(super) faults: Vec<Diagnosis>,
-    /// Of the version at hand, what says most.
-    version_fault: Option<Diagnosis>,
+    /// What came of each address for the version at hand.
+    version_faults: Vec<Diagnosis>,
     /// The versions that are left, the one at hand first.
     versions: VecDeque<NfsVersion>,
     /// The addresses that are left for the version at hand.
@@ -114,7 +115,7 @@ impl Round {
             back: Back::NotDue,
             attempt: None,
             faults: Vec::new(),
-            version_fault: None,
+            version_faults: Vec::new(),
             versions: versions.iter().copied().collect(),
             addresses: VecDeque::new(),
             all_versions: versions.to_vec(),
@@ -159,12 +160,9 @@ impl Round {
     /// The attempt at hand failed. Says whether there is another version or address.
     pub(super) fn fail(&mut self, diagnosis: Diagnosis) -> bool {
         self.attempt = None;
-        let elsewhere = diagnosis.class.elsewhere;
-        let says_more = |before: &Diagnosis| diagnosis.cause.weight() >= before.cause.weight();
-        if self.version_fault.as_ref().is_none_or(says_more) {
-            self.version_fault = Some(diagnosis);
-        }
         self.addresses.pop_front();
+        let elsewhere = diagnosis.class.elsewhere;
+        self.version_faults.push(diagnosis);
         if elsewhere && !self.addresses.is_empty() {
             return true;
         }
@@ -173,20 +171,19 @@ impl Round {
     }
 
     fn end_version(&mut self) -> bool {
-        let Some(fault) = self.version_fault.take() else { return false };
-        let fallback = fault.class.version;
-        self.faults.push(fault);
+        let fallbacks = self.version_faults.iter().map(|fault| fault.class.version);
+        let fallback = fallbacks.max().unwrap_or(Fallback::None);
+        self.faults.extend(of_all_addresses(std::mem::take(&mut self.version_faults)));
         self.versions.pop_front();
         match fallback {
             Fallback::None => self.versions.clear(),
             Fallback::Lower => {}
-            Fallback::Three => self.versions.retain(|version| !version.is_4()),
-            Fallback::ThreeAndBack => {
+            Fallback::Three | Fallback::ThreeAndBack => {
                 self.versions.retain(|version| !version.is_4());
-                if self.back == Back::NotDue {
-                    self.back = Back::Due;
-                }
             }
+        }
+        if fallback == Fallback::ThreeAndBack && self.back == Back::NotDue {
+            self.back = Back::Due;
         }
         !self.versions.is_empty()
     }
@@ -195,7 +192,7 @@ impl Round {
     pub(super) fn start_over(&mut self) {
         self.back = Back::Done;
         self.attempt = None;
-        self.version_fault = None;
+        self.version_faults.clear();
         self.faults.clear();
         self.searched.clear();
         self.addresses.clear();
@@ -205,12 +202,22 @@ impl Round {
     /// The failure that says most, and the others; of two that say as much, the better version's.
     pub(super) fn faults(&mut self) -> Option<(Diagnosis, Vec<Diagnosis>)> {
         let mut faults = std::mem::take(&mut self.faults);
-        faults.extend(self.version_fault.take());
+        faults.extend(of_all_addresses(std::mem::take(&mut self.version_faults)));
         let weight = |place: usize| faults.get(place).map(|fault| fault.cause.weight());
         let deciding = (0..faults.len()).rev().max_by_key(|place| weight(*place))?;
         let decides = faults.remove(deciding);
         Some((decides, faults))
     }
+}
+
+/// Of one version at several addresses, the failure that says most, and the last of them. An address that
+/// answers is believed before one that does not.
+fn of_all_addresses(faults: Vec<Diagnosis>) -> Option<Diagnosis> {
+    let weight = |fault: &Diagnosis| {
+        let weight = fault.cause.weight();
+        (weight != Weight::NoAnswer, weight)
+    };
+    faults.into_iter().max_by_key(weight)
 }
 
 impl Attempt {

@@ -121,7 +121,7 @@ fn rdma_is_not_probed_and_has_its_own_port() {
     let run = World::default().run(direct("vers=4.2,proto=rdma"));
     assert_eq!(run.asked("NULL call"), 0);
     let options = &run.mounted().options;
-    assert!(options.starts_with("vers=4.2,proto=rdma,addr=192.0.2.1,port=20049,"), "{options}");
+    assert!(options.starts_with("vers=4.2,proto=rdma,addr=192.0.2.1,port=20049"), "{options}");
     let run = World::default().run(direct("vers=3,proto=rdma,nolock"));
     assert_eq!((run.asked("NULL call"), run.asked("rpcbind")), (0, 0));
     let options = &run.mounted().options;
