@@ -1,0 +1,89 @@
+//! Unmounting: what the server is told, what is left, and what a dead server may not do.
+
+use std::fs;
+use std::time::Duration;
+
+use e2e::failure::Result;
+use e2e::failure::ensure;
+use e2e::lab;
+use e2e::plain::Front;
+use e2e::process::observe;
+use e2e::process::wait_until;
+
+use crate::Steps;
+use crate::stage::PATIENCE;
+use crate::stage::Stage;
+use crate::stage::only_mount;
+use crate::stage::succeeded;
+
+pub(crate) const TESTS: &[Steps] = &[
+    ("umount_of_v3_tells_mountd", umount_of_v3_tells_mountd),
+    ("umount_of_what_is_not_mounted_says_so", umount_of_what_is_not_mounted_says_so),
+    ("a_busy_mount_stays_and_is_said_to_be_busy", a_busy_mount_stays_and_is_said_to_be_busy),
+    ("umount_of_a_dead_server_ends_by_force", umount_of_a_dead_server_ends_by_force),
+    ("umount_uses_what_the_mount_finally_used", umount_uses_what_the_mount_finally_used),
+];
+
+const THIRD: &str = "vers=3,nolock,proto=tcp";
+
+fn umount_of_v3_tells_mountd(stage: &mut Stage) -> Result<()> {
+    let target = stage.target("rmtab")?;
+    succeeded(&stage.mount(THIRD, "203.0.113.10:/e07", &target)?)?;
+    let table = stage.world.folder().join("lib/rmtab");
+    let listed = || fs::read_to_string(&table).is_ok_and(|table| table.contains(":/e07:"));
+    wait_until("mountd has noted the client", PATIENCE, listed)?;
+    succeeded(&stage.unmount(&[], &target)?)?;
+    wait_until("mountd has forgotten the client", PATIENCE, || !listed())
+}
+
+fn umount_of_what_is_not_mounted_says_so(stage: &mut Stage) -> Result<()> {
+    let target = stage.target("not-mounted")?;
+    let refused = stage.unmount(&[], &target)?;
+    ensure(refused.code == Some(32), format!("{refused:?}"))?;
+    ensure(refused.output.contains("not mounted"), format!("{refused:?}"))
+}
+
+fn a_busy_mount_stays_and_is_said_to_be_busy(stage: &mut Stage) -> Result<()> {
+    let target = stage.target("busy")?;
+    succeeded(&stage.mount("vers=4.2", "203.0.113.10:/share", &target)?)?;
+    let open = fs::File::open(target.join("file"))?;
+    let refused = stage.unmount(&[], &target)?;
+    ensure(refused.code == Some(32), format!("{refused:?}"))?;
+    ensure(refused.output.contains("busy"), format!("{refused:?}"))?;
+    only_mount(&target)?;
+    drop(open);
+    succeeded(&stage.unmount(&[], &target)?)
+}
+
+/// A mount through a firewall that is lifted first and then put back: its server is gone.
+fn umount_of_a_dead_server_ends_by_force(stage: &mut Stage) -> Result<()> {
+    for (flags, options) in
+        [(&["-f"][..], THIRD), (&["-f", "-l"], "vers=4.2"), (&["-l"], THIRD), (&["-f"], "vers=4.2")]
+    {
+        let target = stage.target("dead")?;
+        stage.world.lift(Front::BlackHole)?;
+        let spec = format!("{}:/share", Front::BlackHole.address());
+        let mounted = stage.mount(options, &spec, &target);
+        stage.world.lower()?;
+        succeeded(&mounted?)?;
+        let unmounted = stage.unmount(flags, &target)?;
+        let what = format!("{options} {flags:?}: {unmounted:?}");
+        ensure(unmounted.code == Some(0), what.clone())?;
+        ensure(unmounted.took < Duration::from_secs(25), what.clone())?;
+        ensure(lab::mounts_below(&target)?.is_empty(), what)?;
+    }
+    Ok(())
+}
+
+/// R24: the record says which address and transport; the user's options alone would not.
+fn umount_uses_what_the_mount_finally_used(stage: &mut Stage) -> Result<()> {
+    let target = stage.target("record")?;
+    let spec = format!("{}:/e08", Front::MountTcpDropped.address());
+    succeeded(&stage.mount(THIRD, &spec, &target)?)?;
+    ensure(only_mount(&target)?.options.contains("mountproto=udp"), "MOUNT did not go over UDP")?;
+    let mut unmount = stage.command(&[&"umount", &target])?;
+    let unmounted = observe(PATIENCE, &mut unmount)?;
+    succeeded(&unmounted)?;
+    // Over TCP, UMNT would have waited for an answer that never comes.
+    ensure(unmounted.took < Duration::from_secs(8), format!("{unmounted:?}"))
+}
