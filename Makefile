@@ -31,9 +31,10 @@ test: needs ## run every test, those of the kernel in the lab
 	e2e/run-tests
 
 .PHONY: bench
-bench: needs ## print what NodeStageVolume costs beside the server and the kernel
+bench: needs ## print what NodeStageVolume costs beside the server and the kernel, and reading an option text
 	cargo build --workspace --bins --locked
 	"$${CARGO_TARGET_DIR:-target}/debug/stage_cost"
+	"$${CARGO_TARGET_DIR:-target}/debug/parse_cost"
 
 .PHONY: check
 check: needs shellcheck chart ## format, lints, scripts, chart: what needs no test run

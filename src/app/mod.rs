@@ -1,8 +1,10 @@
 //! Where everything meets: the command line, the settings, and one file per role.
 //!
 //! A role is a subcommand. Each reads its settings from flags and environment, checks them once, and hands
-//! every module only its part.
+//! every module only its part. A question is one too; it is answered without a log or a runtime.
 
+pub mod completion;
+pub mod explain;
 pub mod node;
 pub mod telemetry;
 pub mod tunnel;
@@ -12,6 +14,7 @@ use std::error::Error;
 use std::ffi::OsStr;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use clap::Parser;
 use clap::Subcommand;
 use clap::error::ErrorKind;
@@ -34,7 +37,23 @@ struct CommandLine {
     #[arg(long, global = true, env = "ALINAS_CSI_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
     #[command(subcommand)]
-    role: Role,
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Role(Role),
+    #[command(flatten)]
+    Question(Question),
+}
+
+#[derive(Debug, Subcommand)]
+enum Question {
+    /// Says what a mount option means, or lists all of them.
+    Explain(explain::ExplainArgs),
+    /// Prints the completion script of a shell.
+    Completion(completion::CompletionArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,7 +80,12 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command_line: CommandLine) -> ExitCode {
-    match start(command_line) {
+    let CommandLine { log, log_format, command } = command_line;
+    let role = match command {
+        Command::Question(question) => return answer(&question),
+        Command::Role(role) => role,
+    };
+    match start(role, &log, log_format) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("alinas-csi: {}\n", Chain(&*error)));
@@ -70,15 +94,36 @@ fn run(command_line: CommandLine) -> ExitCode {
     }
 }
 
-fn start(command_line: CommandLine) -> Result<(), Box<dyn Error>> {
-    telemetry::open(&command_line.log, command_line.log_format)?;
+fn start(role: Role, log: &str, log_format: LogFormat) -> Result<(), Box<dyn Error>> {
+    telemetry::open(log, log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    match command_line.role {
+    match role {
         Role::Node(arguments) => runtime.block_on(node::run(arguments))?,
         Role::Watchdog(arguments) => runtime.block_on(watchdog::run(arguments))?,
         Role::Tunnel(arguments) => runtime.block_on(tunnel::run(arguments))?,
     }
     Ok(())
+}
+
+fn answer(question: &Question) -> ExitCode {
+    let answer = match question {
+        Question::Explain(arguments) => {
+            explain::answer(arguments).map_err(|error| error.to_string())
+        }
+        Question::Completion(arguments) => {
+            Ok(completion::script(arguments, CommandLine::command()))
+        }
+    };
+    match answer {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&format!("alinas-csi: {error}\n"));
+            ExitCode::from(USAGE)
+        }
+    }
 }
 
 fn refuse(error: &clap::Error) -> ExitCode {
@@ -90,6 +135,12 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
+/// Writes to standard output. A reader that has seen enough, as `head` has, is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
 /// Writes to standard error. The last word of a process that ends goes there even if no log is open.
 fn say(text: &str) {
     use std::io::Write;
@@ -99,7 +150,6 @@ fn say(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {

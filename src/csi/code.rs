@@ -131,6 +131,7 @@ fn mount(fault: &MountFault) -> Code {
         | Cause::UdpNeedsVersion3 => Code::InvalidArgument,
         Cause::ExportNotADirectory
         | Cause::VersionNotServed
+        | Cause::NoCommonVersion(_)
         | Cause::MountdVersion(_)
         | Cause::NameWithoutFamily { .. }
         | Cause::TransportNotInKernel(_)
@@ -236,6 +237,7 @@ mod tests {
         ("nfs.name-without-family", Code::FailedPrecondition),
         ("nfs.nfs-not-registered", Code::Unavailable),
         ("nfs.no-answer", Code::DeadlineExceeded),
+        ("nfs.no-common-version", Code::FailedPrecondition),
         ("nfs.no-resources", Code::ResourceExhausted),
         ("nfs.not-privileged", Code::FailedPrecondition),
         ("nfs.option-refused", Code::InvalidArgument),

@@ -50,8 +50,8 @@ pub const CATALOGUE: &[Message] = &[
     ),
     same(
         "nfs.cancelled",
-        "whoever asked for the mount does not want it any more",
-        "nothing is left of it; ask again if it is wanted",
+        "it was cancelled",
+        "nothing is left of it, so ask again if it is wanted",
     ),
     each(
         "nfs.connection-lost",
@@ -181,6 +181,11 @@ pub const CATALOGUE: &[Message] = &[
             "the server did not answer{within}",
             "check that it runs and that firewalls let NFS through",
         ),
+    ),
+    same(
+        "nfs.no-common-version",
+        "the server serves none of the NFS versions that were tried: {versions}",
+        "enable one of them there",
     ),
     same(
         "nfs.no-resources",
@@ -404,6 +409,7 @@ mod tests {
         "nfs.name-without-family",
         "nfs.nfs-not-registered",
         "nfs.no-answer",
+        "nfs.no-common-version",
         "nfs.no-resources",
         "nfs.not-privileged",
         "nfs.option-refused",

@@ -29,6 +29,8 @@ pub enum Cause {
     SecurityRefused,
     /// The server does not speak this version.
     VersionNotServed,
+    /// The server speaks none of these versions, which are all that were tried.
+    NoCommonVersion(Vec<NfsVersion>),
     /// The server's mountd does not speak this version of the MOUNT protocol.
     MountdVersion(u8),
     /// The server says that something is wrong with itself.
@@ -126,6 +128,7 @@ impl Cause {
             Self::ExportStale => "nfs.export-stale",
             Self::SecurityRefused => "nfs.security-refused",
             Self::VersionNotServed => "nfs.version-not-served",
+            Self::NoCommonVersion(_) => "nfs.no-common-version",
             Self::MountdVersion(_) => "nfs.mountd-version",
             Self::ServerFailed => "nfs.server-failed",
             Self::NotRegistered(Service::Nfs(_), _) => "nfs.nfs-not-registered",
@@ -186,6 +189,7 @@ impl Cause {
             | Self::ExportStale
             | Self::SecurityRefused
             | Self::VersionNotServed
+            | Self::NoCommonVersion(_)
             | Self::MountdVersion(_)
             | Self::ServerFailed
             | Self::NotRegistered(..)
@@ -220,6 +224,7 @@ impl Cause {
         match self {
             Self::KernelLacksNfs => Weight::NotWithThisKernel,
             Self::VersionNotServed
+            | Self::NoCommonVersion(_)
             | Self::MountdVersion(_)
             | Self::NotRegistered(..)
             | Self::TransportNotInKernel(_)
@@ -288,6 +293,10 @@ impl Cause {
             }
             Self::TransportNotInKernel(transport) => {
                 vec![("transport", name(*transport).to_uppercase())]
+            }
+            Self::NoCommonVersion(versions) => {
+                let versions: Vec<_> = versions.iter().map(ToString::to_string).collect();
+                vec![("versions", versions.join(", "))]
             }
             Self::VersionNotServed => vec![("other_version", other(version).to_owned())],
             Self::KernelLacksNfs => vec![("module", module(version).to_owned())],
@@ -362,6 +371,7 @@ pub(crate) fn every() -> Vec<Cause> {
         Cause::NameWithoutFamily { host, family: Family::Inet6 },
         Cause::NotRegistered(Service::Nfs(NfsVersion::V3), Transport::Tcp),
         Cause::NoAnswer(Peer::Nfs, None),
+        Cause::NoCommonVersion(vec![NfsVersion::V41, NfsVersion::V40]),
         Cause::NoResources,
         Cause::NotPrivileged,
         Cause::OptionRefused(Some("rsize".to_owned())),

@@ -132,7 +132,7 @@ impl Class {
                 Self { version: Fallback::Three, ..Self::of(Errno::PROTONOSUPPORT) }
             }
             RpcFault::Denied => Self::of(Errno::ACCESS),
-            RpcFault::Garbage(_) => Self::of(Errno::CONNRESET),
+            RpcFault::Closed | RpcFault::Garbage(_) => Self::of(Errno::CONNRESET),
         }
     }
 

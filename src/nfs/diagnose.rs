@@ -110,6 +110,7 @@ fn event_of(failure: &Failure) -> Event {
         Failure::Refused { call, errno, kernel, .. } => {
             (format!("{call}: {}", errno_name(*errno)), kernel.clone())
         }
+        Failure::Deadline(after) => (format!("killed after {} s", after.as_secs()), Vec::new()),
         other => (other.to_string(), Vec::new()),
     };
     Event { outcome, kernel, ..Event::default() }
@@ -120,6 +121,7 @@ fn call_cause(fault: &RpcFault, peer: Peer) -> Cause {
         RpcFault::Refused => Cause::Refused(peer),
         RpcFault::NoAnswer(after) => Cause::NoAnswer(peer, Some(*after)),
         RpcFault::Unreachable(_) => Cause::Unreachable,
+        RpcFault::Closed => Cause::ConnectionLost(peer),
         RpcFault::Garbage(_) | RpcFault::NoSuchProgram | RpcFault::NotRegistered => {
             Cause::OtherProtocol(peer)
         }

@@ -21,6 +21,8 @@ mod class;
 mod diagnose;
 pub mod engine;
 mod fault;
+#[cfg(test)]
+mod golden;
 pub mod history;
 pub mod once;
 pub mod policy;

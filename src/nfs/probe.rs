@@ -38,13 +38,13 @@ pub enum RpcFault {
     #[error("{0}")]
     Unreachable(String),
     /// rpcbind knows of no such service.
-    #[error("rpcbind does not know the service")]
+    #[error("not registered")]
     NotRegistered,
     /// PROG_UNAVAIL.
     #[error("the server does not have the program")]
     NoSuchProgram,
     /// PROG_MISMATCH, with the versions that the server has.
-    #[error("the server has versions {low} to {high} of the program")]
+    #[error("the server has {} of the program", versions(*.low, *.high))]
     NoSuchVersion {
         /// The lowest.
         low: u32,
@@ -54,9 +54,16 @@ pub enum RpcFault {
     /// The server does not accept our credentials.
     #[error("the server refused the call's credentials")]
     Denied,
-    /// What answered does not speak RPC, or it closed the connection.
+    /// It took the connection and closed it without an answer.
+    #[error("it closed the connection without an answer")]
+    Closed,
+    /// What answered does not speak RPC.
     #[error("{0}")]
     Garbage(String),
+}
+
+fn versions(low: u32, high: u32) -> String {
+    if low == high { format!("version {low}") } else { format!("versions {low} to {high}") }
 }
 
 impl Service {

@@ -8,6 +8,7 @@
 //! Read [`MountOptions::parse`] first.
 
 mod check;
+pub mod explain;
 mod fault;
 mod parse;
 mod place;

@@ -18,6 +18,7 @@ use super::search::Search;
 use super::there;
 use crate::host::daemon::Daemon;
 use crate::host::daemon::Presence;
+use crate::host::mount_syscalls::call;
 use crate::host::mount_table::MountEntry;
 use crate::host::resolve::ResolveFault;
 use crate::host::resolve::ServerAddress;
@@ -225,7 +226,7 @@ impl Policy {
             self.request.options.netid().map_or(Transport::Tcp, |(transport, _)| transport);
         let tried = Tried { version: mounted.version, transport, through_tunnel, took };
         let mut diagnosis = Diagnosis::of_mount(&failure, tried);
-        if !through_tunnel {
+        if !through_tunnel && asks_server(&failure) {
             diagnosis.event.address = Some(mounted.server.ip().to_string());
         }
         if diagnosis.cause == Cause::AlreadyMounted {
@@ -267,6 +268,15 @@ impl Policy {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
+    }
+}
+
+/// Whether the server had a part in it.
+fn asks_server(failure: &Failure) -> bool {
+    match failure {
+        Failure::Refused { call, .. } => [call::CREATE, call::MOUNT].contains(&call.as_str()),
+        Failure::Deadline(_) => true,
+        Failure::Worker(_) => false,
     }
 }
 

@@ -138,7 +138,12 @@ impl Policy {
         step
     }
 
-    fn fault(&self, deciding: Diagnosis, others: Vec<Diagnosis>) -> MountFault {
+    fn fault(&self, mut deciding: Diagnosis, mut others: Vec<Diagnosis>) -> MountFault {
+        if deciding.cause == Cause::VersionNotServed && self.versions.len() > 1 {
+            deciding.cause = Cause::NoCommonVersion(self.versions.clone());
+            deciding.event.version = None;
+            others.retain(|other| other.cause != Cause::VersionNotServed);
+        }
         let mut told = vec![kind(&deciding)];
         let mut elsewhere = Vec::new();
         for other in others {

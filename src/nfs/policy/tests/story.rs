@@ -26,7 +26,7 @@ fn what_says_most_is_reported_of_all_versions() {
         (Errno::PROTONOSUPPORT, Errno::ACCESS, "nfs.export-denied-or-missing"),
         (Errno::PROTONOSUPPORT, Errno::TIMEDOUT, "nfs.no-answer"),
         (Errno::PROTONOSUPPORT, Errno::NOENT, "nfs.export-missing"),
-        (Errno::PROTONOSUPPORT, Errno::PROTONOSUPPORT, "nfs.version-not-served"),
+        (Errno::PROTONOSUPPORT, Errno::PROTONOSUPPORT, "nfs.no-common-version"),
         (Errno::ACCESS, Errno::TIMEDOUT, "nfs.export-denied"),
         (Errno::ACCESS, Errno::NOENT, "nfs.export-missing"),
         (Errno::NOENT, Errno::CONNREFUSED, "nfs.export-missing"),

@@ -6,8 +6,15 @@ use super::*;
 use crate::model::nfs_option::LONGEST_TEXT;
 use crate::nfs::once;
 
+fn job_of(request: &MountRequest) -> Job {
+    let now = Instant::now();
+    let mut policy = Policy::new(request.clone(), KernelFacts::default(), now);
+    let Step::Mount { job, .. } = policy.next(Answer::Begin, now) else { panic!() };
+    job
+}
+
 fn text(request: &MountRequest) -> String {
-    job::text(&once::mount_job(request).unwrap())
+    job::text(&job_of(request))
 }
 
 #[test]
@@ -40,7 +47,7 @@ fn a_client_address_of_the_users_goes_before_ours_and_may_be_missing() {
 #[test]
 fn attributes_go_to_the_mount_and_not_to_the_nfs_client() {
     let request = tunnel("ro,nosuid");
-    let Some(Job::MountNfs { attributes, .. }) = once::mount_job(&request) else { panic!() };
+    let Job::MountNfs { attributes, .. } = job_of(&request) else { panic!() };
     assert_eq!(attributes, ["ro", "nosuid"]);
     assert!(!text(&request).contains("ro,nosuid"));
 }

@@ -114,7 +114,14 @@ fn mountd_is_tried_over_udp_and_then_over_tcp() {
 #[test]
 fn each_service_that_is_missing_is_named() {
     type Answer = fn(Service) -> Result<u16, RpcFault>;
-    let cases: [(&str, Answer, Answer); 10] = [
+    let cases: [(&str, Answer, Answer); 13] = [
+        ("nfs.rpcbind-connection-lost", |_| Err(RpcFault::Closed), |_| Ok(0)),
+        ("nfs.connection-lost", |_| Ok(2049), |_| Err(RpcFault::Closed)),
+        (
+            "nfs.mountd-connection-lost",
+            |_| Ok(2049),
+            |service| if service == Service::Mount(3) { Err(RpcFault::Closed) } else { Ok(0) },
+        ),
         ("nfs.rpcbind-refused", |_| Err(RpcFault::Refused), |_| Ok(0)),
         ("nfs.rpcbind-no-answer", |_| Err(SILENCE), |_| Ok(0)),
         ("nfs.rpcbind-other-protocol", |_| Err(RpcFault::Garbage("HTTP".to_owned())), |_| Ok(0)),
