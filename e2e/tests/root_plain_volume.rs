@@ -98,10 +98,10 @@ fn background(scene: &mut Scene, volume: &Volume) -> Result<()> {
         ensure(status.message().contains("refused"), format!("{status:?}"))?;
     }
     scene.plain.lift(Front::Closed)?;
-    wait_until("the volume is mounted", BACK, || {
-        e2e::lab::mounts_below(&volume.staging).is_ok_and(|mounts| !mounts.is_empty())
-    })?;
-    scene.client.stage(volume)?;
+    // As the kubelet does it: it calls again and again.
+    wait_until("the volume is staged", BACK, || scene.client.stage(volume).is_ok())?;
+    let mounts = e2e::lab::mounts_below(&volume.staging)?;
+    ensure(mounts.len() == 1, format!("{mounts:?}"))?;
     scene.client.unstage(volume)?;
     scene.driver.nothing_is_left(CLEARED)
 }

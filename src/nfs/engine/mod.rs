@@ -42,7 +42,7 @@ use underway::Underway;
 /// Any number of mounts may be under way at once, and none waits for another: there is no lock over a mount and
 /// no limit to their number, which a mount from a silent server would hold. What bounds the start of worker
 /// processes is that a runtime's thread is busy with each for as long as it starts (about a millisecond); one
-/// that waits for its server costs a process and a few hundred kilobytes.
+/// that waits for its server costs a process and less than a megabyte of its own (0.8 MB, measured).
 #[derive(Clone, Debug)]
 pub struct Engine {
     network: Arc<dyn Network>,

@@ -60,7 +60,7 @@ impl Call {
         Self { procedure, arguments, ..Self::null(program) }
     }
 
-    pub(super) fn as_root_of(self, host: &str) -> Self {
+    pub(super) fn by_root_of(self, host: &str) -> Self {
         Self { credentials: Credentials::Root { host: host.to_owned() }, ..self }
     }
 
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_root_of_a_host_has_no_groups() {
-        let call = Call::null(Program { number: 100_005, version: 3 }).as_root_of("abc");
+        let call = Call::null(Program { number: 100_005, version: 3 }).by_root_of("abc");
         let auth = [1, 24, 0, 3, u32::from_be_bytes(*b"abc\0"), 0, 0, 0];
         let bytes = call.to_bytes(7).unwrap();
         assert_eq!(bytes, words(&[&[7, 0, 2, 100_005, 3, 0], &auth[..], &[0, 0]].concat()));

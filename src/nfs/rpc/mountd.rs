@@ -34,7 +34,7 @@ pub async fn say_unmounted(
     let program = Program { number: 100_005, version: u32::from(version) };
     within(limit, async {
         let path = message::packed(&Opaque::borrowed(path.as_bytes()))?;
-        let call = Call::new(program, UMNT, path).as_root_of(&host_name());
+        let call = Call::new(program, UMNT, path).by_root_of(&host_name());
         let mut channel = Channel::open_reserved(mountd, transport).await?;
         channel.call(&call).await.map(|answer| answer.map(drop))
     })
