@@ -15,6 +15,7 @@ arch ?= $(shell uname -m)
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 # What the build needs of the machine: a C compiler and cmake, for the cryptography.
 debian := gcc libc6-dev make cmake
+tools := cc cmake
 
 .PHONY: help
 help: ## list the targets
@@ -36,9 +37,16 @@ bench: needs ## print what NodeStageVolume costs beside the server and the kerne
 	"$${CARGO_TARGET_DIR:-target}/debug/stage_cost"
 	"$${CARGO_TARGET_DIR:-target}/debug/parse_cost"
 
+.PHONY: fuzz
+fuzz: debian += g++
+fuzz: tools += c++
+fuzz: needs ## fuzz what reads texts of others, for a short while each (seconds=15)
+	fuzz/run $(or $(seconds),15)
+
 .PHONY: check
 check: needs shellcheck chart ## format, lints, scripts, chart: what needs no test run
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 .PHONY: build
@@ -78,7 +86,7 @@ needs:
 	@missing=$$(for package in $(debian); do \
 	    dpkg-query --show --showformat='$${db:Status-Status}\n' "$$package" 2>/dev/null | \
 	      grep -qx installed || echo "$$package"; done); \
-	if [[ -n $$missing ]] && ! { command -v cc && command -v cmake; } >/dev/null; then \
+	if [[ -n $$missing ]] && ! type $(tools) >/dev/null 2>&1; then \
 	  command -v apt-get >/dev/null || { echo "a C compiler and cmake are needed" >&2; exit 1; }; \
 	  echo "installing" $$missing; $(as_root) apt-get update -qq; \
 	  $(as_root) env DEBIAN_FRONTEND=noninteractive \

@@ -214,9 +214,9 @@ fn is_ipv6(text: &str) -> bool {
         Some((address, scope)) => (address, Some(scope)),
         None => (text, None),
     };
-    let named = |scope: &str| {
-        !scope.is_empty() && !scope.contains(|c: char| c.is_whitespace() || "/%[]".contains(c))
-    };
+    // A comma would begin another option where the address is told to the kernel.
+    let foreign = |character: char| character.is_whitespace() || "/%[],\"".contains(character);
+    let named = |scope: &str| !scope.is_empty() && !scope.contains(foreign);
     address.parse::<Ipv6Addr>().is_ok() && scope.is_none_or(named) && text.len() <= LONGEST_HOST
 }
 
@@ -271,6 +271,7 @@ mod tests {
             ("[10.0.0.1]:/a", "\"10.0.0.1\" is no IPv6 address"),
             ("[fe80::1%]:/a", "\"fe80::1%\" is no IPv6 address"),
             ("[fe80::1%a/b]:/a", "is no IPv6 address"),
+            ("[fe80::1%eth0,port=1]:/a", "is no IPv6 address"),
             ("[]:/a", "\"\" is no IPv6 address"),
             ("2001:db8::1:/a", "in brackets; write [2001:db8::1]:/a"),
             ("::1:/a", "in brackets; write [::1]:/a"),

@@ -4,12 +4,20 @@
 #[must_use]
 pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let unknown = unknown.to_lowercase();
+    let length = unknown.chars().count();
     known
         .into_iter()
+        // Compared in full, a long text would take its length times that of every word.
+        .filter(|word| word.len().abs_diff(length) <= allowed(word))
         .map(|word| (strsim::damerau_levenshtein(&unknown, &word.to_lowercase()), word))
-        .filter(|(distance, word)| *distance <= (word.len() / 3).max(1))
+        .filter(|(distance, word)| *distance <= allowed(word))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)
+}
+
+/// How many slips are allowed in a word.
+fn allowed(word: &str) -> usize {
+    (word.len() / 3).max(1)
 }
 
 /// `; did you mean "…"?` or nothing: the end of a message about an unknown word.
@@ -29,5 +37,6 @@ mod tests {
         assert_eq!(nearest("TLSSERVERNAME", known), Some("tlsServerName"));
         assert_eq!(nearest("pth", known), Some("path"));
         assert_eq!(nearest("colour", known), None);
+        assert_eq!(nearest(&"server".repeat(1000), known), None);
     }
 }

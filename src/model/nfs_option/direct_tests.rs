@@ -107,6 +107,7 @@ fn each_refusal_names_the_option_and_the_reason() {
         ("mountvers=4", "expected 1 or 3"),
         ("mountproto=rdma", "does not go over RDMA"),
         ("mounthost=a/b", "a name or an address"),
+        ("mounthost=\"a,port=1\"", "a name or an address"),
         ("mountaddr=host", "an IPv4 or IPv6 address"),
         ("mountaddr=0.0.0.0", "an address of no host"),
         ("mountproto=tcp6,mountaddr=10.0.0.1", "different address families"),

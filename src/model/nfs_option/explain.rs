@@ -374,6 +374,14 @@ mod tests {
         for word in ["vers=", "v4.1", "rsize=", "noac", "tcp", "proto=", "bg", "fsc", "ro", "tls"] {
             assert!(words.iter().any(|known| known == word), "{word}: {words:?}");
         }
+        // The fuzzer begins with them too. It tries what it knows, and cannot guess a word by itself.
+        let dictionary = include_str!("../../../fuzz/option_text.dict");
+        for word in &words {
+            assert!(
+                dictionary.contains(&format!("\n\"{word}\"\n")),
+                "fuzz/option_text.dict lacks {word}"
+            );
+        }
         for word in ["remount", "efc", "x-*", "rsize"] {
             assert!(!words.iter().any(|known| known == word), "{word}");
         }

@@ -193,7 +193,8 @@ impl NfsOption {
             ValueKind::ListOf(words) => self.list(rules, words, value)?,
             ValueKind::Address => value.parse().ok().map(|address: IpAddr| address.to_string()),
             ValueKind::Host => {
-                let usable = |character: char| !character.is_whitespace() && character != '/';
+                let usable =
+                    |character: char| !character.is_whitespace() && !"/,".contains(character);
                 (value.len() <= LONGEST_HOST && value.chars().all(usable)).then(|| value.to_owned())
             }
             ValueKind::SwitchOrText { .. }
