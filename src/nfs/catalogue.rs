@@ -67,7 +67,7 @@ pub const CATALOGUE: &[Message] = &[
             "the mount target denied access",
             "allow this node's address in the permission group of the mount target",
         ),
-        ("the server denied access", "export the directory to this host (exports(5))"),
+        ("the server denied access", "export the directory to this host"),
     ),
     // An NFSv3 server also says "denied" of a directory that is in no export.
     each(
@@ -79,7 +79,7 @@ pub const CATALOGUE: &[Message] = &[
         ),
         (
             "the server denied access",
-            "export the directory to this host (exports(5)), and check that it exists there",
+            "export the directory to this host, and check that it exists there",
         ),
     ),
     each(
@@ -106,7 +106,7 @@ pub const CATALOGUE: &[Message] = &[
         ),
         (
             "the server's export has gone stale: its directory was removed or replaced",
-            "export it anew on the server (exportfs -ra)",
+            "export it anew on the server with exportfs -ra",
         ),
     ),
     same(
@@ -286,7 +286,7 @@ pub const CATALOGUE: &[Message] = &[
     same(
         "nfs.target-no-answer",
         "the way to the directory to mount at leads through a file system that does not answer",
-        "unmount what is dead there (umount -l)",
+        "unmount what is dead there with umount -l",
     ),
     same(
         "nfs.target-not-directory",

@@ -124,9 +124,8 @@ fn kernel(failure: Failure) -> World {
 }
 
 fn slow_kernel(errno: Errno, seconds: u64) -> World {
-    let mut world = World::default();
-    world.kernel = Box::new(move |_, _| (Err(server_says(errno)), Duration::from_secs(seconds)));
-    world
+    let answer = move |_| (Err(server_says(errno)), Duration::from_secs(seconds));
+    World::default().kernel_in_time(answer)
 }
 
 fn words(call: &str, errno: Errno, kernel: &str) -> Failure {

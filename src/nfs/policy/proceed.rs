@@ -100,7 +100,7 @@ impl Policy {
         let search = attempt.nfs.clone();
         let nfs = match self.missing_for_search(&search, now) {
             Ok(endpoint) => endpoint,
-            Err(missing) => return missing,
+            Err(missing) => return *missing,
         };
         let missing = match version {
             NfsVersion::V3 => self.missing_for_version_3(nfs, now)?,
@@ -111,19 +111,19 @@ impl Policy {
     }
 
     /// The service that is looked for, or what is to be asked to find it.
-    fn missing_for_search(&self, search: &Search, now: Instant) -> Result<Endpoint, Missing> {
+    fn missing_for_search(&self, search: &Search, now: Instant) -> Result<Endpoint, Box<Missing>> {
         match search.next() {
             Next::Ended(Ok(endpoint)) => Ok(endpoint),
-            Next::Ended(Err(diagnosis)) => Err(Err(Box::new(diagnosis))),
+            Next::Ended(Err(diagnosis)) => Err(Box::new(Err(Box::new(diagnosis)))),
             Next::AskPort(candidate) => {
-                Err(Ok(Some(self.ask_port(candidate, search.service(), now))))
+                Err(Box::new(Ok(Some(self.ask_port(candidate, search.service(), now)))))
             }
             Next::Ping(endpoint) => {
                 let question = match search.service() {
                     Service::Nfs(_) => Question::NfsPing,
                     Service::Mount(_) => Question::MountPing,
                 };
-                Err(Ok(Some((question, self.ping(endpoint, search.service(), now)))))
+                Err(Box::new(Ok(Some((question, self.ping(endpoint, search.service(), now))))))
             }
         }
     }
@@ -150,7 +150,7 @@ impl Policy {
             }
             let search = self.mount_search(nfs.address);
             if let Err(missing) = self.missing_for_search(&search, now) {
-                return missing;
+                return *missing;
             }
         }
         let Some(round) = self.round.as_ref() else { return Ok(None) };

@@ -120,9 +120,8 @@ fn the_table_knows_every_errno_of_the_test_and_the_other_way_round() {
 fn an_eio_that_took_its_time_stands_for_silence_and_may_pass() {
     for (millis, id, permanent) in [(20, "nfs.server-failed", true), (4000, "nfs.no-answer", false)]
     {
-        let mut world = World::default();
-        world.kernel =
-            Box::new(move |_, _| (Err(server_says(Errno::IO)), Duration::from_millis(millis)));
+        let world = World::default()
+            .kernel_in_time(move |_| (Err(server_says(Errno::IO)), Duration::from_millis(millis)));
         let run = world.run(direct("vers=4.2"));
         assert_eq!((run.fault().id(), run.fault().is_permanent()), (id, permanent));
     }

@@ -93,6 +93,15 @@ impl World {
         self
     }
 
+    /// The kernel's answer to each version, and how long it takes.
+    pub(in crate::nfs) fn kernel_in_time(
+        mut self,
+        mut answer: impl FnMut(NfsVersion) -> (Result<Done, Failure>, Duration) + 'static,
+    ) -> Self {
+        self.kernel = Box::new(move |version, _| answer(version));
+        self
+    }
+
     pub(in crate::nfs) fn ping(
         mut self,
         answer: impl FnMut(SocketAddr, Service, Transport) -> Result<(), RpcFault> + 'static,

@@ -28,8 +28,7 @@ fn in_the_foreground_a_mount_is_tried_for_two_minutes_or_as_retry_says() {
 
 #[test]
 fn retry_0_tries_once_and_to_the_end() {
-    let mut world = World::default();
-    world.kernel = Box::new(|_, _| (Ok(Done::Done), Duration::from_secs(80)));
+    let world = World::default().kernel_in_time(|_| (Ok(Done::Done), Duration::from_secs(80)));
     let run = world.run(direct("retry=0"));
     assert_eq!(run.took, Duration::from_secs(80));
     let run = down().run(direct("retry=0"));
@@ -39,8 +38,7 @@ fn retry_0_tries_once_and_to_the_end() {
 
 #[test]
 fn nobody_waits_again_after_a_wait_for_an_answer() {
-    let mut world = World::default();
-    world.kernel = Box::new(|_, _| (Ok(Done::Done), Duration::MAX));
+    let world = World::default().kernel_in_time(|_| (Ok(Done::Done), Duration::MAX));
     let run = world.run(direct("vers=4.2"));
     assert_eq!(run.waits(), [] as [u64; 0]);
     assert_eq!(run.versions().len(), 2);
@@ -179,8 +177,7 @@ fn a_deadline_goes_before_all_that_options_say() {
         assert!(run.took <= Duration::from_secs(45), "{options}: {:?}", run.took);
         assert!(run.took >= Duration::from_secs(44), "{options}: {:?}", run.took);
     }
-    let mut world = World::default();
-    world.kernel = Box::new(|_, _| (Ok(Done::Done), Duration::MAX));
+    let world = World::default().kernel_in_time(|_| (Ok(Done::Done), Duration::MAX));
     let patience = Patience::Deadline(Duration::from_secs(5));
     let run = world.run(MountRequest { patience, ..direct("") });
     assert_eq!(run.took, Duration::from_secs(5));

@@ -62,11 +62,12 @@ fn the_same_is_not_said_of_every_minor_version() {
 
 #[test]
 fn the_history_holds_every_question_with_its_answer_and_its_time() {
-    let mut world = World::default().ping(|_, service, _| match service {
-        Service::Nfs(version) if version.is_4() => Err(SILENCE),
-        _ => Ok(()),
-    });
-    world.kernel = Box::new(|_, _| (Ok(Done::Done), Duration::from_millis(125)));
+    let world = World::default()
+        .ping(|_, service, _| match service {
+            Service::Nfs(version) if version.is_4() => Err(SILENCE),
+            _ => Ok(()),
+        })
+        .kernel_in_time(|_| (Ok(Done::Done), Duration::from_millis(125)));
     let mounted = world.run(direct("retry=0"));
     let lines = mounted.fault().history.to_string();
     assert_eq!(
@@ -77,8 +78,7 @@ fn the_history_holds_every_question_with_its_answer_and_its_time() {
             "round 1, NFS 4.2, NULL call of NFS 4 to 192.0.2.1:2049 over tcp: no answer within 10 s (10.000 s)",
         ]
     );
-    let mut world = World::default();
-    world.kernel = Box::new(|_, _| (Ok(Done::Done), Duration::from_millis(125)));
+    let world = World::default().kernel_in_time(|_| (Ok(Done::Done), Duration::from_millis(125)));
     let mounted = world.run(direct("vers=4.2"));
     let last = mounted.mounted().history.trials().last().unwrap().to_string();
     assert_eq!(
