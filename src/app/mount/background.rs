@@ -98,8 +98,9 @@ mod tests {
 
     use super::super::tests::args;
     use super::*;
+    use crate::app::Command;
     use crate::app::CommandLine;
-    use crate::app::Role;
+    use crate::app::Mounting;
 
     #[test]
     fn the_child_is_asked_for_the_same_mount() {
@@ -107,8 +108,8 @@ mod tests {
         let words = arguments(&given, "debug", Path::new("/abs/rel"));
         let line = CommandLine::try_parse_from(std::iter::once(OsString::from("x")).chain(words));
         let line = line.unwrap();
-        let Role::Mount(child) = line.role else { panic!("{line:?}") };
         assert_eq!(line.log, "debug");
+        let Command::Mounting(Mounting::Mount(child)) = line.command else { panic!("{line:?}") };
         assert!(child.in_background && child.no_mtab && child.sloppy && child.read_only);
         assert_eq!((child.fs_type, &child.options), (given.fs_type, &given.options));
         assert_eq!((child.dir, child.state_dir), ("/abs/rel".into(), "/s".into()));
