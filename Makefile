@@ -35,6 +35,18 @@ bench: needs ## print what NodeStageVolume costs beside the server and the kerne
 	cargo build --workspace --bins --locked
 	"$${CARGO_TARGET_DIR:-target}/debug/stage_cost"
 
+.PHONY: leaks
+leaks: needs ## look for memory that is never given back: whole mounts under valgrind, without the kernel's part
+	e2e/leaks
+
+.PHONY: coverage
+coverage: needs ## print how much of src/nfs the tests reach (lab=yes: those in the lab too; folder=src/…: another)
+	e2e/coverage $(if $(filter yes,$(lab)),--lab) $(folder)
+
+.PHONY: differences
+differences: needs ## write docs/differences-from-mount-nfs.md anew: every case with mount.nfs and with ours, in the lab
+	e2e/differences
+
 .PHONY: check
 check: needs shellcheck chart ## format, lints, scripts, chart: what needs no test run
 	cargo fmt --all --check
