@@ -43,6 +43,18 @@ fuzz: tools += c++
 fuzz: needs ## fuzz what reads texts of others, for a short while each (seconds=15)
 	fuzz/run $(or $(seconds),15)
 
+.PHONY: leaks
+leaks: needs ## look for memory that is never given back: whole mounts under valgrind, without the kernel's part
+	e2e/leaks
+
+.PHONY: coverage
+coverage: needs ## print how much of src/nfs the tests reach (lab=yes: those in the lab too; folder=src/…: another)
+	e2e/coverage $(if $(filter yes,$(lab)),--lab) $(folder)
+
+.PHONY: differences
+differences: needs ## write docs/differences-from-mount-nfs.md anew: every case with mount.nfs and with ours, in the lab
+	e2e/differences
+
 .PHONY: check
 check: needs shellcheck chart ## format, lints, scripts, chart: what needs no test run
 	cargo fmt --all --check

@@ -1,9 +1,9 @@
 //! Runs every case with mount.nfs(8) and with ours, and prints the table of differences in Markdown.
 //!
-//!     e2e/lab/run target/debug/differences [--only mount.nfs] [FILTER] >table
+//!     e2e/lab/run target/debug/differences [--only mount.nfs|ours] [--reference FILE] [FILTER]
 //!
-//! The results of mount.nfs are kept in `e2e/reference/mount.nfs.tsv`, so that ours alone can be compared:
-//! `--reference FILE` reads them from there, and `--only mount.nfs` prints them for it.
+//! Both take a quarter of an hour each where the lab is emulated. `--only mount.nfs` prints what mount.nfs did,
+//! for a later `--reference`: it does not change while ours does. `e2e/differences` writes the whole document.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

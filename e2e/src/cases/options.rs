@@ -80,13 +80,15 @@ fn refused() -> Vec<Case> {
             .differs("the message says what to use instead"),
         at("options_of_more_than_a_page", &format!("vers=4.2,x-note={}", "n".repeat(5000)))
             .shows(&[65])
-            .becomes(Expected::Mounted(&["vers=4.2"])),
+            .fails(&[&["bytes"], &["at most"]])
+            .differs("one limit for all options, whoever reads them, is easier to keep"),
         at(
             "options_for_the_kernel_of_more_than_a_page",
             &format!("vers=4.2,fsc={}", "n".repeat(5000)),
         )
         .shows(&[65])
-        .fails(&[&["long"]]),
+        .fails(&[&["bytes"], &["at most"]])
+        .differs("the message says how long they are and how long they may be"),
         at("another_program_number", "vers=3,nolock,nfsprog=100004")
             .shows(&[121])
             .fails(&[&["nfsprog"]])

@@ -77,10 +77,10 @@ fn refused() -> Vec<Case> {
         at("an_export_for_kerberos_only_v3", "/kerberos", "vers=3,nolock").fails(&[&["sec"]]),
         at("a_file_as_an_export_v4", "/share/file", "vers=4.2")
             .shows(&[45])
-            .fails(&[&["/share/file"], &["not a directory"]]),
+            .fails(&[&["/share/file"], &["is a file"]]),
         at("a_file_as_an_export_v3", "/share/file", "vers=3,nolock")
             .shows(&[45])
-            .fails(&[&["/share/file"], &["not a directory"]]),
+            .fails(&[&["/share/file"], &["is a file"]]),
     ]
 }
 
@@ -92,7 +92,9 @@ fn targets() -> Vec<Case> {
         at("a_missing_target", Target::Missing)
             .shows(&[42, 84, 109])
             .fails(&[&["target", "mount point"], &["not exist", "no such"]]),
-        at("a_target_that_is_a_file", Target::File).shows(&[45]).fails(&[&["not a directory"]]),
+        at("a_target_that_is_a_file", Target::File)
+            .shows(&[45])
+            .fails(&[&["no directory", "not a directory"]]),
         at("a_target_that_is_a_loop_of_links", Target::Loop)
             .shows(&[38, 62])
             .fails(&[&["symbolic links", "links"]]),

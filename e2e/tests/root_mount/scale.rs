@@ -53,10 +53,17 @@ fn a_thousand_mounts_are_not_delayed_by_a_dead_server(stage: &mut Stage) -> Resu
 }
 
 fn compare(folder: &Path) -> Result<()> {
-    let alone = mount_many(&folder.join("alone"), SOME, 0)?;
+    for at_once in [4, 16, 50] {
+        let times = mount_many(&folder.join(format!("x{at_once}")), 100, 0, at_once)?;
+        println!("{at_once} at once: {times}");
+        let start = Instant::now();
+        unmount_all(folder)?;
+        println!("unmounted in {:?}", start.elapsed());
+    }
+    let alone = mount_many(&folder.join("alone"), SOME, 0, AT_ONCE)?;
     println!("{alone}");
     unmount_all(folder)?;
-    let beside = mount_many(&folder.join("beside"), MANY, TO_THE_DEAD)?;
+    let beside = mount_many(&folder.join("beside"), MANY, TO_THE_DEAD, AT_ONCE)?;
     println!("{beside}");
     let mounted = lab::mounts_below(folder)?.len();
     ensure(mounted == MANY, format!("{mounted} of {MANY} are mounted"))?;
@@ -97,7 +104,7 @@ impl std::fmt::Display for Times {
     }
 }
 
-fn mount_many(folder: &Path, count: usize, dead: usize) -> Result<Times> {
+fn mount_many(folder: &Path, count: usize, dead: usize, at_once: usize) -> Result<Times> {
     std::fs::create_dir_all(folder)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -108,7 +115,7 @@ fn mount_many(folder: &Path, count: usize, dead: usize) -> Result<Times> {
             let request = request(Front::BlackHole, &folder.join(format!("dead-{number}")), 1)?;
             hanging.spawn(mount(engine.clone(), request, cancel.clone()));
         }
-        let slots = Arc::new(Semaphore::new(AT_ONCE - dead));
+        let slots = Arc::new(Semaphore::new(at_once - dead));
         let mut running = JoinSet::new();
         let start = Instant::now();
         for number in 0..count {
