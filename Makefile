@@ -44,7 +44,7 @@ fuzz: needs ## fuzz what reads texts of others, for a short while each (seconds=
 	fuzz/run $(or $(seconds),15)
 
 .PHONY: leaks
-leaks: needs ## look for memory that is never given back: whole mounts under valgrind, without the kernel's part
+leaks: needs ## look for memory that is never given back: the unit tests and whole runs of the command under LeakSanitizer
 	e2e/leaks
 
 .PHONY: coverage
