@@ -22,9 +22,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::host::peer::Connection;
 use crate::tunnel::admission::Admission;
+use crate::tunnel::dial::Dialled;
 use crate::tunnel::dial::Dialer;
 use crate::tunnel::open_tunnel::OpenTunnel;
 use crate::tunnel::relay::RelayFault;
+use crate::tunnel::relay::buffers::Buffers;
 use crate::tunnel::relay::relay;
 use crate::tunnel::socket;
 
@@ -65,6 +67,7 @@ pub(super) struct Listener {
     pub(super) tunnel: Arc<OpenTunnel>,
     pub(super) dialer: Dialer,
     pub(super) admission: Admission,
+    pub(super) buffers: Buffers,
     pub(super) ends: Ends,
     pub(super) connections: TaskTracker,
 }
@@ -142,9 +145,10 @@ impl Listener {
             tracing::debug!(%error, "failed to set options of the kernel's connection");
         }
         match self.dialer.dial(&self.tunnel.spec).await {
-            Ok(dialled) => {
-                self.tunnel.dialled(dialled.remote);
-                self.report(relay(kernel, dialled.stream, &self.tunnel.traffic).await);
+            Ok(Dialled { stream, session, remote }) => {
+                self.tunnel.dialled(remote);
+                let traffic = &self.tunnel.traffic;
+                self.report(relay(kernel, stream, session, &self.buffers, traffic).await);
             }
             // The kernel connects again as soon as we close: the pause keeps it from hammering.
             Err(fault) => sleep(self.tunnel.dial_failed(&fault)).await,
@@ -155,7 +159,9 @@ impl Listener {
         let target = &self.tunnel.spec;
         match ended {
             Ok(()) => tracing::debug!(tunnel.target = %target, "a connection has ended"),
-            Err(reason @ RelayFault::Server(_)) => {
+            Err(
+                reason @ (RelayFault::Server(_) | RelayFault::Truncated | RelayFault::Session(_)),
+            ) => {
                 tracing::warn!(tunnel.target = %target, %reason, "the kernel will connect again");
             }
             Err(reason) => tracing::info!(tunnel.target = %target, %reason, "a connection was cut"),

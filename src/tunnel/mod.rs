@@ -12,6 +12,7 @@
 pub mod admission;
 pub mod convert;
 pub mod dial;
+mod exchange;
 pub mod initial;
 pub mod listener;
 pub mod open_tunnel;

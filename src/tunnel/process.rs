@@ -29,6 +29,7 @@ use crate::tunnel::listener::Ends;
 use crate::tunnel::listener::Listener;
 use crate::tunnel::listener::bind;
 use crate::tunnel::open_tunnel::OpenTunnel;
+use crate::tunnel::relay::buffers::Buffers;
 
 /// Between two attempts at an address that somebody else has.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
@@ -40,6 +41,7 @@ const CUT_DEADLINE: Duration = Duration::from_secs(2);
 pub struct TunnelProcess {
     dialer: Dialer,
     admission: Admission,
+    buffers: Buffers,
     tunnels: Mutex<Tunnels>,
 }
 
@@ -132,7 +134,7 @@ impl TunnelProcess {
     /// A process without tunnels.
     #[must_use]
     pub fn new(dialer: Dialer, admission: Admission) -> Self {
-        Self { dialer, admission, tunnels: Mutex::default() }
+        Self { dialer, admission, buffers: Buffers::default(), tunnels: Mutex::default() }
     }
 
     /// Makes and uses no tunnel, only its dialler.
@@ -257,6 +259,7 @@ impl TunnelProcess {
             tunnel: Arc::clone(&tunnel.known),
             dialer: self.dialer.clone(),
             admission: self.admission.clone(),
+            buffers: self.buffers.clone(),
             ends: tunnel.ends.clone(),
             connections: tunnel.connections.clone(),
         });
