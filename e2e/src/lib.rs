@@ -3,6 +3,7 @@
 //! Nothing of the driver is linked in but the words of its protocols; the driver itself runs as the real
 //! binary, in processes of its own. Start with [`nas`] for the server side and [`driver`] for ours.
 
+pub mod bench;
 pub mod capture;
 pub mod certificates;
 pub mod csi_client;

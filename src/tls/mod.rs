@@ -10,6 +10,8 @@ pub mod certificate;
 pub mod fault;
 pub mod handshake;
 pub mod record;
+#[cfg(test)]
+pub(crate) mod test_peer;
 pub mod trust;
 mod verify;
 
