@@ -48,6 +48,12 @@ impl Buffers {
         Buffer { bytes, home: Some(self.clone()) }
     }
 
+    /// Large buffers that are out.
+    #[cfg(test)]
+    pub(super) fn out(&self) -> usize {
+        self.shelf().out
+    }
+
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
