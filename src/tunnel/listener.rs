@@ -144,7 +144,8 @@ impl Listener {
         if let Err(error) = socket::prepare(&kernel) {
             tracing::debug!(%error, "failed to set options of the kernel's connection");
         }
-        match self.dialer.dial(&self.tunnel.spec).await {
+        // Boxed, so that a connection does not keep the room that only its handshake needs.
+        match Box::pin(self.dialer.dial(&self.tunnel.spec)).await {
             Ok(Dialled { stream, session, remote }) => {
                 self.tunnel.dialled(remote);
                 let traffic = &self.tunnel.traffic;

@@ -42,8 +42,8 @@ use crate::tunnel::relay::upwards::Upwards;
 /// How long one direction may go on after the other has ended. The NFS client closes both at once.
 const HALF_CLOSED: Duration = Duration::from_secs(30);
 
-/// Buffers that a connection may move one way before others get their turn: some 2 MiB.
-const TURN: u32 = 8;
+/// Buffers that a connection may move one way before others get their turn: some 1 MiB.
+const TURN: u32 = 4;
 
 /// Bytes that have been handed on.
 #[derive(Debug, Default)]
@@ -93,19 +93,22 @@ pub async fn relay(
     buffers: &Buffers,
     traffic: &Traffic,
 ) -> Result<(), RelayFault> {
-    if !session.early.is_empty() {
-        kernel.write_all(&session.early).await.map_err(RelayFault::Kernel)?;
+    let Session { records, received, early, .. } = session;
+    if !early.is_empty() {
+        kernel.write_all(&early).await.map_err(RelayFault::Kernel)?;
     }
     let mut connection = Connection {
-        upwards: Upwards::new(buffers.clone(), session.records.layout()),
-        downwards: Downwards::new(buffers.clone(), &session.received),
+        upwards: Upwards::new(buffers.clone(), records.layout()),
+        downwards: Downwards::new(buffers.clone(), &received),
         kernel,
         server,
-        records: session.records,
+        records,
         traffic,
         up: Life::Open,
         down: Life::Open,
     };
+    // A thousand idle connections do not keep what their handshakes needed.
+    drop((received, early));
     let moved = async {
         poll_fn(|cx| connection.poll_until(cx, Ended::One)).await?;
         let last = poll_fn(|cx| connection.poll_until(cx, Ended::Both));
