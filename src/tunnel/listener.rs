@@ -22,10 +22,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::host::peer::Connection;
 use crate::tunnel::admission::Admission;
-use crate::tunnel::dial::Dialled;
 use crate::tunnel::dial::Dialer;
+use crate::tunnel::dial::Dialled;
 use crate::tunnel::open_tunnel::OpenTunnel;
 use crate::tunnel::relay::RelayFault;
+use crate::tunnel::relay::Relayed;
 use crate::tunnel::relay::buffers::Buffers;
 use crate::tunnel::relay::relay;
 use crate::tunnel::socket;
@@ -144,15 +145,28 @@ impl Listener {
         if let Err(error) = socket::prepare(&kernel) {
             tracing::debug!(%error, "failed to set options of the kernel's connection");
         }
-        // Boxed, so that a connection does not keep the room that only its handshake needs.
-        match Box::pin(self.dialer.dial(&self.tunnel.spec)).await {
-            Ok(Dialled { stream, session, remote }) => {
-                self.tunnel.dialled(remote);
-                let traffic = &self.tunnel.traffic;
-                self.report(relay(kernel, stream, session, &self.buffers, traffic).await);
+        self.report(self.relay(kernel).await);
+    }
+
+    /// One session after the other, should they wear out; the kernel notices nothing.
+    async fn relay(&self, mut kernel: TcpStream) -> Result<(), RelayFault> {
+        loop {
+            // Boxed, so that a connection does not keep the room that only its handshake needs.
+            let Dialled { stream, session, remote } =
+                match Box::pin(self.dialer.dial(&self.tunnel.spec)).await {
+                    Ok(dialled) => dialled,
+                    Err(fault) => {
+                        // The kernel connects again as soon as we close: the pause keeps it from hammering.
+                        sleep(self.tunnel.dial_failed(&fault)).await;
+                        return Ok(());
+                    }
+                };
+            self.tunnel.dialled(remote);
+            match relay(kernel, stream, session, &self.buffers, &self.tunnel.traffic).await? {
+                Relayed::Whole => return Ok(()),
+                Relayed::WornOut(still_open) => kernel = still_open,
             }
-            // The kernel connects again as soon as we close: the pause keeps it from hammering.
-            Err(fault) => sleep(self.tunnel.dial_failed(&fault)).await,
+            tracing::info!(tunnel.target = %self.tunnel.spec, "a worn TLS 1.2 session is replaced");
         }
     }
 

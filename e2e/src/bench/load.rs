@@ -1,5 +1,6 @@
 //! Who asks: a thread for each connection, with so many calls outstanding.
 
+use std::collections::VecDeque;
 use std::io;
 use std::io::IoSlice;
 use std::io::Read;
@@ -7,6 +8,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::sync::Barrier;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
@@ -75,7 +78,10 @@ impl Outcome {
     }
 }
 
-/// Loads an address for `window`; `at_start` and `at_end` are called at the ends of what counts.
+/// Loads an address for `window`; `gauge` is read at both ends of what counts.
+///
+/// Connections stay open until it has been read: the threads of a proxy that has one for each would be gone, and
+/// their time with them.
 ///
 /// # Errors
 /// When a connection fails before the end.
@@ -85,40 +91,53 @@ pub fn run<T>(
     window: Duration,
     mut gauge: impl FnMut() -> Result<T>,
 ) -> Result<(Outcome, T, T)> {
-    let ready = Barrier::new(load.connections + 1);
+    let run = Run { ends: Barrier::new(load.connections + 1), phase: AtomicU8::new(WARMING) };
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..load.connections)
-            .map(|_| scope.spawn(|| client(address, load, window, &ready)))
-            .collect();
-        ready.wait();
+        let clients: Vec<_> =
+            (0..load.connections).map(|_| scope.spawn(|| client(address, load, &run))).collect();
+        run.ends.wait();
         thread::sleep(WARM_UP);
-        let before = gauge()?;
+        let before = gauge();
+        let start = Instant::now();
+        run.phase.store(COUNTING, Ordering::Relaxed);
         thread::sleep(window);
-        let after = gauge()?;
-        let mut outcome = Outcome { seconds: window.as_secs_f64(), ..Outcome::default() };
+        run.phase.store(OVER, Ordering::Relaxed);
+        let seconds = start.elapsed().as_secs_f64();
+        let after = gauge();
+        run.ends.wait();
+        let mut outcome = Outcome { seconds, ..Outcome::default() };
         for client in clients {
             let micros = client.join().map_err(|_| Failure::new("a client panicked"))??;
             outcome.calls.push(micros.len() as u64);
             outcome.micros.extend(micros);
         }
         outcome.micros.sort_by(f64::total_cmp);
-        Ok((outcome, before, after))
+        Ok((outcome, before?, after?))
     })
 }
 
-fn client(
-    address: SocketAddr,
-    load: Load,
-    window: Duration,
-    ready: &Barrier,
-) -> io::Result<Vec<f64>> {
+const WARMING: u8 = 0;
+const COUNTING: u8 = 1;
+const OVER: u8 = 2;
+
+/// What all clients of a load wait for together.
+struct Run {
+    /// Of the time before all are connected, and of the time that they stay so.
+    ends: Barrier,
+    phase: AtomicU8,
+}
+
+fn client(address: SocketAddr, load: Load, run: &Run) -> io::Result<Vec<f64>> {
     let client = Client::connect(address, load.call);
-    ready.wait();
-    let mut client = client?;
-    let start = Instant::now() + WARM_UP;
-    let micros = client.load(load.depth, start, start + window)?;
-    client.finish()?;
-    Ok(micros)
+    run.ends.wait();
+    let mut micros = Vec::new();
+    let loaded = client.and_then(|mut client| {
+        client.load(load.depth, &run.phase, &mut micros)?;
+        client.finish()?;
+        Ok(client)
+    });
+    run.ends.wait();
+    loaded.map(|_| micros)
 }
 
 /// One connection.
@@ -132,7 +151,7 @@ pub struct Client {
     sending: Option<([u8; HEAD], usize)>,
     next: u32,
     /// When the outstanding calls began; they are answered in order.
-    began: std::collections::VecDeque<Instant>,
+    began: VecDeque<Instant>,
     buffer: Vec<u8>,
 }
 
@@ -145,7 +164,7 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        
+
         let mut client = Self {
             stream,
             call,
@@ -153,7 +172,7 @@ impl Client {
             heads: Heads::default(),
             sending: None,
             next: 0,
-            began: std::collections::VecDeque::new(),
+            began: VecDeque::new(),
             buffer: vec![0; READ],
         };
         client.call(call)?;
@@ -216,30 +235,25 @@ impl Client {
         Ok(())
     }
 
-    fn load(&mut self, depth: u32, start: Instant, end: Instant) -> io::Result<Vec<f64>> {
-        let mut micros = Vec::new();
+    fn load(&mut self, depth: u32, phase: &AtomicU8, micros: &mut Vec<f64>) -> io::Result<()> {
         let depth = usize::try_from(depth).unwrap_or(usize::MAX);
         loop {
-            let now = Instant::now();
-            if now >= end {
-                return Ok(micros);
+            let phase = phase.load(Ordering::Relaxed);
+            if phase == OVER {
+                return Ok(());
             }
-            if self.sending.is_none() && self.began.len() < depth {
-                self.begin(self.call);
-            }
-            let counts = now >= start;
-            self.turn(&mut |took: Duration| {
-                if counts {
-                    micros.push(took.as_secs_f64() * 1e6);
-                }
-            })?;
-            // More of them at once, as long as the socket takes them.
+            // As many at once as the socket takes.
             while self.sending.is_none() && self.began.len() < depth {
                 self.begin(self.call);
                 if let Err(error) = self.send_whole() {
                     passing(error)?;
                 }
             }
+            self.turn(&mut |took: Duration| {
+                if phase == COUNTING {
+                    micros.push(took.as_secs_f64() * 1e6);
+                }
+            })?;
         }
     }
 

@@ -17,15 +17,15 @@ use std::fmt;
 use std::ops::Range;
 
 use rustls::AlertDescription;
+use rustls::ConnectionTrafficSecrets;
 use rustls::ContentType;
 use rustls::Error;
+use rustls::ExtractedSecrets;
 use rustls::SupportedCipherSuite;
 use rustls::client::ClientConnectionData;
 use rustls::crypto::cipher::AeadKey;
 use rustls::crypto::cipher::Iv;
 use rustls::kernel::KernelConnection;
-use rustls::ConnectionTrafficSecrets;
-use rustls::ExtractedSecrets;
 
 use crate::tls::record::message::Messages;
 use crate::tls::record::message::Notice;
@@ -186,6 +186,18 @@ impl Records {
         self.sealer.layout()
     }
 
+    /// Whether the session's keys wear out with use and cannot be changed: AES-GCM with TLS 1.2.
+    #[must_use]
+    pub fn wears_out(&self) -> bool {
+        !self.is_tls13() && record_limit(self.suite) < u64::MAX
+    }
+
+    /// Whether it is time for another session. This one still has enough left to end what is under way.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        self.wears_out() && (self.sealer.is_worn() || self.opener.is_worn())
+    }
+
     /// Makes a record of data that stand in `slot` with [`Self::layout`]'s room around them.
     ///
     /// # Errors
@@ -327,6 +339,12 @@ fn key_and_iv(secrets: ConnectionTrafficSecrets) -> Result<(AeadKey, Iv), Record
         | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => Ok((key, iv)),
         _ => Err(RecordFault::Unsealable(Error::General("unknown kind of secrets".to_owned()))),
     }
+}
+
+/// From there on a session that wears out is to be replaced: the last call and its reply still fit.
+fn worn_at(limit: u64) -> u64 {
+    const RESERVE: u64 = 1 << 16;
+    limit.saturating_sub(RESERVE.min(limit / 2))
 }
 
 /// After so many records the keys of a suite count as spent.

@@ -15,6 +15,7 @@ use crate::tls::record::HEADER;
 use crate::tls::record::RecordFault;
 use crate::tls::record::key_and_iv;
 use crate::tls::record::record_limit;
+use crate::tls::record::worn_at;
 
 /// The first byte of every version (RFC 8446, section 5.1: the rest of the field means nothing any more).
 const MAJOR_VERSION: u8 = 3;
@@ -62,12 +63,15 @@ impl Opener {
         let Some(body) = bytes.get_mut(HEADER..HEADER + body) else { return Ok(None) };
         let length = HEADER + body.len();
         let message = InboundOpaqueMessage::new(kind, ProtocolVersion::TLSv1_2, body);
-        let plain =
-            self.key.decrypt(message, self.sequence).map_err(RecordFault::Unreadable)?;
+        let plain = self.key.decrypt(message, self.sequence).map_err(RecordFault::Unreadable)?;
         self.sequence += 1;
         let start = plain.payload.as_ptr().addr().saturating_sub(base);
         let range = start..start + plain.payload.len();
         Ok(Some(Record { kind: plain.typ, length, plain: range }))
+    }
+
+    pub(super) fn is_worn(&self) -> bool {
+        self.sequence >= worn_at(self.limit)
     }
 
     /// True once, with the record that reaches the limit.

@@ -23,6 +23,7 @@ use crate::tls::record::HEADER;
 use crate::tls::record::RecordFault;
 use crate::tls::record::key_and_iv;
 use crate::tls::record::record_limit;
+use crate::tls::record::worn_at;
 
 /// Of AES-GCM.
 const TAG: usize = 16;
@@ -94,6 +95,10 @@ impl Sealer {
 
     pub(super) fn is_nearly_spent(&self) -> bool {
         self.sequence >= self.limit.saturating_sub(MARGIN)
+    }
+
+    pub(super) fn is_worn(&self) -> bool {
+        self.sequence >= worn_at(self.limit)
     }
 
     pub(super) fn is_spent(&self) -> bool {

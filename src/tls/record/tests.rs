@@ -3,16 +3,16 @@
 use std::io::Read;
 use std::io::Write;
 
+use proptest::prelude::ProptestConfig;
 use proptest::prelude::any;
 use proptest::prelude::prop;
 use proptest::prelude::prop_assert;
-use proptest::prelude::ProptestConfig;
 use proptest::proptest;
 use rustls::CipherSuite;
 use rustls::ServerConnection;
 
-use crate::tls::test_peer::SUITES;
 use crate::tls::test_peer::Pair;
+use crate::tls::test_peer::SUITES;
 use crate::tls::test_peer::pair;
 
 use super::*;

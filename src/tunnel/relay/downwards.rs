@@ -13,6 +13,7 @@ use crate::tls::record::RecordFault;
 use crate::tls::record::Records;
 use crate::tunnel::relay::buffers::Buffer;
 use crate::tunnel::relay::buffers::Buffers;
+use crate::tunnel::relay::marks::Marks;
 
 /// The most slices in one writev(2).
 const SLICES: usize = 32;
@@ -30,13 +31,21 @@ pub(super) struct Downwards {
     plain: VecDeque<Range<usize>>,
     /// Whether the server has said that nothing follows.
     closed: bool,
+    /// Of a session that wears out.
+    marks: Option<Marks>,
 }
 
 impl Downwards {
     /// Begins with what the handshake has left over, which is less than a record.
-    pub(super) fn new(buffers: Buffers, received: &[u8]) -> Self {
-        let (plain, closed) = (VecDeque::new(), false);
-        let mut downwards = Self { buffers, buffer: None, sealed: 0..0, plain, closed };
+    pub(super) fn new(buffers: Buffers, records: &Records, received: &[u8]) -> Self {
+        let mut downwards = Self {
+            buffers,
+            buffer: None,
+            sealed: 0..0,
+            plain: VecDeque::new(),
+            closed: false,
+            marks: records.wears_out().then(Marks::default),
+        };
         if !received.is_empty() {
             let space = downwards.space();
             let length = received.len().min(space.len());
@@ -71,7 +80,11 @@ impl Downwards {
                 Opened::Control { length } => self.sealed.start += length,
                 Opened::Data { length, plain } => {
                     self.sealed.start += length;
-                    keep(&mut self.plain, buffer, start + plain.start..start + plain.end);
+                    let plain = start + plain.start..start + plain.end;
+                    if let Some(marks) = &mut self.marks {
+                        marks.follow(buffer.get(plain.clone()).unwrap_or_default());
+                    }
+                    keep(&mut self.plain, buffer, plain);
                 }
                 Opened::Closed => self.closed = true,
             }
@@ -89,6 +102,12 @@ impl Downwards {
     /// Whether the server has said that nothing follows.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Whether the last reply is whole and handed on; of how many replies it was the last.
+    pub(super) fn between_replies(&self) -> Option<u64> {
+        let marks = self.marks.as_ref().filter(|marks| marks.is_between())?;
+        (!self.has_pending()).then(|| marks.messages())
     }
 
     pub(super) fn has_pending(&self) -> bool {

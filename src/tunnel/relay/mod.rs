@@ -10,6 +10,7 @@
 
 pub mod buffers;
 mod downwards;
+mod marks;
 mod upwards;
 
 use std::future::poll_fn;
@@ -41,6 +42,10 @@ use crate::tunnel::relay::upwards::Upwards;
 
 /// How long one direction may go on after the other has ended. The NFS client closes both at once.
 const HALF_CLOSED: Duration = Duration::from_secs(30);
+
+/// How long the replies of a worn session may take. The kernel's next calls wait meanwhile; after that it is made
+/// to connect again, which takes it as long.
+const QUIET_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Buffers that a connection may move one way before others get their turn: some 1 MiB.
 const TURN: u32 = 4;
@@ -82,7 +87,16 @@ pub enum RelayFault {
     HalfClosed,
 }
 
-/// Moves bytes until both sides have ended, or one is lost.
+/// How a relay ends without a fault.
+#[derive(Debug)]
+pub enum Relayed {
+    /// Both sides have ended.
+    Whole,
+    /// The session is worn out. Nothing is under way, and the kernel waits for another one.
+    WornOut(TcpStream),
+}
+
+/// Moves bytes until both sides have ended, one is lost, or the session is worn out.
 ///
 /// # Errors
 /// The first fault of either side.
@@ -92,14 +106,14 @@ pub async fn relay(
     session: Session,
     buffers: &Buffers,
     traffic: &Traffic,
-) -> Result<(), RelayFault> {
+) -> Result<Relayed, RelayFault> {
     let Session { records, received, early, .. } = session;
     if !early.is_empty() {
         kernel.write_all(&early).await.map_err(RelayFault::Kernel)?;
     }
     let mut connection = Connection {
-        upwards: Upwards::new(buffers.clone(), records.layout()),
-        downwards: Downwards::new(buffers.clone(), &received),
+        upwards: Upwards::new(buffers.clone(), &records),
+        downwards: Downwards::new(buffers.clone(), &records, &received),
         kernel,
         server,
         records,
@@ -109,16 +123,14 @@ pub async fn relay(
     };
     // A thousand idle connections do not keep what their handshakes needed.
     drop((received, early));
-    let moved = async {
-        poll_fn(|cx| connection.poll_until(cx, Ended::One)).await?;
-        let last = poll_fn(|cx| connection.poll_until(cx, Ended::Both));
-        timeout(HALF_CLOSED, last).await.unwrap_or(Err(RelayFault::HalfClosed))
-    };
-    let result = moved.await;
+    let result = connection.run().await;
     if let Err(RelayFault::Session(fault)) = &result {
         connection.accuse(fault);
     }
-    result
+    Ok(match result? {
+        Goal::Quiet => Relayed::WornOut(connection.leave()),
+        Goal::OneEnd | Goal::BothEnds => Relayed::Whole,
+    })
 }
 
 /// Two sockets and the session on one of them.
@@ -143,24 +155,59 @@ enum Life {
     Ended,
 }
 
-/// What to wait for.
-#[derive(Clone, Copy)]
-enum Ended {
-    One,
-    Both,
+/// What to wait for, and what has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    /// The end of one direction.
+    OneEnd,
+    /// Of both.
+    BothEnds,
+    /// A worn session between two calls, with no reply outstanding.
+    Quiet,
 }
 
 impl Connection<'_> {
-    /// Moves what can be moved; ready when as many directions as wanted have ended.
-    fn poll_until(&mut self, cx: &mut Context<'_>, ended: Ended) -> Poll<Result<(), RelayFault>> {
+    async fn run(&mut self) -> Result<Goal, RelayFault> {
+        let mut reached = poll_fn(|cx| self.poll_until(cx, Goal::OneEnd)).await?;
+        if reached == Goal::Quiet {
+            // No more calls are taken until those that are under way have had their replies.
+            let quiet = poll_fn(|cx| self.poll_until(cx, Goal::Quiet));
+            let spent = Err(RelayFault::Session(RecordFault::KeysSpent));
+            reached = timeout(QUIET_DEADLINE, quiet).await.unwrap_or(spent)?;
+        }
+        if reached == Goal::OneEnd {
+            let last = poll_fn(|cx| self.poll_until(cx, Goal::BothEnds));
+            reached = timeout(HALF_CLOSED, last).await.unwrap_or(Err(RelayFault::HalfClosed))?;
+        }
+        Ok(reached)
+    }
+
+    /// Moves what can be moved. Ready when `goal` is reached, or [`Goal::OneEnd`] on the way to quiet; on the
+    /// way to an end, [`Goal::Quiet`] as soon as that is what to wait for.
+    fn poll_until(&mut self, cx: &mut Context<'_>, goal: Goal) -> Poll<Result<Goal, RelayFault>> {
         // Downwards first: what it finds may have to be answered upwards.
-        let down = self.poll_downwards(cx)?;
-        let up = self.poll_upwards(cx)?;
-        let done = match ended {
-            Ended::One => down.is_ready() || up.is_ready(),
-            Ended::Both => down.is_ready() && up.is_ready(),
+        let down = self.poll_downwards(cx)?.is_ready();
+        let up = self.poll_upwards(cx)?.is_ready();
+        let reached = match goal {
+            Goal::BothEnds => (down && up).then_some(Goal::BothEnds),
+            _ if down || up => Some(Goal::OneEnd),
+            Goal::OneEnd => self.records.is_worn().then_some(Goal::Quiet),
+            Goal::Quiet => self.is_quiet().then_some(Goal::Quiet),
         };
-        if done { Poll::Ready(Ok(())) } else { Poll::Pending }
+        reached.map_or(Poll::Pending, |reached| Poll::Ready(Ok(reached)))
+    }
+
+    fn is_quiet(&self) -> bool {
+        let calls = self.upwards.between_calls().filter(|_| self.upwards.pending().is_empty());
+        calls.is_some() && calls == self.downwards.between_replies()
+    }
+
+    /// Ends the session, and gives the kernel's side back.
+    fn leave(mut self) -> TcpStream {
+        if self.records.close(self.upwards.queue()).is_ok() {
+            let _ = self.server.try_write(self.upwards.pending());
+        }
+        self.kernel
     }
 
     fn poll_upwards(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayFault>> {
@@ -214,11 +261,15 @@ impl Connection<'_> {
 
     /// Reads from the kernel, and seals.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayFault>> {
+        if self.records.is_worn() && self.upwards.between_calls().is_some() {
+            self.upwards.idle();
+            return Poll::Pending;
+        }
         if self.kernel.poll_read_ready(cx).map_err(RelayFault::Kernel)?.is_pending() {
             self.upwards.idle();
             return Poll::Pending;
         }
-        match read_until_short(&self.kernel, &mut self.upwards.spaces()) {
+        match self.take() {
             Ok(0) => {
                 self.upwards.idle();
                 self.records.close(self.upwards.queue())?;
@@ -229,6 +280,14 @@ impl Connection<'_> {
             Err(error) => return Poll::Ready(Err(RelayFault::Kernel(error))),
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Of a worn session, not a byte of the next call is taken.
+    fn take(&mut self) -> io::Result<usize> {
+        if self.records.is_worn() {
+            return read_until_short(&self.kernel, &mut [self.upwards.space_within_call()]);
+        }
+        read_until_short(&self.kernel, &mut self.upwards.spaces())
     }
 
     /// Writes everything that is opened.

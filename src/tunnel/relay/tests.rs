@@ -71,7 +71,7 @@ proptest! {
             // So that keys change in the middle.
             records.limit_records(limit);
         }
-        let mut upwards = Upwards::new(Buffers::default(), records.layout());
+        let mut upwards = Upwards::new(Buffers::default(), &records);
         let (mut arrived, mut counted, mut rest) = (Vec::new(), 0, plain.as_slice());
         let (mut reads, mut writes) = (reads.iter().cycle(), writes.iter().cycle());
         while !rest.is_empty() {
@@ -113,7 +113,7 @@ proptest! {
         }
         server.send_close_notify();
         server.write_tls(&mut wire).unwrap();
-        let mut downwards = Downwards::new(Buffers::default(), &[]);
+        let mut downwards = Downwards::new(Buffers::default(), &records, &[]);
         let (mut arrived, mut rest) = (Vec::new(), wire.as_slice());
         let (mut reads, mut writes) = (reads.iter().cycle(), writes.iter().cycle());
         while !downwards.is_closed() {
@@ -141,7 +141,7 @@ proptest! {
         piece in 1usize..5000,
     ) {
         let Pair { mut records, .. } = pair(SUITE);
-        let mut downwards = Downwards::new(Buffers::default(), &[]);
+        let mut downwards = Downwards::new(Buffers::default(), &records, &[]);
         let ended = garbage.chunks(piece).find_map(|bytes| {
             downwards.space()[..bytes.len()].copy_from_slice(bytes);
             downwards.filled(bytes.len());
@@ -155,7 +155,7 @@ proptest! {
 struct Between {
     kernel: TcpStream,
     server: TlsStream<TcpStream>,
-    running: JoinHandle<(Result<(), RelayFault>, u64)>,
+    running: JoinHandle<(Result<Relayed, RelayFault>, u64)>,
     buffers: Buffers,
 }
 
@@ -184,7 +184,9 @@ async fn between() -> Between {
     Between { kernel, server: server.unwrap(), running, buffers }
 }
 
-async fn ended(running: JoinHandle<(Result<(), RelayFault>, u64)>) -> (Result<(), RelayFault>, u64) {
+async fn ended(
+    running: JoinHandle<(Result<Relayed, RelayFault>, u64)>,
+) -> (Result<Relayed, RelayFault>, u64) {
     timeout(DEADLINE, running).await.expect("the relay ends").unwrap()
 }
 
@@ -201,7 +203,7 @@ async fn an_end_is_handed_on_while_the_other_direction_goes_on() {
     kernel.read_to_string(&mut answered).await.unwrap();
     assert_eq!((asked.as_str(), answered.as_str()), ("call", "reply"));
     let (result, total) = ended(running).await;
-    result.unwrap();
+    assert!(matches!(result, Ok(Relayed::Whole)), "{result:?}");
     assert_eq!(total, 9);
 }
 
@@ -217,7 +219,7 @@ async fn the_server_s_end_is_handed_on_first_as_well() {
     let mut heard = String::new();
     server.read_to_string(&mut heard).await.unwrap();
     assert_eq!((said.as_str(), heard.as_str()), ("goodbye", "late"));
-    ended(running).await.0.unwrap();
+    assert!(matches!(ended(running).await.0, Ok(Relayed::Whole)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,9 +237,7 @@ async fn a_side_that_reads_nothing_stops_our_reading_and_costs_one_buffer() {
         written.unwrap();
     }
     assert_eq!(buffers.out(), 1);
-    while let Ok(written) =
-        timeout(Duration::from_millis(300), server.write(&[0; 1 << 14])).await
-    {
+    while let Ok(written) = timeout(Duration::from_millis(300), server.write(&[0; 1 << 14])).await {
         written.unwrap();
     }
     assert_eq!(buffers.out(), 2);
@@ -325,6 +325,73 @@ async fn megabytes_survive_both_ways_at_once() {
     (asked.unwrap(), answered.unwrap());
     assert!(at_server == noise && at_kernel == noise);
     let (result, total) = ended(running).await;
-    result.unwrap();
+    assert!(matches!(result, Ok(Relayed::Whole)), "{result:?}");
     assert_eq!(total, 2 * SIZE as u64);
+}
+
+/// Answers each call of eight bytes with a reply of twelve, in the order of the calls, until the client leaves.
+async fn answer_calls(mut server: TlsStream<TcpStream>) -> usize {
+    let (mut call, mut answered) = ([0; 8], 0);
+    while server.read_exact(&mut call).await.is_ok() {
+        let [_, _, _, _, number @ ..] = call;
+        // The reply may be late, and in two fragments.
+        tokio::task::yield_now().await;
+        let reply = [0, 0, 0, 2, number[0], number[1], 0x80, 0, 0, 2, number[2], number[3]];
+        server.write_all(&reply).await.unwrap();
+        server.flush().await.unwrap();
+        answered += 1;
+    }
+    let _ = server.shutdown().await;
+    answered
+}
+
+#[tokio::test]
+async fn a_worn_session_is_replaced_between_two_calls_and_no_call_is_lost() {
+    const CALLS: u32 = 400;
+    let configs = configs(CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256);
+    let (kernel, near) = tcp_pair().await;
+    let running = tokio::spawn(async move {
+        let (mut kernel, mut answered, mut servers) = (near, Vec::new(), Vec::new());
+        loop {
+            let (mut far, server) = tcp_pair().await;
+            let (session, server) = tokio::join!(
+                shake_hands(Arc::clone(&configs.client), NAME.try_into().unwrap(), &mut far),
+                TlsAcceptor::from(Arc::clone(&configs.server)).accept(server)
+            );
+            let mut session = session.unwrap();
+            session.records.limit_records(40);
+            servers.push(tokio::spawn(answer_calls(server.unwrap())));
+            let ended = relay(kernel, far, session, &Buffers::default(), &Traffic::default()).await;
+            match ended.unwrap() {
+                Relayed::WornOut(still_open) => kernel = still_open,
+                Relayed::Whole => break,
+            }
+        }
+        for server in servers {
+            answered.push(server.await.unwrap());
+        }
+        answered
+    });
+    let (mut reads, mut writes) = kernel.into_split();
+    let calling = tokio::spawn(async move {
+        for number in 0..CALLS {
+            let call = [0x8000_0004, number].map(u32::to_be_bytes).concat();
+            // Cut, so that the session wears out in the middle of a call as well.
+            let (front, back) = call.split_at(number as usize % 8);
+            writes.write_all(front).await.unwrap();
+            tokio::task::yield_now().await;
+            writes.write_all(back).await.unwrap();
+        }
+        writes
+    });
+    for number in 0..CALLS {
+        let mut reply = [0; 12];
+        timeout(DEADLINE, reads.read_exact(&mut reply)).await.expect("a reply").unwrap();
+        let found = [reply[4], reply[5], reply[10], reply[11]];
+        assert_eq!(u32::from_be_bytes(found), number);
+    }
+    drop(calling.await.unwrap());
+    let answered = timeout(DEADLINE, running).await.unwrap().unwrap();
+    assert_eq!(answered.iter().sum::<usize>(), CALLS as usize);
+    assert!(answered.len() > 3, "{answered:?}");
 }

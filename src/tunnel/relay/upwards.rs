@@ -17,6 +17,7 @@ use crate::tls::record::RecordFault;
 use crate::tls::record::Records;
 use crate::tunnel::relay::buffers::Buffer;
 use crate::tunnel::relay::buffers::Buffers;
+use crate::tunnel::relay::marks::Marks;
 
 /// The most records in one buffer.
 pub(super) const SLOTS: usize = 16;
@@ -36,14 +37,17 @@ pub(super) struct Upwards {
     control_sent: usize,
     /// Whether the last read filled one record, so that more is worth asking for.
     bulk: bool,
+    /// Of a session that wears out.
+    marks: Option<Marks>,
 }
 
 impl Upwards {
-    pub(super) fn new(buffers: Buffers, layout: Layout) -> Self {
+    pub(super) fn new(buffers: Buffers, records: &Records) -> Self {
         Self {
             buffers,
             buffer: None,
-            layout,
+            layout: records.layout(),
+            marks: records.wears_out().then(Marks::default),
             sealed: 0..0,
             plain: 0,
             control: Vec::new(),
@@ -64,14 +68,35 @@ impl Upwards {
         })
     }
 
+    /// The first of [`Self::spaces`], and no more of it than belongs to the call that has begun.
+    pub(super) fn space_within_call(&mut self) -> IoSliceMut<'_> {
+        let wanted = self.marks.as_ref().map_or(FRAGMENT, Marks::wanted).min(FRAGMENT);
+        let start = self.layout.before;
+        let buffer = self.buffer.get_or_insert_with(|| self.buffers.take());
+        IoSliceMut::new(buffer.get_mut(start..start + wanted).unwrap_or_default())
+    }
+
+    /// Whether the last call is whole and no other one has begun; of how many calls it was the last.
+    pub(super) fn between_calls(&self) -> Option<u64> {
+        self.marks.as_ref().filter(|marks| marks.is_between()).map(Marks::messages)
+    }
+
     /// Seals so many bytes that were read.
-    pub(super) fn filled(&mut self, plain: usize, records: &mut Records) -> Result<(), RecordFault> {
+    pub(super) fn filled(
+        &mut self,
+        plain: usize,
+        records: &mut Records,
+    ) -> Result<(), RecordFault> {
         let Some(buffer) = &mut self.buffer else { return Ok(()) };
         let room = self.layout.before + self.layout.after;
         let (mut end, mut left) = (0, plain);
         while left > 0 {
             let content = left.min(FRAGMENT);
             let slot = end..end + room + content;
+            if let Some(marks) = &mut self.marks {
+                let start = end + self.layout.before;
+                marks.follow(buffer.get(start..start + content).unwrap_or_default());
+            }
             records.seal(buffer.get_mut(slot.clone()).unwrap_or_default())?;
             (end, left) = (slot.end, left - content);
         }

@@ -113,7 +113,8 @@ impl Bench {
         window: Duration,
         only: Option<&str>,
     ) -> Result<Found> {
-        let mut peers = Kind::ALL.map(|kind| self.peer(kind)).into_iter().collect::<Result<Vec<_>>>()?;
+        let mut peers =
+            Kind::ALL.map(|kind| self.peer(kind)).into_iter().collect::<Result<Vec<_>>>()?;
         let mut found = Found::new();
         for round in 0..rounds {
             eprintln!("round {} of {rounds}", round + 1);

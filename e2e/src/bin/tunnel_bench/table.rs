@@ -34,10 +34,10 @@ pub(crate) fn print_loads(found: &Found) {
 
 fn print_peer(found: &Found, at: usize, kind: Kind, connections: usize) {
     let of = |of: fn(&Run) -> f64| figure(found, at, kind, of);
-    let ratio = |of: fn(&Run) -> f64| {
-        figure(found, at, kind, of) / figure(found, at, Kind::Stunnel, of)
-    };
-    let fair = if connections > 1 { format!("{:.2}", of(|run| run.fairness)) } else { String::new() };
+    let ratio =
+        |of: fn(&Run) -> f64| figure(found, at, kind, of) / figure(found, at, Kind::Stunnel, of);
+    let fair =
+        if connections > 1 { format!("{:.2}", of(|run| run.fairness)) } else { String::new() };
     if kind == Kind::Direct {
         println!(
             "  {kind:<16} {:>9.0} {:>9.0} ({:>4.2}x) {:>9.1} {:>9.1} {:>17} {:>15} {:>9} {fair:>5}",
