@@ -22,6 +22,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::host::peer::Connection;
 use crate::tunnel::admission::Admission;
+use crate::tunnel::carriers::Carriers;
+use crate::tunnel::carriers::Place;
 use crate::tunnel::dial::Dialer;
 use crate::tunnel::dial::Dialled;
 use crate::tunnel::open_tunnel::OpenTunnel;
@@ -69,6 +71,7 @@ pub(super) struct Listener {
     pub(super) dialer: Dialer,
     pub(super) admission: Admission,
     pub(super) buffers: Buffers,
+    pub(super) carriers: Carriers,
     pub(super) ends: Ends,
     pub(super) connections: TaskTracker,
 }
@@ -88,8 +91,13 @@ impl Listener {
                 () = stop.cancelled() => return,
                 next = next => next,
             };
-            let connection = Arc::clone(&self).serve(stream, slot);
-            self.connections.spawn(connection);
+            let place = self.carriers.place();
+            let runtime = place.runtime();
+            // The accepting runtime lets go of it before it begins anew on a thread that carries data.
+            if let Ok(kernel) = stream.into_std() {
+                let connection = Arc::clone(&self).serve(kernel, slot, place);
+                self.connections.spawn_on(connection, &runtime);
+            }
         }
     }
 
@@ -132,8 +140,14 @@ impl Listener {
         }
     }
 
-    async fn serve(self: Arc<Self>, kernel: TcpStream, _slot: Option<OwnedSemaphorePermit>) {
+    async fn serve(
+        self: Arc<Self>,
+        kernel: std::net::TcpStream,
+        _slot: Option<OwnedSemaphorePermit>,
+        _place: Place,
+    ) {
         let _open = self.tunnel.connection_begins();
+        let Ok(kernel) = TcpStream::from_std(kernel) else { return };
         tokio::select! {
             () = self.carry(kernel) => {}
             () = self.drained() => {}

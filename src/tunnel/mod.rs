@@ -10,6 +10,7 @@
 //! Start with [`TunnelProcess`], the set of open tunnels; then [`listener`] for the life of one connection.
 
 pub mod admission;
+pub mod carriers;
 pub mod convert;
 pub mod dial;
 mod exchange;

@@ -24,6 +24,7 @@ use crate::proto::tunnel::ListenerStatus;
 use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::tunnel::admission::Admission;
+use crate::tunnel::carriers::Carriers;
 use crate::tunnel::dial::Dialer;
 use crate::tunnel::listener::Ends;
 use crate::tunnel::listener::Listener;
@@ -42,6 +43,7 @@ pub struct TunnelProcess {
     dialer: Dialer,
     admission: Admission,
     buffers: Buffers,
+    carriers: Carriers,
     tunnels: Mutex<Tunnels>,
 }
 
@@ -134,7 +136,13 @@ impl TunnelProcess {
     /// A process without tunnels.
     #[must_use]
     pub fn new(dialer: Dialer, admission: Admission) -> Self {
-        Self { dialer, admission, buffers: Buffers::default(), tunnels: Mutex::default() }
+        Self {
+            dialer,
+            admission,
+            buffers: Buffers::default(),
+            carriers: Carriers::start(),
+            tunnels: Mutex::default(),
+        }
     }
 
     /// Makes and uses no tunnel, only its dialler.
@@ -260,6 +268,7 @@ impl TunnelProcess {
             dialer: self.dialer.clone(),
             admission: self.admission.clone(),
             buffers: self.buffers.clone(),
+            carriers: self.carriers.clone(),
             ends: tunnel.ends.clone(),
             connections: tunnel.connections.clone(),
         });

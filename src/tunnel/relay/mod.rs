@@ -47,8 +47,8 @@ const HALF_CLOSED: Duration = Duration::from_secs(30);
 /// to connect again, which takes it as long.
 const QUIET_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Buffers that a connection may move one way before others get their turn: some 1 MiB.
-const TURN: u32 = 4;
+/// Buffers that a connection may move one way before others get their turn: some 2 MiB, a millisecond.
+const TURN: u32 = 8;
 
 /// Bytes that have been handed on.
 #[derive(Debug, Default)]

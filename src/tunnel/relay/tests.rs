@@ -372,26 +372,28 @@ async fn a_worn_session_is_replaced_between_two_calls_and_no_call_is_lost() {
         }
         answered
     });
-    let (mut reads, mut writes) = kernel.into_split();
-    let calling = tokio::spawn(async move {
-        for number in 0..CALLS {
-            let call = [0x8000_0004, number].map(u32::to_be_bytes).concat();
-            // Cut, so that the session wears out in the middle of a call as well.
-            let (front, back) = call.split_at(number as usize % 8);
-            writes.write_all(front).await.unwrap();
-            tokio::task::yield_now().await;
-            writes.write_all(back).await.unwrap();
-        }
-        writes
-    });
+    let mut kernel = kernel;
     for number in 0..CALLS {
-        let mut reply = [0; 12];
-        timeout(DEADLINE, reads.read_exact(&mut reply)).await.expect("a reply").unwrap();
-        let found = [reply[4], reply[5], reply[10], reply[11]];
-        assert_eq!(u32::from_be_bytes(found), number);
+        let call = [0x8000_0004, number].map(u32::to_be_bytes).concat();
+        // Cut, so that the session wears out in the middle of a call as well.
+        let (front, back) = call.split_at(number as usize % 8);
+        kernel.write_all(front).await.unwrap();
+        tokio::task::yield_now().await;
+        kernel.write_all(back).await.unwrap();
+        // Two are outstanding at a time.
+        if let Some(earlier) = number.checked_sub(1) {
+            assert_eq!(reply_number(&mut kernel).await, earlier);
+        }
     }
-    drop(calling.await.unwrap());
+    assert_eq!(reply_number(&mut kernel).await, CALLS - 1);
+    drop(kernel);
     let answered = timeout(DEADLINE, running).await.unwrap().unwrap();
     assert_eq!(answered.iter().sum::<usize>(), CALLS as usize);
     assert!(answered.len() > 3, "{answered:?}");
+}
+
+async fn reply_number(kernel: &mut TcpStream) -> u32 {
+    let mut reply = [0; 12];
+    timeout(DEADLINE, kernel.read_exact(&mut reply)).await.expect("a reply").unwrap();
+    u32::from_be_bytes([reply[4], reply[5], reply[10], reply[11]])
 }
