@@ -19,8 +19,10 @@ const LARGE: usize = 16 * LONGEST_RECORD;
 const SMALL: usize = LONGEST_RECORD;
 /// Large buffers that may be out at once: for sixteen connections that are busy both ways.
 const MOST_LARGE: usize = 32;
-/// Large buffers that are kept for whoever comes next. What is above is given back to the system.
-const MOST_KEPT: usize = 8;
+/// Large buffers that are kept for whoever comes next, while others are out. A fresh one has to be cleared.
+const MOST_KEPT: usize = 16;
+/// The same once none is out. The rest is given back to the system.
+const KEPT_WHEN_IDLE: usize = 4;
 
 /// Where buffers come from.
 #[derive(Clone, Debug, Default)]
@@ -96,9 +98,9 @@ impl Drop for Buffer {
         let bytes = std::mem::take(&mut self.bytes);
         let mut shelf = home.shelf();
         shelf.out -= 1;
-        if shelf.kept.len() < MOST_KEPT {
-            shelf.kept.push(bytes);
-        }
+        shelf.kept.push(bytes);
+        let most = if shelf.out == 0 { KEPT_WHEN_IDLE } else { MOST_KEPT };
+        shelf.kept.truncate(most);
     }
 }
 
@@ -125,8 +127,10 @@ mod tests {
     #[test]
     fn a_burst_leaves_only_a_few_behind() {
         let buffers = Buffers::default();
-        drop((0..2 * MOST_LARGE).map(|_| buffers.take()).collect::<Vec<_>>());
-        let shelf = buffers.shelf();
-        assert_eq!((shelf.out, shelf.kept.len()), (0, MOST_KEPT));
+        let mut out: Vec<Buffer> = (0..2 * MOST_LARGE).map(|_| buffers.take()).collect();
+        out.truncate(1);
+        assert_eq!((buffers.shelf().out, buffers.shelf().kept.len()), (1, MOST_KEPT));
+        drop(out);
+        assert_eq!((buffers.shelf().out, buffers.shelf().kept.len()), (0, KEPT_WHEN_IDLE));
     }
 }
