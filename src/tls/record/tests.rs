@@ -89,7 +89,7 @@ fn opened_by(records: &mut Records, mut wire: Vec<u8>) -> (Vec<u8>, bool) {
 }
 
 fn noise(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at * 31 + at / 251) as u8).collect()
+    (0..length).map(|at| at.to_le_bytes()[0].wrapping_mul(31) ^ at.to_le_bytes()[1]).collect()
 }
 
 #[test]

@@ -65,6 +65,9 @@ pub(crate) struct Run {
     pub(crate) peak: f64,
 }
 
+/// Round trips before the first answer.
+type RoundTrips = Vec<(Kind, f64)>;
+
 /// All runs, by load and peer.
 pub(crate) type Found = BTreeMap<(usize, Kind), Vec<Run>>;
 
@@ -75,7 +78,7 @@ pub(crate) struct Rest {
     /// Who is deaf, MiB outstanding, MiB that each connection adds.
     pub(crate) slow: Vec<(Deaf, u32, f64)>,
     /// Round trips before the first answer over a fresh connection, besides TCP's own.
-    pub(crate) round_trips: Vec<(Kind, f64)>,
+    pub(crate) round_trips: RoundTrips,
     /// Handshakes of ours: with a certificate, and with a ticket.
     pub(crate) handshakes: (u64, u64),
 }
@@ -148,7 +151,8 @@ impl Bench {
         Ok(Rest { crowd, slow, round_trips, handshakes })
     }
 
-    fn round_trips(&self) -> Result<(Vec<(Kind, f64)>, (u64, u64))> {
+    /// Those of each, and how ours shook hands meanwhile.
+    fn round_trips(&self) -> Result<(RoundTrips, (u64, u64))> {
         const TIMES: usize = 5;
         let far = Server {
             plain: cold::far_away(self.server.plain)?,
