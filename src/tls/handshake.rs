@@ -28,8 +28,8 @@ const MOST_ROOM: usize = 256 * 1024;
 /// A session that has been agreed on.
 #[derive(Debug)]
 pub struct Session {
-    /// Its records.
-    pub records: Records,
+    /// Its records. Boxed, because a session is handed from future to future, and each keeps room for it.
+    pub records: Box<Records>,
     /// What has come of records behind the handshake, still sealed.
     pub received: Vec<u8>,
     /// What the server has said in the handshake's last flight, before anybody asked it. NFS servers do not.
@@ -162,6 +162,7 @@ impl Handshake {
             self.connection.dangerous_into_kernel_connection().map_err(invalid)?;
         let suite = kernel.negotiated_cipher_suite();
         let records = Records::new(suite, secrets, Box::new(kernel)).map_err(io::Error::other)?;
+        let records = Box::new(records);
         Ok(Session { records, received: self.received, early: self.early, facts })
     }
 }

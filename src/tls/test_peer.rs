@@ -31,7 +31,7 @@ pub(crate) const SUITES: [CipherSuite; 5] = [
 /// Both ends of a session.
 #[derive(Debug)]
 pub(crate) struct Pair {
-    pub(crate) records: Records,
+    pub(crate) records: Box<Records>,
     /// What the server has sent behind the handshake: its tickets.
     pub(crate) received: Vec<u8>,
     pub(crate) server: ServerConnection,

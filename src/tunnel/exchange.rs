@@ -25,7 +25,7 @@ impl Dialled {
         question: &[u8],
         judge: impl Fn(&[u8]) -> Option<T>,
     ) -> io::Result<T> {
-        let records = &mut self.session.records;
+        let records = &mut *self.session.records;
         let sealed = seal(records, question).map_err(io_error)?;
         self.stream.write_all(&sealed).await?;
         let mut sealed = std::mem::take(&mut self.session.received);

@@ -22,7 +22,7 @@ const MOST_LARGE: usize = 32;
 /// Large buffers that are kept for whoever comes next, while others are out. A fresh one has to be cleared.
 const MOST_KEPT: usize = 16;
 /// The same once none is out. The rest is given back to the system.
-const KEPT_WHEN_IDLE: usize = 4;
+const KEPT_WHEN_IDLE: usize = 2;
 
 /// Where buffers come from.
 #[derive(Clone, Debug, Default)]

@@ -137,7 +137,7 @@ pub async fn relay(
 struct Connection<'a> {
     kernel: TcpStream,
     server: TcpStream,
-    records: Records,
+    records: Box<Records>,
     upwards: Upwards,
     downwards: Downwards,
     traffic: &'a Traffic,
