@@ -32,8 +32,12 @@ test: needs ## run every test, those of the kernel in the lab
 	e2e/run-tests
 
 .PHONY: bench
-bench: needs ## print what NodeStageVolume costs beside the server and the kernel, and reading an option text
+bench: needs ## print what a tunnel costs beside stunnel and haproxy, what NodeStageVolume and option texts cost (options=--quick)
+	e2e/lab/setup
 	cargo build --workspace --bins --locked
+	cargo build --release --workspace --bin alinas-csi --bin tunnel_bench --locked
+	"$${CARGO_TARGET_DIR:-target}/release/tunnel_bench" $(options) \
+	  --binary "$${CARGO_TARGET_DIR:-target}/release/alinas-csi"
 	"$${CARGO_TARGET_DIR:-target}/debug/stage_cost"
 	"$${CARGO_TARGET_DIR:-target}/debug/parse_cost"
 

@@ -1,8 +1,10 @@
 //! The lab's furniture: what the tests and the demo share.
 //!
-//! Nothing of the driver is linked in but the words of its protocols; the driver itself runs as the real
-//! binary, in processes of its own. Start with [`nas`] for the server side and [`driver`] for ours.
+//! Nothing of the driver is linked in but the words of its protocols, and its records in the benchmark's server;
+//! the driver itself runs as the real binary, in processes of its own. Start with [`nas`] for the server side and
+//! [`driver`] for ours.
 
+pub mod bench;
 pub mod cable;
 pub mod capture;
 pub mod cases;

@@ -8,10 +8,16 @@
 
 pub mod certificate;
 pub mod fault;
+pub mod handshake;
+pub mod record;
+#[cfg(test)]
+pub(crate) mod test_peer;
 pub mod trust;
 mod verify;
 
 pub use certificate::CertificateFacts;
 pub use fault::TlsFault;
+pub use handshake::Session;
+pub use handshake::shake_hands;
 pub use trust::Trust;
 pub use trust::TrustError;

@@ -161,13 +161,15 @@ fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, TrustError> 
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()
             .map_err(|error| TrustError::Unusable(error.to_string()))?;
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|error| TrustError::Unusable(error.to_string()))?
         // "dangerous" is rustls' door to a verifier of one's own; ours only adds words to webpki's refusals.
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(ExplainingVerifier(verifier)))
         .with_no_client_auth();
+    // To carry the records ourselves: see tls::record. The secrets never leave this process.
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 

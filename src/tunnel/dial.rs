@@ -14,16 +14,16 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::host::resolve;
 use crate::host::resolve::ResolveFault;
 use crate::model::ServerName;
 use crate::model::TunnelSpec;
 use crate::proto::tunnel::tunnel_failure::Kind;
+use crate::tls::Session;
 use crate::tls::TlsFault;
 use crate::tls::Trust;
+use crate::tls::shake_hands;
 use crate::tunnel::socket;
 
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
@@ -41,8 +41,10 @@ pub struct Dialer {
 /// A session, and with whom.
 #[derive(Debug)]
 pub struct Dialled {
-    /// Verified, ready for NFS.
-    pub stream: TlsStream<TcpStream>,
+    /// The connection.
+    pub stream: TcpStream,
+    /// The session on it: verified, ready for NFS.
+    pub session: Session,
     /// The address that answered.
     pub remote: SocketAddr,
 }
@@ -205,23 +207,23 @@ impl Dialer {
     }
 
     async fn try_one(&self, spec: &TunnelSpec, address: SocketAddr) -> Result<Dialled, DialFault> {
-        let stream = connect(spec, address).await?;
-        let stream = self.shake_hands(spec, address, stream).await?;
-        Ok(Dialled { stream, remote: address })
+        let mut stream = connect(spec, address).await?;
+        let session = self.shake_hands(spec, address, &mut stream).await?;
+        Ok(Dialled { stream, session, remote: address })
     }
 
     async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         spec: &TunnelSpec,
         address: SocketAddr,
-        stream: S,
-    ) -> Result<TlsStream<S>, DialFault> {
+        stream: &mut S,
+    ) -> Result<Session, DialFault> {
         let target = || spec.clone();
         let tls = |fault| DialFault::Tls { target: target(), address, source: Box::new(fault) };
         let name = certificate_name(&spec.server_name).map_err(tls)?;
-        let handshake = TlsConnector::from(self.trust.client_config()).connect(name, stream);
+        let handshake = shake_hands(self.trust.client_config(), name, stream);
         match timeout(HANDSHAKE_DEADLINE, handshake).await {
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(session)) => Ok(session),
             Ok(Err(error)) => Err(tls(TlsFault::explain(error, &spec.server_name))),
             Err(_) => Err(DialFault::HandshakeTimeout { target: target(), address }),
         }
@@ -287,21 +289,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_never_answers_the_greeting_is_given_up() {
-        let (ours, _theirs) = tokio::io::duplex(4096);
+        let (mut ours, _theirs) = tokio::io::duplex(4096);
         let address = ([192, 0, 2, 7], 2049).into();
         let spec = spec("nas.example.com", 2049);
-        let fault = dialer().shake_hands(&spec, address, ours).await.unwrap_err();
+        let fault = dialer().shake_hands(&spec, address, &mut ours).await.unwrap_err();
         assert!(matches!(fault, DialFault::HandshakeTimeout { .. }), "{fault}");
         assert_eq!(fault.kind(), Kind::ConnectTimeout);
     }
 
     #[tokio::test]
     async fn a_server_that_hangs_up_on_the_greeting_is_taken_for_one_without_tls() {
-        let (ours, theirs) = tokio::io::duplex(4096);
+        let (mut ours, theirs) = tokio::io::duplex(4096);
         drop(theirs);
         let address = ([192, 0, 2, 7], 2049).into();
         let spec = spec("nas.example.com", 2049);
-        let fault = dialer().shake_hands(&spec, address, ours).await.unwrap_err();
+        let fault = dialer().shake_hands(&spec, address, &mut ours).await.unwrap_err();
         assert!(matches!(fault.kind(), Kind::NotTls | Kind::ConnectionLost), "{fault}");
     }
 

@@ -22,9 +22,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::host::peer::Connection;
 use crate::tunnel::admission::Admission;
+use crate::tunnel::carriers::Carriers;
+use crate::tunnel::carriers::Place;
 use crate::tunnel::dial::Dialer;
+use crate::tunnel::dial::Dialled;
 use crate::tunnel::open_tunnel::OpenTunnel;
 use crate::tunnel::relay::RelayFault;
+use crate::tunnel::relay::Relayed;
+use crate::tunnel::relay::buffers::Buffers;
 use crate::tunnel::relay::relay;
 use crate::tunnel::socket;
 
@@ -65,6 +70,8 @@ pub(super) struct Listener {
     pub(super) tunnel: Arc<OpenTunnel>,
     pub(super) dialer: Dialer,
     pub(super) admission: Admission,
+    pub(super) buffers: Buffers,
+    pub(super) carriers: Carriers,
     pub(super) ends: Ends,
     pub(super) connections: TaskTracker,
 }
@@ -84,8 +91,13 @@ impl Listener {
                 () = stop.cancelled() => return,
                 next = next => next,
             };
-            let connection = Arc::clone(&self).serve(stream, slot);
-            self.connections.spawn(connection);
+            let place = self.carriers.place();
+            let runtime = place.runtime();
+            // The accepting runtime lets go of it before it begins anew on a thread that carries data.
+            if let Ok(kernel) = stream.into_std() {
+                let connection = Arc::clone(&self).serve(kernel, slot, place);
+                self.connections.spawn_on(connection, &runtime);
+            }
         }
     }
 
@@ -128,8 +140,14 @@ impl Listener {
         }
     }
 
-    async fn serve(self: Arc<Self>, kernel: TcpStream, _slot: Option<OwnedSemaphorePermit>) {
+    async fn serve(
+        self: Arc<Self>,
+        kernel: std::net::TcpStream,
+        _slot: Option<OwnedSemaphorePermit>,
+        _place: Place,
+    ) {
         let _open = self.tunnel.connection_begins();
+        let Ok(kernel) = TcpStream::from_std(kernel) else { return };
         tokio::select! {
             () = self.carry(kernel) => {}
             () = self.drained() => {}
@@ -141,13 +159,28 @@ impl Listener {
         if let Err(error) = socket::prepare(&kernel) {
             tracing::debug!(%error, "failed to set options of the kernel's connection");
         }
-        match self.dialer.dial(&self.tunnel.spec).await {
-            Ok(dialled) => {
-                self.tunnel.dialled(dialled.remote);
-                self.report(relay(kernel, dialled.stream, &self.tunnel.traffic).await);
+        self.report(self.relay(kernel).await);
+    }
+
+    /// One session after the other, should they wear out; the kernel notices nothing.
+    async fn relay(&self, mut kernel: TcpStream) -> Result<(), RelayFault> {
+        loop {
+            // Boxed, so that a connection does not keep the room that only its handshake needs.
+            let Dialled { stream, session, remote } =
+                match Box::pin(self.dialer.dial(&self.tunnel.spec)).await {
+                    Ok(dialled) => dialled,
+                    Err(fault) => {
+                        // The kernel connects again as soon as we close: the pause keeps it from hammering.
+                        sleep(self.tunnel.dial_failed(&fault)).await;
+                        return Ok(());
+                    }
+                };
+            self.tunnel.dialled(remote);
+            match relay(kernel, stream, session, &self.buffers, &self.tunnel.traffic).await? {
+                Relayed::Whole => return Ok(()),
+                Relayed::WornOut(still_open) => kernel = still_open,
             }
-            // The kernel connects again as soon as we close: the pause keeps it from hammering.
-            Err(fault) => sleep(self.tunnel.dial_failed(&fault)).await,
+            tracing::info!(tunnel.target = %self.tunnel.spec, "a worn TLS 1.2 session is replaced");
         }
     }
 
@@ -155,7 +188,9 @@ impl Listener {
         let target = &self.tunnel.spec;
         match ended {
             Ok(()) => tracing::debug!(tunnel.target = %target, "a connection has ended"),
-            Err(reason @ RelayFault::Server(_)) => {
+            Err(
+                reason @ (RelayFault::Server(_) | RelayFault::Truncated | RelayFault::Session(_)),
+            ) => {
                 tracing::warn!(tunnel.target = %target, %reason, "the kernel will connect again");
             }
             Err(reason) => tracing::info!(tunnel.target = %target, %reason, "a connection was cut"),

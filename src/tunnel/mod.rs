@@ -10,8 +10,10 @@
 //! Start with [`TunnelProcess`], the set of open tunnels; then [`listener`] for the life of one connection.
 
 pub mod admission;
+pub mod carriers;
 pub mod convert;
 pub mod dial;
+mod exchange;
 pub mod initial;
 pub mod listener;
 pub mod open_tunnel;

@@ -9,16 +9,17 @@ use tokio::time::timeout;
 
 use crate::model::TunnelSpec;
 use crate::nfs::rpc::Program;
+use crate::nfs::rpc::message::Answer;
 use crate::nfs::rpc::message::Call;
-use crate::nfs::rpc::message::call_over;
+use crate::nfs::rpc::message::reply_in;
 use crate::proto::tunnel::ProbeReport;
 use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::tls::CertificateFacts;
 use crate::tls::TlsFault;
 use crate::tunnel::dial::DialFault;
-use crate::tunnel::dial::Dialer;
 use crate::tunnel::dial::Dialled;
+use crate::tunnel::dial::Dialer;
 
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -95,22 +96,22 @@ impl Dialer {
     /// Says where it failed.
     pub async fn probe(&self, spec: &TunnelSpec) -> Result<ProbeReport, ProbeFault> {
         let started = Instant::now();
-        let Dialled { mut stream, remote } = self.dial(spec).await?;
-        let call = Call::null(NFS);
-        match timeout(CALL_DEADLINE, call_over(&mut stream, TRANSACTION, &call)).await {
+        let mut dialled = self.dial(spec).await?;
+        let remote = dialled.remote;
+        match timeout(CALL_DEADLINE, null_call(&mut dialled)).await {
             Ok(Ok(_reply)) => {}
             Ok(Err(error)) => return Err(call_fault(spec, remote, error)),
             Err(_) => return Err(no_nfs(spec, remote, NoReply::Silent)),
         }
-        let session = stream.get_ref().1;
+        let facts = dialled.session.facts;
         Ok(ProbeReport {
             remote_address: remote.to_string(),
-            tls_version: version_text(session.protocol_version()),
-            cipher_suite: suite_text(session.negotiated_cipher_suite()),
+            tls_version: facts.version.to_owned(),
+            cipher_suite: facts.suite.to_owned(),
             total_micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            certificate_not_after: session
-                .peer_certificates()
-                .and_then(|chain| CertificateFacts::read(chain.first()?))
+            certificate_not_after: facts
+                .certificate
+                .and_then(|certificate| CertificateFacts::read(&certificate))
                 .map_or(0, |facts| facts.not_after),
         })
     }
@@ -135,16 +136,9 @@ fn call_fault(spec: &TunnelSpec, address: SocketAddr, error: io::Error) -> Probe
     }
 }
 
-fn version_text(version: Option<rustls::ProtocolVersion>) -> String {
-    match version {
-        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
-        other => format!("{other:?}"),
-    }
-}
-
-fn suite_text(suite: Option<rustls::SupportedCipherSuite>) -> String {
-    suite.and_then(|suite| suite.suite().as_str()).unwrap_or("unknown").to_owned()
+async fn null_call(dialled: &mut Dialled) -> io::Result<Answer> {
+    let call = Call::null(NFS).to_record(TRANSACTION)?;
+    dialled.exchange(&call, |received| reply_in(TRANSACTION, received)).await
 }
 
 #[cfg(test)]

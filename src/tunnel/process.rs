@@ -24,11 +24,13 @@ use crate::proto::tunnel::ListenerStatus;
 use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::tunnel::admission::Admission;
+use crate::tunnel::carriers::Carriers;
 use crate::tunnel::dial::Dialer;
 use crate::tunnel::listener::Ends;
 use crate::tunnel::listener::Listener;
 use crate::tunnel::listener::bind;
 use crate::tunnel::open_tunnel::OpenTunnel;
+use crate::tunnel::relay::buffers::Buffers;
 
 /// Between two attempts at an address that somebody else has.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
@@ -40,6 +42,8 @@ const CUT_DEADLINE: Duration = Duration::from_secs(2);
 pub struct TunnelProcess {
     dialer: Dialer,
     admission: Admission,
+    buffers: Buffers,
+    carriers: Carriers,
     tunnels: Mutex<Tunnels>,
 }
 
@@ -132,7 +136,13 @@ impl TunnelProcess {
     /// A process without tunnels.
     #[must_use]
     pub fn new(dialer: Dialer, admission: Admission) -> Self {
-        Self { dialer, admission, tunnels: Mutex::default() }
+        Self {
+            dialer,
+            admission,
+            buffers: Buffers::default(),
+            carriers: Carriers::start(),
+            tunnels: Mutex::default(),
+        }
     }
 
     /// Makes and uses no tunnel, only its dialler.
@@ -257,6 +267,8 @@ impl TunnelProcess {
             tunnel: Arc::clone(&tunnel.known),
             dialer: self.dialer.clone(),
             admission: self.admission.clone(),
+            buffers: self.buffers.clone(),
+            carriers: self.carriers.clone(),
             ends: tunnel.ends.clone(),
             connections: tunnel.connections.clone(),
         });

@@ -64,6 +64,18 @@ impl Call {
         Self { credentials: Credentials::Root { host: host.to_owned() }, ..self }
     }
 
+    /// The call as one record of a stream.
+    ///
+    /// # Errors
+    /// Where it is too long for one.
+    pub fn to_record(&self, xid: u32) -> io::Result<Vec<u8>> {
+        let call = self.to_bytes(xid)?;
+        let length = u32::try_from(call.len()).map_err(|_| garbage("the call is too long"))?;
+        let mut record = fragment_header::new(length, true).into_xdr_buf().to_vec();
+        record.extend(call);
+        Ok(record)
+    }
+
     pub(super) fn to_bytes(&self, xid: u32) -> io::Result<Vec<u8>> {
         let call = call_body {
             rpcvers: RPC_VERSION_2,
@@ -92,7 +104,7 @@ impl Credentials {
 }
 
 /// What came back from a server: a reply of any kind is proof that it speaks RPC.
-pub(super) type Answer = Result<Vec<u8>, RpcFault>;
+pub type Answer = Result<Vec<u8>, RpcFault>;
 
 /// Reads the reply to the call `xid`; what is behind its header is the result.
 ///
@@ -156,31 +168,42 @@ pub async fn call_over<S: AsyncRead + AsyncWrite + Unpin>(
     xid: u32,
     call: &Call,
 ) -> io::Result<Answer> {
-    let call = call.to_bytes(xid)?;
-    let length = u32::try_from(call.len()).map_err(|_| garbage("the call is too long"))?;
-    let mut record = fragment_header::new(length, true).into_xdr_buf().to_vec();
-    record.extend(call);
-    stream.write_all(&record).await?;
+    stream.write_all(&call.to_record(xid)?).await?;
     stream.flush().await?;
-    reply(xid, &read_record(stream).await?)
+    let mut received = Vec::with_capacity(LONGEST_REPLY);
+    loop {
+        if let Some(answer) = reply_in(xid, &received)? {
+            return Ok(answer);
+        }
+        if stream.read_buf(&mut received).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
 }
 
-async fn read_record(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
-    let mut record = Vec::new();
+/// The reply to the call `xid`, from what a stream has brought so far; none while some of it is missing.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] as soon as it is clear that it is no RPC reply.
+pub fn reply_in(xid: u32, received: &[u8]) -> io::Result<Option<Answer>> {
+    record_in(received)?.map(|record| reply(xid, &record)).transpose()
+}
+
+fn record_in(received: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let (mut record, mut rest) = (Vec::new(), received);
     for _ in 0..MOST_FRAGMENTS {
-        let mut mark = [0; 4];
-        stream.read_exact(&mut mark).await?;
-        let fragment = fragment_header::from(mark);
-        let begin = record.len();
-        let end = begin.saturating_add(fragment.fragment_length() as usize);
-        if end > LONGEST_REPLY {
-            return Err(garbage(&too_long(mark, fragment)));
+        let Some((mark, behind)) = rest.split_first_chunk() else { return Ok(None) };
+        let fragment = fragment_header::from(*mark);
+        let length = fragment.fragment_length() as usize;
+        if record.len().saturating_add(length) > LONGEST_REPLY {
+            return Err(garbage(&too_long(*mark, fragment)));
         }
-        record.resize(end, 0);
-        stream.read_exact(record.get_mut(begin..).unwrap_or_default()).await?;
+        let Some((content, behind)) = behind.split_at_checked(length) else { return Ok(None) };
+        record.extend_from_slice(content);
         if fragment.eof() {
-            return Ok(record);
+            return Ok(Some(record));
         }
+        rest = behind;
     }
     Err(garbage("the answer is no RPC reply but an endless row of fragments"))
 }

@@ -1,0 +1,78 @@
+//! One question and its answer on a session that is not handed to a relay.
+
+use std::io;
+
+use rustls::Error;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+
+use crate::tls::record::FRAGMENT;
+use crate::tls::record::Opened;
+use crate::tls::record::RecordFault;
+use crate::tls::record::Records;
+use crate::tunnel::dial::Dialled;
+
+/// For short answers.
+const ROOM: usize = 4096;
+
+impl Dialled {
+    /// Sends `question`, at most a record, and receives until `judge` has made up its mind about what has come.
+    ///
+    /// # Errors
+    /// The stream's, its end, or rustls' within [`io::ErrorKind::InvalidData`].
+    pub(super) async fn exchange<T>(
+        &mut self,
+        question: &[u8],
+        judge: impl Fn(&[u8]) -> io::Result<Option<T>>,
+    ) -> io::Result<T> {
+        let records = &mut *self.session.records;
+        let sealed = seal(records, question).map_err(io_error)?;
+        self.stream.write_all(&sealed).await?;
+        let mut sealed = std::mem::take(&mut self.session.received);
+        let mut answer = std::mem::take(&mut self.session.early);
+        loop {
+            open(records, &mut sealed, &mut answer)?;
+            if let Some(verdict) = judge(&answer)? {
+                return Ok(verdict);
+            }
+            sealed.reserve(ROOM);
+            if self.stream.read_buf(&mut sealed).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+fn seal(records: &mut Records, plain: &[u8]) -> Result<Vec<u8>, RecordFault> {
+    debug_assert!(plain.len() <= FRAGMENT, "a question is short");
+    let layout = records.layout();
+    let mut slot = vec![0; layout.before];
+    slot.extend_from_slice(plain);
+    slot.resize(slot.len() + layout.after, 0);
+    records.seal(&mut slot)?;
+    Ok(slot)
+}
+
+/// Opens every whole record at the beginning of `sealed`.
+fn open(records: &mut Records, sealed: &mut Vec<u8>, plain: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        match records.open(sealed).map_err(io_error)? {
+            Opened::Partial => return Ok(()),
+            Opened::Control { length } => drop(sealed.drain(..length)),
+            Opened::Data { length, plain: content } => {
+                plain.extend_from_slice(sealed.get(content).unwrap_or_default());
+                sealed.drain(..length);
+            }
+            Opened::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+fn io_error(fault: RecordFault) -> io::Error {
+    let source = match fault {
+        RecordFault::Alert(alert) => Error::AlertReceived(alert),
+        RecordFault::Unreadable(error) | RecordFault::Unsealable(error) => error,
+        other => Error::General(other.to_string()),
+    };
+    io::Error::new(io::ErrorKind::InvalidData, source)
+}
