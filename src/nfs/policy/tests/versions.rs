@@ -164,6 +164,21 @@ fn a_server_that_starts_while_version_3_is_tried_is_mounted_with_version_4_after
 }
 
 #[test]
+fn a_server_that_comes_and_goes_is_asked_for_version_4_again_once_in_a_round() {
+    let mut up = true;
+    let world = World::default().ping(move |_, service, _| match service {
+        Service::Nfs(version) if version.is_4() => {
+            up = !up;
+            if up { Ok(()) } else { Err(RpcFault::Refused) }
+        }
+        _ => Ok(()),
+    });
+    let run = world.run(direct("nolock"));
+    assert_eq!(run.versions(), ["3"]);
+    assert_eq!(run.asked("NULL call of NFS 4"), 3);
+}
+
+#[test]
 fn a_server_that_refuses_version_4_is_mounted_with_version_3() {
     let world = World::default()
         .ping(|server, _, _| if server.port() == 2049 { Err(RpcFault::Refused) } else { Ok(()) });
