@@ -14,3 +14,4 @@ pub mod nas;
 pub mod process;
 pub mod provisioner;
 pub mod scene;
+pub mod tls_lab;

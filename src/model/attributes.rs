@@ -11,12 +11,17 @@ use crate::model::mount_target::MountTargetError;
 use crate::model::nearest::did_you_mean;
 use crate::model::nfs_option::MountOptions;
 use crate::model::nfs_option::OptionError;
+use crate::model::tls_policy::CaBundle;
+use crate::model::tls_policy::CertificateCheck;
+use crate::model::tls_policy::PolicyError;
+use crate::model::tls_policy::RevocationCheck;
+use crate::model::tls_policy::TlsBackend;
+use crate::model::tls_policy::TlsPolicy;
+use crate::model::tls_policy::TlsVersion;
+use crate::model::tunnel_spec::RemotePort;
 use crate::model::tunnel_spec::ServerName;
 use crate::model::tunnel_spec::ServerNameError;
 use crate::model::tunnel_spec::TunnelSpec;
-
-/// The TLS port of a mount target where none is given. Its clients of 2019 used 12049, newer ones 2049.
-pub const DEFAULT_PORT: u16 = 2049;
 
 /// One key of the volume attributes.
 #[derive(Debug)]
@@ -58,13 +63,46 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "tlsPort",
-        default: "2049",
-        help: "The TCP port on which the mount target speaks TLS.",
+        default: "2049, or else 12049",
+        help: "The TCP port on which the mount target speaks TLS; where it is given, no other is tried.",
     },
     Key {
         name: "tlsServerName",
         default: "the server",
         help: "The name that the certificate must carry; required where server is an address.",
+    },
+    Key {
+        name: "tlsMinVersion",
+        default: "1.2",
+        help: "The oldest TLS version that is spoken, 1.2 or 1.3.",
+    },
+    Key {
+        name: "caBundle",
+        default: "what the node trusts",
+        help: "Certificates of authorities in PEM form, or an absolute path to them in the watchdog's container; trusted for \
+               this volume instead of those that the node trusts.",
+    },
+    Key {
+        name: "tlsCheck",
+        default: "full",
+        help: "What of the server's certificate is checked. \"dangerous-any-name\" and \"dangerous-none\" let somebody \
+               in the way read and change the data.",
+    },
+    Key {
+        name: "stunnel_check_cert_hostname",
+        default: "true",
+        help: "The vendor's word: \"false\" is tlsCheck=dangerous-any-name.",
+    },
+    Key {
+        name: "stunnel_check_cert_validity",
+        default: "false",
+        help: "Whether the issuer of the server's certificate is asked if it has been revoked (OCSP).",
+    },
+    Key {
+        name: "tlsBackend",
+        default: "auto",
+        help: "Who speaks TLS: \"rustls\", \"openssl\", or the first, and the second for a server that has nothing in \
+               common with it.",
     },
 ];
 
@@ -105,6 +143,14 @@ pub enum AttributeError {
     /// `tlsServerName` is no name.
     #[error("volume attribute \"tlsServerName\": {0}")]
     ServerName(#[from] ServerNameError),
+    /// A value of the TLS policy is none.
+    #[error("volume attribute {key:?}: {source}")]
+    Policy {
+        /// The key.
+        key: &'static str,
+        /// Which rule it breaks.
+        source: PolicyError,
+    },
     /// An address proves no name.
     #[error(
         "volume attribute \"server\" is the address {0}, which a certificate does not carry; give the name that it \
@@ -172,14 +218,15 @@ fn require_tls(value: Option<&str>) -> Result<(), AttributeError> {
 
 fn tunnel_spec(server: &MountTarget, given: &Given<'_>) -> Result<TunnelSpec, AttributeError> {
     let port = match given.get("tlsPort") {
-        None => DEFAULT_PORT,
-        Some(text) => {
-            text.parse().ok().filter(|port| *port != 0).ok_or_else(|| AttributeError::Value {
-                key: "tlsPort",
-                value: text.to_owned(),
-                expected: "a TCP port from 1 to 65535",
-            })?
-        }
+        None => RemotePort::Known,
+        Some(text) => match text.parse() {
+            Ok(0) | Err(_) => {
+                let value = text.to_owned();
+                let expected = "a TCP port from 1 to 65535";
+                return Err(AttributeError::Value { key: "tlsPort", value, expected });
+            }
+            Ok(port) => RemotePort::Only(port),
+        },
     };
     let server_name = match given.get("tlsServerName") {
         Some(text) => ServerName::parse(text)?,
@@ -188,7 +235,35 @@ fn tunnel_spec(server: &MountTarget, given: &Given<'_>) -> Result<TunnelSpec, At
             .cloned()
             .ok_or_else(|| AttributeError::AddressWithoutName(server.to_string()))?,
     };
-    Ok(TunnelSpec { host: server.name().clone(), port, server_name })
+    Ok(TunnelSpec { host: server.name().clone(), port, server_name, policy: tls_policy(given)? })
+}
+
+fn tls_policy(given: &Given<'_>) -> Result<TlsPolicy, AttributeError> {
+    let check = match (given.get("tlsCheck"), given.flag("stunnel_check_cert_hostname")?) {
+        (None, Some(false)) => CertificateCheck::DangerousAnyName,
+        (_, Some(checked)) => {
+            let check = given.policy("tlsCheck", CertificateCheck::parse)?.unwrap_or_default();
+            if checked != (check == CertificateCheck::Full) {
+                return Err(AttributeError::Value {
+                    key: "stunnel_check_cert_hostname",
+                    value: checked.to_string(),
+                    expected: "nothing that contradicts \"tlsCheck\"",
+                });
+            }
+            check
+        }
+        (_, None) => given.policy("tlsCheck", CertificateCheck::parse)?.unwrap_or_default(),
+    };
+    Ok(TlsPolicy {
+        least_version: given.policy("tlsMinVersion", TlsVersion::parse)?.unwrap_or_default(),
+        ca_bundle: given.policy("caBundle", CaBundle::parse)?,
+        check,
+        revocation: match given.flag("stunnel_check_cert_validity")? {
+            Some(true) => RevocationCheck::Ocsp,
+            Some(false) | None => RevocationCheck::Off,
+        },
+        backend: given.policy("tlsBackend", TlsBackend::parse)?.unwrap_or_default(),
+    })
 }
 
 /// The attributes by their documented names.
@@ -219,6 +294,28 @@ impl<'a> Given<'a> {
         self.0.get(key).copied().filter(|value| !value.is_empty())
     }
 
+    fn policy<T>(
+        &self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, PolicyError>,
+    ) -> Result<Option<T>, AttributeError> {
+        let wrong = |source| AttributeError::Policy { key, source };
+        self.get(key).map(parse).transpose().map_err(wrong)
+    }
+
+    fn flag(&self, key: &'static str) -> Result<Option<bool>, AttributeError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(other) => Err(AttributeError::Value {
+                key,
+                value: other.to_owned(),
+                expected: "\"true\" or \"false\"",
+            }),
+        }
+    }
+
     fn require(&self, key: &'static str) -> Result<&'a str, AttributeError> {
         self.get(key).ok_or(AttributeError::Missing(key))
     }
@@ -246,7 +343,30 @@ mod tests {
     fn a_server_alone_is_a_volume_with_the_defaults() {
         let volume = parse(&[("server", DOMAIN)], &[]).unwrap();
         assert_eq!(volume.source(), format!("{DOMAIN}:/"));
-        assert_eq!(volume.tunnel.to_string(), format!("{DOMAIN}:2049"));
+        assert_eq!(volume.tunnel.to_string(), DOMAIN);
+        assert_eq!(volume.tunnel.port, RemotePort::Known);
+        assert!(volume.tunnel.policy.is_default());
+    }
+
+    #[test]
+    fn a_volume_says_how_its_sessions_are_secured() {
+        let shown = |attributes: &[(&str, &str)]| {
+            let mut all = vec![("server", DOMAIN)];
+            all.extend(attributes);
+            parse(&all, &[]).unwrap().tunnel.to_string().replace(DOMAIN, "D")
+        };
+        for (attributes, expected) in [
+            (vec![("tlsPort", "2049")], "D:2049"),
+            (vec![("tlsMinVersion", "1.3")], "D (TLS 1.3 only)"),
+            (vec![("caBundle", "/etc/ca.pem")], "D (trusting /etc/ca.pem)"),
+            (vec![("tlsCheck", "dangerous-none")], "D (dangerous-none)"),
+            (vec![("stunnel_check_cert_hostname", "false")], "D (dangerous-any-name)"),
+            (vec![("stunnel_check_cert_hostname", "true"), ("tlsCheck", "full")], "D"),
+            (vec![("stunnel_check_cert_validity", "true")], "D (revocation checked)"),
+            (vec![("tlsBackend", "openssl")], "D (by openssl)"),
+        ] {
+            assert_eq!(shown(&attributes), expected);
+        }
     }
 
     #[test]
@@ -278,6 +398,19 @@ mod tests {
             (vec![("server", DOMAIN), ("path", "a")], "\"path\""),
             (vec![("server", DOMAIN), ("tls", "false")], "\"tls\""),
             (vec![("server", DOMAIN), ("tlsPort", "0")], "\"tlsPort\""),
+            (vec![("server", DOMAIN), ("tlsMinVersion", "1.1")], "1.2, 1.3"),
+            (vec![("server", DOMAIN), ("caBundle", "ca.pem")], "\"caBundle\""),
+            (vec![("server", DOMAIN), ("tlsCheck", "none")], "dangerous-none"),
+            (vec![("server", DOMAIN), ("tlsBackend", "x")], "openssl"),
+            (vec![("server", DOMAIN), ("stunnel_check_cert_hostname", "0")], "\"true\" or"),
+            (
+                vec![
+                    ("server", DOMAIN),
+                    ("stunnel_check_cert_hostname", "true"),
+                    ("tlsCheck", "dangerous-any-name"),
+                ],
+                "contradicts",
+            ),
             (vec![("server", "192.0.2.1")], "tlsServerName"),
             (vec![("server", "a-b.cn-x.extreme.nas.aliyuncs.com")], "Extreme"),
         ] {

@@ -1,4 +1,5 @@
-//! The verifier of the server's certificate: webpki's, which tells what it was shown when it refuses.
+//! The verifiers of the server's certificate: webpki's, which tells what it was shown when it refuses, and two
+//! that check less.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,20 +8,36 @@ use rustls::CertificateError;
 use rustls::DigitallySignedStruct;
 use rustls::Error;
 use rustls::OtherError;
+use rustls::RootCertStore;
 use rustls::SignatureScheme;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::client::danger::ServerCertVerified;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::UnixTime;
+use rustls::server::ParsedCertificate;
 
-/// Asks webpki, and adds the certificate to its refusal.
+/// Asks another verifier, and adds the certificate to its refusal.
 ///
-/// It can only make an error out of an error: every `Ok` here is one that webpki made.
+/// It can only make an error out of an error: every `Ok` here is one that the other one made.
 #[derive(Debug)]
-pub(super) struct ExplainingVerifier(pub(super) Arc<WebPkiServerVerifier>);
+pub(super) struct ExplainingVerifier(pub(super) Arc<dyn ServerCertVerifier>);
+
+/// Checks the chain and the dates, and not the name.
+#[derive(Debug)]
+pub(super) struct DangerousAnyName {
+    pub(super) webpki: Arc<WebPkiServerVerifier>,
+    pub(super) roots: Arc<RootCertStore>,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// Checks nothing but that the server has the key of the certificate that it shows.
+#[derive(Debug)]
+pub(super) struct DangerousNone(pub(super) Arc<WebPkiServerVerifier>);
 
 /// Travels inside `CertificateError::Other`, so that each session has the refusal of its own certificate.
 #[derive(Debug)]
@@ -49,6 +66,85 @@ impl ServerCertVerifier for ExplainingVerifier {
         self.0
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
             .map_err(|error| with_certificate(error, end_entity))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+impl ServerCertVerifier for DangerousAnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            &self.roots,
+            intermediates,
+            now,
+            algorithms,
+        )?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+}
+
+impl ServerCertVerifier for DangerousNone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

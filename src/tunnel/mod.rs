@@ -10,14 +10,18 @@
 //! Start with [`TunnelProcess`], the set of open tunnels; then [`listener`] for the life of one connection.
 
 pub mod admission;
+mod connect;
 pub mod convert;
 pub mod dial;
+pub mod dial_fault;
+mod expiry;
 pub mod initial;
 pub mod listener;
 pub mod open_tunnel;
 pub mod probe;
 pub mod process;
 pub mod relay;
+pub mod resolve;
 pub mod service;
 mod socket;
 

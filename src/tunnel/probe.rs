@@ -15,8 +15,8 @@ use crate::model::TunnelSpec;
 use crate::proto::tunnel::ProbeReport;
 use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::tunnel_failure::Kind;
-use crate::tls::CertificateFacts;
 use crate::tls::TlsFault;
+use crate::tunnel::convert::session_to_wire;
 use crate::tunnel::dial::DialFault;
 use crate::tunnel::dial::Dialer;
 use crate::tunnel::dial::Dialled;
@@ -106,23 +106,21 @@ impl Dialer {
     /// Says where it failed.
     pub async fn probe(&self, spec: &TunnelSpec) -> Result<ProbeReport, ProbeFault> {
         let started = Instant::now();
-        let Dialled { mut stream, remote } = self.dial(spec).await?;
+        let Dialled { mut stream, remote, negotiated } = self.dial(spec).await?;
         match timeout(CALL_DEADLINE, null_call(&mut stream)).await {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => return Err(no_nfs(spec, remote, NoReply::Garbage)),
             Ok(Err(error)) => return Err(call_fault(spec, remote, error)),
             Err(_) => return Err(no_nfs(spec, remote, NoReply::Silent)),
         }
-        let session = stream.get_ref().1;
+        let session = session_to_wire(&negotiated, &spec.policy);
         Ok(ProbeReport {
             remote_address: remote.to_string(),
-            tls_version: version_text(session.protocol_version()),
-            cipher_suite: suite_text(session.negotiated_cipher_suite()),
+            tls_version: session.version.clone(),
+            cipher_suite: session.cipher_suite.clone(),
             total_micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            certificate_not_after: session
-                .peer_certificates()
-                .and_then(|chain| CertificateFacts::read(chain.first()?))
-                .map_or(0, |facts| facts.not_after),
+            certificate_not_after: session.certificate_not_after,
+            session: Some(session),
         })
     }
 }
@@ -176,18 +174,6 @@ fn null_call_message() -> Vec<u8> {
     let length = u32::try_from(words.len() * 4).unwrap_or_default();
     let marker = call::LAST_FRAGMENT | length;
     std::iter::once(marker).chain(words).flat_map(u32::to_be_bytes).collect()
-}
-
-fn version_text(version: Option<rustls::ProtocolVersion>) -> String {
-    match version {
-        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
-        other => format!("{other:?}"),
-    }
-}
-
-fn suite_text(suite: Option<rustls::SupportedCipherSuite>) -> String {
-    suite.and_then(|suite| suite.suite().as_str()).unwrap_or("unknown").to_owned()
 }
 
 #[cfg(test)]
