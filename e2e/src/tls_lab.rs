@@ -73,6 +73,7 @@ impl Lab {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.distinguished_name.push(rcgen::DnType::CommonName, "an authority of the lab");
         let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(folder.path().join("ca.key"), key.serialize_pem()).unwrap();
         let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
         let ca_file = folder.path().join("ca.pem");
         std::fs::write(&ca_file, authority.pem()).unwrap();

@@ -20,6 +20,7 @@ use alinas_csi::model::TlsPolicy;
 use alinas_csi::model::TunnelSpec;
 use alinas_csi::model::tls_policy::CaBundle;
 use alinas_csi::model::tls_policy::CertificateCheck;
+use alinas_csi::model::tls_policy::RevocationCheck;
 use alinas_csi::model::tls_policy::TlsBackend;
 use alinas_csi::model::tls_policy::TlsVersion;
 use alinas_csi::proto::tunnel::TlsSession;
@@ -383,6 +384,139 @@ async fn other_servers_are_spoken_to_as_well() {
     assert_eq!(dialled.negotiated.group, "X25519", "OpenSSL 3.0 has no better one");
 }
 
+const GOOD: [u8; 2] = [0x11, 0x22];
+const REVOKED: [u8; 2] = [0x33, 0x44];
+
+fn ocsp(backend: TlsBackend) -> TlsPolicy {
+    TlsPolicy { revocation: RevocationCheck::Ocsp, backend, ..TlsPolicy::default() }
+}
+
+#[tokio::test]
+async fn the_responder_of_a_certificate_is_asked_and_its_answer_kept() {
+    let lab = Lab::new();
+    let port = free_port();
+    let responder = Server::responder(&lab, port);
+    wait_for(port).await;
+    let backend = nfs().await;
+    let server = |serial| lab.server_with(TLS_1_3, backend, |params| asks(params, serial, port));
+    let (good, revoked) = (server(GOOD), server(REVOKED));
+    let silent = lab.server(TLS_1_3, backend);
+    let dialers = [TlsBackend::Rustls, TlsBackend::OpenSsl].map(|backend| (backend, lab.dialer()));
+    for (backend, dialer) in &dialers {
+        let policy = ocsp(*backend);
+        let session = probe(dialer, good.port, &policy).await.unwrap();
+        assert_eq!(session.revocation, "good, says the responder");
+        let failure = probe(dialer, revoked.port, &policy).await.unwrap_err();
+        let responder = format!("http://127.0.0.1:{port}/");
+        said(
+            &failure,
+            Kind::CertificateUntrusted,
+            &["revoked at Jan  1 00:00:00 2020", &responder],
+        );
+        let session = probe(dialer, silent.port, &policy).await.unwrap();
+        assert!(session.revocation.contains("names no responder"), "{session:?}");
+        let unasked = probe(dialer, revoked.port, &TlsPolicy::default()).await.unwrap();
+        assert_eq!(unasked.revocation, "");
+    }
+    drop(responder);
+    for (backend, dialer) in &dialers {
+        probe(dialer, good.port, &ocsp(*backend)).await.expect("the answer is kept");
+        let failure = probe(&lab.dialer(), good.port, &ocsp(*backend)).await.unwrap_err();
+        said(&failure, Kind::CertificateUntrusted, &["cannot be asked", "refused"]);
+    }
+}
+
+#[tokio::test]
+async fn a_stapled_answer_is_enough_and_one_that_says_revoked_is_believed() {
+    let lab = Lab::new();
+    // Nobody listens where the certificate says.
+    let closed = free_port();
+    for (serial, good) in [(GOOD, true), (REVOKED, false)] {
+        let file = lab.folder.path().join("leaf.pem");
+        std::fs::write(&file, lab.certificate(|params| asks(params, serial, closed))).unwrap();
+        let answer = lab.folder.path().join("answer.der");
+        let (file, answer) = (file.to_str().unwrap(), answer.to_str().unwrap());
+        let mut arguments = authority(&lab);
+        let ca = lab.ca_file.to_str().unwrap().to_owned();
+        arguments.extend(["-issuer", &ca, "-cert", file, "-respout", answer].map(str::to_owned));
+        let made = Command::new("openssl").args(&arguments).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let port = u16::try_from(free_port()).unwrap();
+        let accept = format!("127.0.0.1:{port}");
+        let _server = Server::start(
+            "openssl",
+            &[
+                "s_server",
+                "-accept",
+                &accept,
+                "-cert",
+                file,
+                "-key",
+                file,
+                "-quiet",
+                "-status_file",
+                answer,
+            ],
+        );
+        wait_for(port.into()).await;
+        for backend in [TlsBackend::Rustls, TlsBackend::OpenSsl] {
+            let spec = TunnelSpec { policy: ocsp(backend), ..spec(port) };
+            match lab.dialer().dial(&spec).await {
+                Ok(dialled) => {
+                    assert!(good, "{backend}: it was revoked");
+                    assert_eq!(dialled.negotiated.revocation, "good, says the stapled answer");
+                }
+                Err(fault) => {
+                    assert!(!good, "{backend}: {fault}");
+                    assert!(fault.to_string().contains("it has been revoked"), "{fault}");
+                }
+            }
+        }
+    }
+}
+
+/// Gives a certificate a number and a responder (RFC 5280, section 4.2.2.1).
+fn asks(params: &mut rcgen::CertificateParams, serial: [u8; 2], port: u32) {
+    let address = format!("http://127.0.0.1:{port}/");
+    let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+    let mut description =
+        vec![0x06, 8, 0x2b, 6, 1, 5, 5, 7, 0x30, 1, 0x86, length(address.as_bytes())];
+    description.extend(address.as_bytes());
+    let mut access = vec![0x30, length(&description) + 2, 0x30, length(&description)];
+    access.extend(description);
+    params.serial_number = Some(serial.to_vec().into());
+    let oid = [1, 3, 6, 1, 5, 5, 7, 1, 1];
+    let extension = rcgen::CustomExtension::from_oid_content(&oid, access);
+    params.custom_extensions.push(extension);
+}
+
+/// What `openssl ocsp` needs to answer for an authority.
+fn authority(lab: &Lab) -> Vec<String> {
+    let index = lab.folder.path().join("index.txt");
+    std::fs::write(
+        &index,
+        "V\t991231235959Z\t\t1122\tunknown\t/CN=good\n\
+         R\t991231235959Z\t200101000000Z\t3344\tunknown\t/CN=revoked\n",
+    )
+    .unwrap();
+    let key = lab.folder.path().join("ca.key");
+    let [index, key, ca] =
+        [&index, &key, &lab.ca_file].map(|path| path.to_str().unwrap().to_owned());
+    let words =
+        ["ocsp", "-index", &index, "-rsigner", &ca, "-rkey", &key, "-CA", &ca, "-nmin", "60"];
+    words.map(str::to_owned).to_vec()
+}
+
+async fn wait_for(port: u32) {
+    let port = u16::try_from(port).unwrap();
+    let listening = async {
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(DEADLINE, listening).await.expect("it listens");
+}
+
 /// A program that ends with the test.
 struct Server(Child);
 
@@ -395,6 +529,14 @@ impl Server {
             .stderr(Stdio::null())
             .spawn();
         Self(child.unwrap_or_else(|error| panic!("{program} is installed: {error}")))
+    }
+
+    /// Says which certificates of an authority are good.
+    fn responder(lab: &Lab, port: u32) -> Self {
+        let mut arguments = authority(lab);
+        arguments.extend(["-port".to_owned(), port.to_string()]);
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        Self::start("openssl", &arguments)
     }
 }
 

@@ -23,38 +23,38 @@ use crate::tls::verify::ExplainingVerifier;
 /// Names with sessions to resume: more than a node has mount targets.
 const RESUMABLE: usize = 1024;
 
-/// No roots is an error of the verifier's builder, never "trust all".
+/// Sessions under a policy, with a verifier that the policy asks for.
 pub(super) fn client_config(
-    roots: &Arc<RootCertStore>,
+    verifier: Arc<dyn ServerCertVerifier>,
     policy: &TlsPolicy,
 ) -> Result<ClientConfig, TrustError> {
-    let provider = Arc::new(provider());
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(versions(policy.least_version))
         .map_err(|error| TrustError::Unusable(error.to_string()))?
         // "dangerous" is rustls' door to a verifier of one's own. What is behind it for CertificateCheck::Full
         // only adds words to webpki's refusals.
         .dangerous()
-        .with_custom_certificate_verifier(verifier(roots, policy.check, &provider)?)
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     config.resumption = Resumption::in_memory_sessions(RESUMABLE);
     Ok(config)
 }
 
 /// Who looks at the server's certificate. The second backend asks the same one.
+///
+/// No roots is an error of webpki's builder, never "trust all".
 pub(super) fn verifier(
     roots: &Arc<RootCertStore>,
     check: CertificateCheck,
-    provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, TrustError> {
-    let webpki =
-        WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
-            .build()
-            .map_err(|error| TrustError::Unusable(error.to_string()))?;
+    let provider = Arc::new(provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let webpki = WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), provider)
+        .build()
+        .map_err(|error| TrustError::Unusable(error.to_string()))?;
     Ok(match check {
         CertificateCheck::Full => Arc::new(ExplainingVerifier(webpki)),
         CertificateCheck::DangerousAnyName => {
-            let algorithms = provider.signature_verification_algorithms;
             let roots = Arc::clone(roots);
             let chain_alone = DangerousAnyName { webpki, roots, algorithms };
             Arc::new(ExplainingVerifier(Arc::new(chain_alone)))
@@ -106,7 +106,9 @@ mod tests {
 
     #[test]
     fn no_roots_is_an_error() {
-        let config = client_config(&Arc::new(RootCertStore::empty()), &TlsPolicy::default());
-        assert!(matches!(config, Err(TrustError::Unusable(_))));
+        for check in [CertificateCheck::Full, CertificateCheck::DangerousAnyName] {
+            let verifier = verifier(&Arc::new(RootCertStore::empty()), check);
+            assert!(matches!(verifier, Err(TrustError::Unusable(_))));
+        }
     }
 }

@@ -181,6 +181,10 @@ fn of_certificate(refused: &RefusedCertificate, expected: &ServerName) -> TlsFau
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             TlsFault::NotYetValid { subject, not_before }
         }
+        CertificateError::Revoked => TlsFault::Revoked {
+            subject,
+            why: "it has been revoked, says the stapled answer".into(),
+        },
         // rustls: CaUsedAsEndEntity, the usual fault of a certificate made by hand.
         CertificateError::Other(_) if issued_itself => TlsFault::Untrusted { subject, issuer },
         why => TlsFault::BadCertificate { subject, why: why.to_string() },

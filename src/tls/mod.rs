@@ -10,6 +10,7 @@ pub mod certificate;
 mod config;
 pub mod fault;
 mod open_ssl;
+pub mod revocation;
 mod roots;
 pub mod session;
 pub mod trust;

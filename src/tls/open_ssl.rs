@@ -45,6 +45,7 @@ use crate::tls::fault::TlsFault;
 use crate::tls::session::Handshake;
 use crate::tls::session::Library;
 use crate::tls::session::Negotiated;
+use crate::tls::session::Session;
 use crate::tls::session::ending;
 
 /// What rustls offers for TLS 1.2, in the same order, and static RSA after it. OpenSSL passes over a word that
@@ -62,7 +63,7 @@ pub(super) async fn shake_hands<S>(
     name: ServerName<'static>,
     verifier: &dyn ServerCertVerifier,
     stream: S,
-) -> Result<(SslStream<S>, Negotiated), TlsFault>
+) -> Result<(Session<S>, Vec<CertificateDer<'static>>, Negotiated), TlsFault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -76,7 +77,7 @@ where
         .verify_server_cert(certificate, intermediates, &name, stapled, UnixTime::now())
         .map_err(|error| fault::of(&error, handshake.name))?;
     let negotiated = negotiated(stream.ssl(), &chain);
-    Ok((stream, negotiated))
+    Ok((Session::OpenSsl(stream), chain, negotiated))
 }
 
 fn prepare(least: TlsVersion, name: &ServerName<'_>) -> Result<Ssl, ErrorStack> {
@@ -90,6 +91,7 @@ fn prepare(least: TlsVersion, name: &ServerName<'_>) -> Result<Ssl, ErrorStack> 
     Ok(ssl)
 }
 
+#[expect(clippy::disallowed_methods, reason = "shake_hands asks the verifier of rustls instead")]
 fn context(least: TlsVersion) -> Result<SslContext, ErrorStack> {
     let mut context = SslContext::builder(SslMethod::tls_client())?;
     context.set_min_proto_version(Some(match least {

@@ -25,7 +25,10 @@ use rustls::pki_types::pem::PemObject;
 use crate::model::TlsPolicy;
 use crate::model::tls_policy::CaBundle;
 use crate::model::tls_policy::CaSource;
+use crate::model::tls_policy::RevocationCheck;
 use crate::tls::config;
+use crate::tls::revocation::Revocations;
+use crate::tls::verify::StapleVerifier;
 
 /// A file of all authorities of the world has a quarter of a mebibyte.
 const LONGEST_FILE: u64 = 16 * 1024 * 1024;
@@ -78,6 +81,9 @@ pub(super) struct Contents(Vec<(PathBuf, Vec<u8>)>);
 pub(super) struct RootSet {
     pub(super) contents: Contents,
     store: Arc<RootCertStore>,
+    /// The certificates of the file, which say more than the store keeps.
+    pub(super) authorities: Arc<[CertificateDer<'static>]>,
+    pub(super) revocations: Arc<Revocations>,
     configs: Mutex<HashMap<TlsPolicy, Arc<ClientConfig>>>,
 }
 
@@ -115,11 +121,17 @@ impl RootSource {
             // An image without a system has none; what cannot be parsed there is not ours to mend.
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
-        let added = contents.add_to(&mut store)?;
-        if let Some(path) = self.path().filter(|_| added == 0) {
+        let authorities = contents.add_to(&mut store)?;
+        if let Some(path) = self.path().filter(|_| authorities.is_empty()) {
             return Err(TrustError::Empty(path.to_owned()));
         }
-        let roots = RootSet { contents, store: Arc::new(store), configs: Mutex::default() };
+        let roots = RootSet {
+            contents,
+            store: Arc::new(store),
+            authorities: authorities.into_iter().collect(),
+            revocations: Arc::default(),
+            configs: Mutex::default(),
+        };
         // Whatever makes roots unusable shows now, not at the first connect.
         roots.config(&TlsPolicy::default())?;
         Ok(roots)
@@ -133,7 +145,8 @@ impl RootSet {
         if let Some(config) = configs.get(policy) {
             return Ok(Arc::clone(config));
         }
-        let config = Arc::new(config::client_config(&self.store, policy)?);
+        let verifier = self.verifier(policy)?;
+        let config = Arc::new(config::client_config(verifier, policy)?);
         configs.insert(policy.clone(), Arc::clone(&config));
         Ok(config)
     }
@@ -143,17 +156,26 @@ impl RootSet {
         &self,
         policy: &TlsPolicy,
     ) -> Result<Arc<dyn ServerCertVerifier>, TrustError> {
-        config::verifier(&self.store, policy.check, &Arc::new(config::provider()))
+        let inner = config::verifier(&self.store, policy.check)?;
+        if policy.revocation == RevocationCheck::Off {
+            return Ok(inner);
+        }
+        let (revocations, authorities) =
+            (Arc::clone(&self.revocations), Arc::clone(&self.authorities));
+        Ok(Arc::new(StapleVerifier { inner, revocations, authorities }))
     }
 }
 
 impl Contents {
-    fn add_to(&self, store: &mut RootCertStore) -> Result<usize, TrustError> {
+    fn add_to(
+        &self,
+        store: &mut RootCertStore,
+    ) -> Result<HashSet<CertificateDer<'static>>, TrustError> {
         // A directory of a system holds each certificate several times, under several names.
         let mut known = HashSet::new();
         for (path, bytes) in &self.0 {
             let broken = |why: String| TrustError::Broken { path: path.clone(), why };
-            let certificates: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(bytes)
+            let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(bytes)
                 .collect::<Result<_, pem::Error>>()
                 .map_err(|error| broken(error.to_string()))?;
             for certificate in certificates {
@@ -162,7 +184,7 @@ impl Contents {
                 }
             }
         }
-        Ok(known.len())
+        Ok(known)
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
+use rustls::ClientConfig;
 use rustls::HandshakeKind;
 use rustls::ProtocolVersion;
 use rustls::client::Resumption;
@@ -21,10 +23,13 @@ use tokio_rustls::client::TlsStream;
 
 use crate::model::ServerName;
 use crate::model::TlsPolicy;
+use crate::model::tls_policy::RevocationCheck;
 use crate::tls::certificate::CertificateFacts;
 use crate::tls::certificate::first_to_end;
 use crate::tls::fault::TlsFault;
 use crate::tls::open_ssl;
+use crate::tls::revocation::Known;
+use crate::tls::revocation::Question;
 use crate::tls::trust::Trust;
 
 /// A verified session over a stream. Reads and writes are those of the plain text.
@@ -76,6 +81,17 @@ pub struct Negotiated {
     pub revocation: String,
 }
 
+/// A session that came about.
+#[derive(Debug)]
+pub struct Agreed<S> {
+    /// Verified.
+    pub session: Session<S>,
+    /// What was agreed on.
+    pub negotiated: Negotiated,
+    /// What has to be asked before it may be used.
+    pub question: Option<Question>,
+}
+
 /// What one handshake is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Handshake<'a> {
@@ -98,34 +114,56 @@ impl Trust {
         &self,
         handshake: Handshake<'_>,
         stream: S,
-    ) -> Result<(Session<S>, Negotiated), TlsFault>
+    ) -> Result<Agreed<S>, TlsFault>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = certificate_name(handshake.name)?;
         let roots = self.roots(handshake.policy).await?;
-        let config = roots.config(handshake.policy)?;
-        if handshake.library == Library::OpenSsl {
-            let verifier = roots.verifier(handshake.policy)?;
-            let (stream, negotiated) =
-                open_ssl::shake_hands(handshake, name, verifier.as_ref(), stream).await?;
-            return Ok((Session::OpenSsl(stream), negotiated));
-        }
-        let config = match handshake.beginning {
-            Beginning::ResumeIfPossible => config,
-            Beginning::Anew => {
-                let mut config = config.as_ref().clone();
-                config.resumption = Resumption::disabled();
-                config.into()
+        let (session, chain, mut negotiated) = match handshake.library {
+            Library::Rustls => {
+                let config = roots.config(handshake.policy)?;
+                by_rustls(handshake, name, config, stream).await?
+            }
+            Library::OpenSsl => {
+                let verifier = roots.verifier(handshake.policy)?;
+                open_ssl::shake_hands(handshake, name, verifier.as_ref(), stream).await?
             }
         };
-        let stream = TlsConnector::from(config)
-            .connect(name, stream)
-            .await
-            .map_err(|error| TlsFault::explain(error, handshake.name))?;
-        let negotiated = negotiated(stream.get_ref().1);
-        Ok((Session::Rustls(stream), negotiated))
+        let mut question = None;
+        if handshake.policy.revocation == RevocationCheck::Ocsp {
+            match roots.revocations.look(&chain, &roots.authorities)? {
+                Known::Settled(text) => negotiated.revocation = text,
+                Known::Ask(ask) => question = Some(ask),
+            }
+        }
+        Ok(Agreed { session, negotiated, question })
     }
+}
+
+type Handshaken<S> = (Session<S>, Vec<CertificateDer<'static>>, Negotiated);
+
+async fn by_rustls<S>(
+    handshake: Handshake<'_>,
+    name: pki_types::ServerName<'static>,
+    mut config: Arc<ClientConfig>,
+    stream: S,
+) -> Result<Handshaken<S>, TlsFault>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if handshake.beginning == Beginning::Anew {
+        Arc::make_mut(&mut config).resumption = Resumption::disabled();
+    }
+    let stream = TlsConnector::from(config)
+        .connect(name, stream)
+        .await
+        .map_err(|error| TlsFault::explain(error, handshake.name))?;
+    let connection = stream.get_ref().1;
+    let chain = connection.peer_certificates().unwrap_or_default();
+    let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+    let negotiated = negotiated(connection);
+    Ok((Session::Rustls(stream), chain, negotiated))
 }
 
 fn negotiated(session: &rustls::ClientConnection) -> Negotiated {

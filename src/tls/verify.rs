@@ -21,11 +21,22 @@ use rustls::pki_types::ServerName;
 use rustls::pki_types::UnixTime;
 use rustls::server::ParsedCertificate;
 
+use crate::tls::revocation::Revocations;
+
 /// Asks another verifier, and adds the certificate to its refusal.
 ///
 /// It can only make an error out of an error: every `Ok` here is one that the other one made.
 #[derive(Debug)]
 pub(super) struct ExplainingVerifier(pub(super) Arc<dyn ServerCertVerifier>);
+
+/// Asks another verifier, and then looks at the answer about revocation that the server has sent along.
+#[derive(Debug)]
+pub(super) struct StapleVerifier {
+    pub(super) inner: Arc<dyn ServerCertVerifier>,
+    pub(super) revocations: Arc<Revocations>,
+    /// Who could have issued the certificate, besides those of the chain.
+    pub(super) authorities: Arc<[CertificateDer<'static>]>,
+}
 
 /// Checks the chain and the dates, and not the name.
 #[derive(Debug)]
@@ -88,6 +99,49 @@ impl ServerCertVerifier for ExplainingVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_verify_schemes()
+    }
+}
+
+impl ServerCertVerifier for StapleVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified =
+            self.inner.verify_server_cert(end_entity, intermediates, server_name, &[], now)?;
+        if !ocsp_response.is_empty() {
+            let chain = [std::slice::from_ref(end_entity), intermediates].concat();
+            self.revocations
+                .take_stapled(&chain, ocsp_response, &self.authorities)
+                .map_err(|_| with_certificate(CertificateError::Revoked.into(), end_entity))?;
+        }
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
     }
 }
 

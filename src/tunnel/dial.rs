@@ -29,12 +29,14 @@ use crate::tls::Negotiated;
 use crate::tls::Session;
 use crate::tls::TlsFault;
 use crate::tls::Trust;
+use crate::tls::session::Agreed;
 use crate::tls::session::Beginning;
 use crate::tls::session::Handshake;
 use crate::tls::session::Library;
 use crate::tunnel::connect::Untried;
 use crate::tunnel::connect::connect;
 pub use crate::tunnel::dial_fault::DialFault;
+use crate::tunnel::ocsp;
 use crate::tunnel::resolve::Addresses;
 use crate::tunnel::resolve::Names;
 use crate::tunnel::resolve::SystemNames;
@@ -199,8 +201,16 @@ impl Dialer {
     ) -> Result<Dialled, DialFault> {
         let handshake =
             Handshake { policy: &spec.policy, name: &spec.server_name, library, beginning };
-        let (stream, negotiated) = self.agree(spec, remote, stream, handshake).await?;
-        Ok(Dialled { stream, remote, negotiated })
+        let Agreed { session, mut negotiated, question } =
+            self.agree(spec, remote, stream, handshake).await?;
+        if let Some(question) = question {
+            negotiated.revocation = ocsp::ask(question).await.map_err(|fault| DialFault::Tls {
+                target: spec.clone(),
+                address: remote,
+                source: Box::new(fault),
+            })?;
+        }
+        Ok(Dialled { stream: session, remote, negotiated })
     }
 
     async fn agree<S: AsyncRead + AsyncWrite + Unpin>(
@@ -209,7 +219,7 @@ impl Dialer {
         address: SocketAddr,
         stream: S,
         handshake: Handshake<'_>,
-    ) -> Result<(Session<S>, Negotiated), DialFault> {
+    ) -> Result<Agreed<S>, DialFault> {
         let target = spec.clone();
         match timeout(HANDSHAKE_DEADLINE, self.trust.shake_hands(handshake, stream)).await {
             Ok(Ok(session)) => Ok(session),

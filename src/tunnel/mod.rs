@@ -17,6 +17,7 @@ pub mod dial_fault;
 mod expiry;
 pub mod initial;
 pub mod listener;
+mod ocsp;
 pub mod open_tunnel;
 pub mod probe;
 pub mod process;

@@ -211,13 +211,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_mount_target_that_moves_is_followed_and_asked_for_once_by_all_who_dial_together() {
         let (names, addresses) = resolver(Some([192, 0, 2, 1]));
-        let together = (addresses.of(&host()), addresses.of(&host()), addresses.of(&host()));
-        let (one, two, three) = tokio::join!(together.0, together.1, together.2);
+        let host = host();
+        let (one, two, three) =
+            tokio::join!(addresses.of(&host), addresses.of(&host), addresses.of(&host));
         assert!([one, two, three].iter().all(|found| found.as_ref().unwrap().len() == 1));
         assert_eq!(names.asked.load(Ordering::Relaxed), 1);
         say(&names, Some([192, 0, 2, 2]));
         tokio::time::advance(FRESH).await;
-        assert_eq!(addresses.of(&host()).await.unwrap(), [IpAddr::from([192, 0, 2, 2])]);
+        assert_eq!(addresses.of(&host).await.unwrap(), [IpAddr::from([192, 0, 2, 2])]);
     }
 
     #[tokio::test(start_paused = true)]
