@@ -396,11 +396,17 @@ async fn the_responder_of_a_certificate_is_asked_and_its_answer_kept() {
     let lab = Lab::new();
     let port = free_port();
     let responder = Server::responder(&lab, port);
-    wait_for(port).await;
     let backend = nfs().await;
     let server = |serial| lab.server_with(TLS_1_3, backend, |params| asks(params, serial, port));
     let (good, revoked) = (server(GOOD), server(REVOKED));
     let silent = lab.server(TLS_1_3, backend);
+    // Not by connecting to it: this responder waits for good for a request on each connection.
+    let answers = async {
+        while probe(&lab.dialer(), good.port, &ocsp(TlsBackend::Auto)).await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(DEADLINE, answers).await.expect("the responder answers");
     let dialers = [TlsBackend::Rustls, TlsBackend::OpenSsl].map(|backend| (backend, lab.dialer()));
     for (backend, dialer) in &dialers {
         let policy = ocsp(*backend);
