@@ -124,10 +124,11 @@ impl Revocations {
             let subject = subject.map(|leaf| subject_of(&leaf)).unwrap_or_default();
             return Err(unproved(subject, &"its issuer's certificate is not at hand"));
         };
-        if let Some(answer) = self.lock().get(chain[0].as_ref()).cloned() {
-            if judge(&certificate, &issuer, &answer.bytes).is_ok() {
-                return Ok(Known::Settled(format!("good, says the {}", answer.source)));
-            }
+        let answer = self.lock().get(chain[0].as_ref()).cloned();
+        let still_good =
+            answer.filter(|answer| judge(&certificate, &issuer, &answer.bytes).is_ok());
+        if let Some(answer) = still_good {
+            return Ok(Known::Settled(format!("good, says the {}", answer.source)));
         }
         let Some(address) = responder(&certificate) else {
             return Ok(Known::Settled(

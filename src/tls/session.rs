@@ -36,7 +36,7 @@ use crate::tls::trust::Trust;
 #[derive(Debug)]
 pub enum Session<S> {
     /// By rustls: the rule.
-    Rustls(TlsStream<S>),
+    Rustls(Box<TlsStream<S>>),
     /// By OpenSSL: the exception.
     OpenSsl(SslStream<S>),
 }
@@ -163,7 +163,7 @@ where
     let chain = connection.peer_certificates().unwrap_or_default();
     let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
     let negotiated = negotiated(connection);
-    Ok((Session::Rustls(stream), chain, negotiated))
+    Ok((Session::Rustls(Box::new(stream)), chain, negotiated))
 }
 
 fn negotiated(session: &rustls::ClientConnection) -> Negotiated {

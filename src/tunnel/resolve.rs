@@ -185,7 +185,7 @@ impl Names for FakeNames {
         if self.silent.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
-        let answer = self.answer.lock().unwrap().clone();
+        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         answer.ok_or_else(|| io::Error::other("no such name"))
     }
 }
