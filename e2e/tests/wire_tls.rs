@@ -1,6 +1,8 @@
 //! Which servers the tunnel can speak to, whom it believes, and what it remembers.
 //!
 //! The servers are stunnel, haproxy and `openssl s_server`, none of them ours.
+//!
+//! LONG: a test for each promise about TLS, each with the server that would break it.
 
 use std::io;
 use std::net::IpAddr;

@@ -1,6 +1,8 @@
 //! Volume attributes: what a PersistentVolume or a StorageClass says about a volume.
 //!
 //! [`KEYS`] is the one table of them: the parser, the error messages and the documents read it.
+//!
+//! LONG: one table of keys, one door for their values, and a row for each way to get one wrong.
 
 use std::collections::HashMap;
 
