@@ -9,7 +9,7 @@ ARG VERSION=0.1.0
 
 FROM --platform=${BUILDPLATFORM:-linux/amd64} ${RUST_IMAGE} AS build
 ARG TARGETARCH=amd64
-# The cryptography (aws-lc) is C and assembler; musl-tools and the cross compiler build it.
+# The cryptography (aws-lc, OpenSSL) is C and assembler; musl-tools and the cross compiler build it.
 RUN apt-get update -qq && apt-get install -qq --yes --no-install-recommends \
         cmake musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross \
     && rm -rf /var/lib/apt/lists/*

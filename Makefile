@@ -13,9 +13,9 @@ image ?= alinas-csi:dev
 arch ?= $(shell uname -m)
 
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
-# What the build needs of the machine: a C compiler and cmake, for the cryptography.
-debian := gcc libc6-dev make cmake
-tools := cc cmake
+# What the build needs of the machine: a C compiler, cmake and perl, for the cryptography.
+debian := gcc libc6-dev make cmake perl
+tools := cc cmake perl
 
 .PHONY: help
 help: ## list the targets
@@ -103,7 +103,7 @@ needs:
 	    dpkg-query --show --showformat='$${db:Status-Status}\n' "$$package" 2>/dev/null | \
 	      grep -qx installed || echo "$$package"; done); \
 	if [[ -n $$missing ]] && ! type $(tools) >/dev/null 2>&1; then \
-	  command -v apt-get >/dev/null || { echo "a C compiler and cmake are needed" >&2; exit 1; }; \
+	  command -v apt-get >/dev/null || { echo "a C compiler, cmake and perl are needed" >&2; exit 1; }; \
 	  echo "installing" $$missing; $(as_root) apt-get update -qq; \
 	  $(as_root) env DEBIAN_FRONTEND=noninteractive \
 	    apt-get install -qq --yes --no-install-recommends $$missing >/dev/null; \

@@ -20,3 +20,4 @@ pub mod plain;
 pub mod process;
 pub mod provisioner;
 pub mod scene;
+pub mod tls_lab;

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use alinas_csi::model::RemotePort;
 use alinas_csi::model::ServerName;
+use alinas_csi::model::TlsPolicy;
 use alinas_csi::model::TunnelSpec;
 use alinas_csi::tls::Trust;
 use alinas_csi::tunnel::Admission;
@@ -161,8 +163,9 @@ impl Lab {
         let process = TunnelProcess::new(dialer, Admission::Anyone);
         let spec = TunnelSpec {
             host: ServerName::parse("127.0.0.1").unwrap(),
-            port,
+            port: RemotePort::Only(port),
             server_name: ServerName::parse(NAME).unwrap(),
+            policy: TlsPolicy::default(),
         };
         let (Opened::Now(address) | Opened::Already(address)) =
             process.ensure_open(&spec, ANY_PORT).unwrap();

@@ -1,24 +1,14 @@
 //! The tunnel against TLS servers that are not ours: bytes survive both ways, and each way to fail has its
 //! own words.
 //!
-//! The server is stunnel, that is OpenSSL, in front of a small backend of this file. No root, no kernel
-//! NFS; every port is one that the system gave.
-//!
-//! LONG: it brings its own servers, one for each way to fail.
+//! The server is stunnel, that is OpenSSL, in front of a small backend of `e2e/src/tls_lab.rs`.
 
-use std::io::BufRead;
-use std::io::BufReader;
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
 use std::net::SocketAddrV4;
-use std::path::Path;
 use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alinas_csi::model::RemotePort;
 use alinas_csi::model::ServerName;
 use alinas_csi::model::TunnelSpec;
 use alinas_csi::proto::tunnel as wire;
@@ -26,35 +16,37 @@ use alinas_csi::proto::tunnel::probe_response::Outcome;
 use alinas_csi::proto::tunnel::relay_client::RelayClient;
 use alinas_csi::proto::tunnel::tunnel_failure::Kind;
 use alinas_csi::tls::Trust;
-use alinas_csi::tunnel::Admission;
 use alinas_csi::tunnel::Dialer;
-use alinas_csi::tunnel::ProbeFault;
-use alinas_csi::tunnel::TunnelProcess;
 use alinas_csi::tunnel::convert;
 use alinas_csi::tunnel::process::Drained;
-use alinas_csi::tunnel::process::Opened;
 use alinas_csi::tunnel::service::RelayService;
 use alinas_csi::tunnel::service::bind_private;
+use e2e::tls_lab::DEADLINE;
+use e2e::tls_lab::Lab;
+use e2e::tls_lab::STATIC_RSA;
+use e2e::tls_lab::TLS_1_2;
+use e2e::tls_lab::TLS_1_3;
+use e2e::tls_lab::echo;
+use e2e::tls_lab::echoed;
+use e2e::tls_lab::free_port;
+use e2e::tls_lab::greets;
+use e2e::tls_lab::hangs_up;
+use e2e::tls_lab::nfs;
+use e2e::tls_lab::noise;
+use e2e::tls_lab::open;
+use e2e::tls_lab::said;
+use e2e::tls_lab::spec;
+use e2e::tls_lab::year;
 use hyper_util::rt::TokioIo;
 use sha2::Digest;
 use sha2::Sha256;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::transport::Endpoint;
-
-const DEADLINE: Duration = Duration::from_secs(30);
-const ANY_PORT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
-const NAME: &str = "nas.example.com";
-
-const TLS_1_3: &str = "sslVersion = TLSv1.3\n";
-const TLS_1_2: &str = "sslVersion = TLSv1.2\nciphers = ECDHE\n";
-/// What the vendor's own client asks for.
-const STATIC_RSA: &str = "sslVersion = TLSv1.2\nciphers = AES256-GCM-SHA384\n";
 
 #[tokio::test]
 async fn a_mebibyte_survives_both_ways_through_tls_1_3() {
@@ -164,7 +156,11 @@ async fn a_name_that_does_not_resolve_is_told_from_a_port_that_is_closed() {
     said(&(&fault).into(), Kind::NameNotFound, &expected);
 
     let host = ServerName::parse("127.99.99.99").unwrap();
-    let fault = lab.dialer().probe(&TunnelSpec { host, ..spec(1) }).await.unwrap_err();
+    let fault = lab
+        .dialer()
+        .probe(&TunnelSpec { host, port: RemotePort::Only(1), ..spec(1) })
+        .await
+        .unwrap_err();
     said(&(&fault).into(), Kind::ConnectionRefused, &["127.99.99.99:1", "connection refused"]);
 }
 
@@ -181,9 +177,11 @@ async fn a_new_authority_in_the_file_is_trusted_at_the_next_connect_and_an_old_o
     let next = Lab::new();
     let (old_server, new_server) =
         (lab.server(TLS_1_3, nfs().await), next.server(TLS_1_3, nfs().await));
-    let dialer = lab.dialer();
+    let trust = Arc::new(Trust::new(Some(&lab.ca_file)).unwrap());
+    let dialer = Dialer::new(Arc::clone(&trust));
     dialer.probe(&spec(old_server.port)).await.unwrap();
     std::fs::copy(&next.ca_file, &lab.ca_file).unwrap();
+    trust.look_again().await;
     dialer.probe(&spec(new_server.port)).await.unwrap();
     let fault = wire::TunnelFailure::from(&dialer.probe(&spec(old_server.port)).await.unwrap_err());
     assert_eq!(fault.kind(), Kind::CertificateUntrusted, "{}", fault.message);
@@ -200,10 +198,21 @@ async fn a_server_that_comes_back_is_reached_without_opening_the_tunnel_again() 
     assert_eq!(timeout(DEADLINE, echoed(address, b"one".to_vec())).await.unwrap(), b"one");
 
     drop(server);
-    assert_eq!(timeout(DEADLINE, echoed(address, b"two".to_vec())).await.unwrap(), b"");
-    assert!(process.status()[0].last_error.contains("connection refused"));
+    // A client that has closed its end is not waited for: this one waits.
+    let mut waiting = TcpStream::connect(address).await.unwrap();
+    waiting.write_all(b"two").await.unwrap();
+    timeout(DEADLINE, async {
+        while !process.status()[0].last_error.contains("connection refused") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("the reason is shown");
 
     let _server = lab.server_at(port, TLS_1_3, backend);
+    let mut answer = [0; 3];
+    timeout(DEADLINE, waiting.read_exact(&mut answer)).await.unwrap().expect("it was held");
+    assert_eq!(&answer, b"two");
     assert_eq!(timeout(DEADLINE, echoed(address, b"three".to_vec())).await.unwrap(), b"three");
     assert_eq!(process.status()[0].last_error, "");
 }
@@ -265,233 +274,6 @@ async fn draining_ends_a_silent_connection_and_does_not_wait_for_the_grace() {
     timeout(DEADLINE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(timeout(DEADLINE, process.drain(10 * DEADLINE)).await.unwrap(), Drained::Whole);
     assert_eq!(stream.read(&mut answer).await.unwrap_or(0), 0);
-}
-
-/// An authority with its files, and the driver that trusts it.
-struct Lab {
-    folder: tempfile::TempDir,
-    ca_file: PathBuf,
-    authority: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
-}
-
-impl Lab {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut params = rcgen::CertificateParams::default();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, "an authority of the lab");
-        let key = rcgen::KeyPair::generate().unwrap();
-        let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
-        let ca_file = folder.path().join("ca.pem");
-        std::fs::write(&ca_file, authority.pem()).unwrap();
-        Self { folder, ca_file, authority }
-    }
-
-    fn dialer(&self) -> Dialer {
-        Dialer::new(Arc::new(Trust::new(Some(&self.ca_file)).unwrap()))
-    }
-
-    fn process(&self) -> Arc<TunnelProcess> {
-        Arc::new(TunnelProcess::new(self.dialer(), Admission::Anyone))
-    }
-
-    async fn fault(&self, port: u16) -> wire::TunnelFailure {
-        let fault: ProbeFault = self.dialer().probe(&spec(port)).await.unwrap_err();
-        wire::TunnelFailure::from(&fault)
-    }
-
-    fn server(&self, options: &str, backend: u16) -> Stunnel {
-        self.server_at(0, options, backend)
-    }
-
-    fn server_at(&self, port: u16, options: &str, backend: u16) -> Stunnel {
-        Stunnel::start(self.folder.path(), &self.certificate(|_| {}), port, options, backend)
-    }
-
-    fn server_with(
-        &self,
-        options: &str,
-        backend: u16,
-        change: impl FnOnce(&mut rcgen::CertificateParams),
-    ) -> Stunnel {
-        Stunnel::start(self.folder.path(), &self.certificate(change), 0, options, backend)
-    }
-
-    /// Certificate and key in one text.
-    fn certificate(&self, change: impl FnOnce(&mut rcgen::CertificateParams)) -> String {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::new(vec![NAME.to_owned()]).unwrap();
-        params.not_before = year(2000);
-        params.not_after = year(2099);
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.authority).unwrap();
-        format!("{}{}", certificate.pem(), key.serialize_pem())
-    }
-}
-
-/// A TLS server that is not ours. Ends when dropped.
-struct Stunnel {
-    child: Child,
-    port: u16,
-}
-
-impl Stunnel {
-    fn start(folder: &Path, certificate: &str, port: u16, options: &str, backend: u16) -> Self {
-        let certificate_file = folder.join(format!("server-{backend}.pem"));
-        std::fs::write(&certificate_file, certificate).unwrap();
-        let config = format!(
-            "foreground = yes\npid =\ndebug = info\n[nas]\naccept = 127.0.0.1:{port}\n\
-             connect = 127.0.0.1:{backend}\ncert = {}\n{options}",
-            certificate_file.display()
-        );
-        let config_file = folder.join(format!("stunnel-{backend}.conf"));
-        std::fs::write(&config_file, config).unwrap();
-        #[allow(clippy::disallowed_methods, reason = "a test's own server, killed when dropped")]
-        let mut child = Command::new("stunnel4")
-            .arg(&config_file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("stunnel4 is installed");
-        let port = bound_port(&mut child);
-        Self { child, port }
-    }
-}
-
-impl Drop for Stunnel {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Reads the log up to `bound to 127.0.0.1:PORT`, and goes on reading so that stunnel never blocks on it.
-fn bound_port(child: &mut Child) -> u16 {
-    let log = BufReader::new(child.stderr.take().unwrap());
-    let (bound, port) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for line in log.lines().map_while(Result::ok) {
-            match line.rsplit_once("bound to 127.0.0.1:") {
-                Some((_, port)) => drop(bound.send(port.parse::<u16>())),
-                None if line.contains("LOG3") => eprintln!("{line}"),
-                None => {}
-            }
-        }
-    });
-    port.recv_timeout(DEADLINE).expect("stunnel listens").unwrap()
-}
-
-/// Gives back what it gets.
-async fn echo() -> u16 {
-    backend(async |mut stream: TcpStream| {
-        let (mut reads, mut writes) = stream.split();
-        let _ = tokio::io::copy(&mut reads, &mut writes).await;
-    })
-    .await
-}
-
-/// Answers each NULL call of 44 bytes with an accepted reply.
-async fn nfs() -> u16 {
-    backend(async |mut stream: TcpStream| {
-        let mut call = [0; 44];
-        while stream.read_exact(&mut call).await.is_ok() {
-            let mut reply = vec![0x80, 0, 0, 24];
-            reply.extend(&call[4..8]);
-            reply.extend([0, 0, 0, 1]);
-            reply.extend([0; 16]);
-            let _ = stream.write_all(&reply).await;
-        }
-    })
-    .await
-}
-
-/// Speaks first, and no TLS.
-async fn greets() -> u16 {
-    backend(async |mut stream: TcpStream| {
-        let _ = stream.write_all(b"220 mail.example.com\r\n").await;
-        let _ = stream.read(&mut [0; 4096]).await;
-    })
-    .await
-}
-
-/// Reads a little and closes: what an NFS server does with a TLS greeting.
-async fn hangs_up() -> u16 {
-    backend(async |mut stream: TcpStream| {
-        let _ = stream.read(&mut [0; 4096]).await;
-        let _ = stream.shutdown().await;
-    })
-    .await
-}
-
-async fn backend<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> u16
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream));
-        }
-    });
-    port
-}
-
-fn spec(port: u16) -> TunnelSpec {
-    TunnelSpec {
-        host: ServerName::parse("127.0.0.1").unwrap(),
-        port,
-        server_name: ServerName::parse(NAME).unwrap(),
-    }
-}
-
-fn open(process: &TunnelProcess, spec: &TunnelSpec) -> SocketAddr {
-    match process.ensure_open(spec, ANY_PORT).unwrap() {
-        Opened::Now(address) | Opened::Already(address) => address.into(),
-    }
-}
-
-/// Sends everything while reading everything back. Nothing comes back from a tunnel that closes.
-async fn echoed(address: SocketAddr, sent: Vec<u8>) -> Vec<u8> {
-    let (mut reads, mut writes) = TcpStream::connect(address).await.unwrap().into_split();
-    let writing = tokio::spawn(async move {
-        let _ = writes.write_all(&sent).await;
-        let _ = writes.shutdown().await;
-    });
-    let mut received = Vec::new();
-    let _ = reads.read_to_end(&mut received).await;
-    writing.await.unwrap();
-    received
-}
-
-/// A mebibyte that no compression or accident gives back: a chain of hashes.
-fn noise() -> Vec<u8> {
-    let mut block = Sha256::digest(b"noise");
-    let mut noise = Vec::with_capacity(1 << 20);
-    while noise.len() < 1 << 20 {
-        noise.extend_from_slice(&block);
-        block = Sha256::digest(block);
-    }
-    noise
-}
-
-/// A port that nobody listens on now; the test's own address makes a clash unlikely.
-fn free_port() -> u32 {
-    let any = SocketAddrV4::new(Ipv4Addr::new(127, 0, 1, 1), 0);
-    std::net::TcpListener::bind(any).unwrap().local_addr().unwrap().port().into()
-}
-
-fn year(year: i32) -> time::OffsetDateTime {
-    rcgen::date_time_ymd(year, 1, 1)
-}
-
-fn said(failure: &wire::TunnelFailure, kind: Kind, parts: &[&str]) {
-    assert_eq!(failure.kind(), kind, "{}", failure.message);
-    for part in parts {
-        assert!(failure.message.contains(part), "{part:?} is missing in {:?}", failure.message);
-    }
-    assert!(!failure.message.contains('\n'), "{:?}", failure.message);
 }
 
 async fn client(path: PathBuf) -> RelayClient<Channel> {

@@ -21,8 +21,12 @@ use tokio::sync::watch;
 
 use crate::host::peer::LinuxPeers;
 use crate::model::MountTarget;
+use crate::model::RemotePort;
 use crate::model::ServerName;
+use crate::model::TlsPolicy;
 use crate::model::TunnelSpec;
+use crate::model::tls_policy::TlsBackend;
+use crate::model::tls_policy::TlsVersion;
 use crate::model::tunnel_spec::ServerNameError;
 use crate::tls::Trust;
 use crate::tls::TrustError;
@@ -56,8 +60,15 @@ pub struct TunnelArgs {
     /// The name that the certificate must carry, where it is not the target's
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
-    /// PEM file of certificate authorities to trust besides the well-known ones
-    #[arg(long, value_name = "FILE")]
+    /// The oldest TLS version that the single tunnel speaks: 1.2 or 1.3
+    #[arg(long, value_name = "VERSION", default_value_t, value_parser = TlsVersion::parse)]
+    tls_min_version: TlsVersion,
+    /// Who speaks TLS in the single tunnel: auto, rustls or openssl
+    #[arg(long, value_name = "WORD", default_value_t, value_parser = TlsBackend::parse)]
+    tls_backend: TlsBackend,
+    /// PEM file of certificate authorities to trust besides the well-known ones, or a directory of such files;
+    /// followed while the process runs
+    #[arg(long, value_name = "PATH")]
     ca_file: Option<PathBuf>,
     /// Who may connect
     #[arg(long, value_enum, default_value_t = Admit::Kernel)]
@@ -123,12 +134,22 @@ pub enum TunnelRoleError {
 /// When a setting is wrong, or the process cannot do its work.
 pub async fn run(args: TunnelArgs) -> Result<(), TunnelRoleError> {
     let trust = Arc::new(Trust::new(args.ca_file.as_deref())?);
-    let process = Arc::new(TunnelProcess::new(Dialer::new(trust), admission(args.admit)));
+    let dialer = Dialer::new(Arc::clone(&trust));
+    let process = Arc::new(TunnelProcess::new(dialer, admission(args.admit)));
+    // Neither ever ends; both end with the role.
+    tokio::select! {
+        ended = serve(&process, args) => ended,
+        () = trust.follow() => Ok(()),
+        () = process.watch_expiry() => Ok(()),
+    }
+}
+
+async fn serve(process: &Arc<TunnelProcess>, args: TunnelArgs) -> Result<(), TunnelRoleError> {
     match (&args.socket, args.listen, &args.target) {
-        (Some(socket), _, _) => managed(&process, socket).await,
+        (Some(socket), _, _) => managed(process, socket).await,
         (None, Some(listen), Some(target)) => {
-            let spec = single_spec(target, args.server_name.as_deref())?;
-            single(&process, &spec, listen).await
+            let spec = single_spec(target, &args)?;
+            single(process, &spec, listen).await
         }
         // clap has refused this already.
         _ => Err(TunnelRoleError::Input("neither --managed nor --listen and --target".to_owned())),
@@ -204,15 +225,22 @@ fn say(line: &str) -> Result<(), TunnelRoleError> {
         .map_err(|source| TunnelRoleError::Process { what: "write to standard output", source })
 }
 
-fn single_spec(target: &str, server_name: Option<&str>) -> Result<TunnelSpec, TunnelRoleError> {
+fn single_spec(target: &str, args: &TunnelArgs) -> Result<TunnelSpec, TunnelRoleError> {
     let wrong = |why: String| TunnelRoleError::Target { text: target.to_owned(), why };
     let (host, port) =
         target.rsplit_once(':').ok_or_else(|| wrong("the port is missing".to_owned()))?;
-    let port = port.parse().map_err(|_| wrong(format!("{port:?} is no port")))?;
+    let port = port.parse().ok().filter(|port| *port != 0);
+    let port = port.ok_or_else(|| wrong("the port is none".to_owned()))?;
     let target = MountTarget::parse(host).map_err(|error| wrong(error.to_string()))?;
     let host = target.name().clone();
-    let server_name = server_name.map(ServerName::parse).transpose()?;
-    Ok(TunnelSpec { server_name: server_name.unwrap_or_else(|| host.clone()), host, port })
+    let server_name = args.server_name.as_deref().map(ServerName::parse).transpose()?;
+    let policy = TlsPolicy {
+        least_version: args.tls_min_version,
+        backend: args.tls_backend,
+        ..TlsPolicy::default()
+    };
+    let server_name = server_name.unwrap_or_else(|| host.clone());
+    Ok(TunnelSpec { server_name, host, port: RemotePort::Only(port), policy })
 }
 
 /// The ways to be told to end.
@@ -285,11 +313,16 @@ mod tests {
 
     #[test]
     fn a_target_is_a_host_and_a_port() {
-        let shown = |target, name| single_spec(target, name).unwrap().to_string();
-        assert_eq!(shown("nas.example.com:2049", None), "nas.example.com:2049");
-        assert_eq!(shown("[2001:db8::7]:1", Some("a.b")), "[2001:db8::7]:1 (as a.b)");
-        for target in ["nas.example.com", "nas:x", ":1", "nas:70000"] {
-            assert!(single_spec(target, None).is_err(), "{target}");
+        let args = |more: &str| {
+            let line = format!("tunnel --listen 127.0.1.1:0 --target x:1 {more}");
+            Line::try_parse_from(line.split_whitespace()).unwrap().tunnel
+        };
+        let shown = |target, more| single_spec(target, &args(more)).unwrap().to_string();
+        assert_eq!(shown("nas.example.com:2049", ""), "nas.example.com:2049");
+        let name = "--server-name a.b --tls-min-version 1.3";
+        assert_eq!(shown("[2001:db8::7]:1", name), "[2001:db8::7]:1 (as a.b) (TLS 1.3 only)");
+        for target in ["nas.example.com", "nas:x", ":1", "nas:70000", "nas:0"] {
+            assert!(single_spec(target, &args("")).is_err(), "{target}");
         }
     }
 }

@@ -54,7 +54,8 @@ pub struct WatchdogArgs {
     #[arg(long, env = "ALINAS_CSI_STATE_DIR", default_value = "/run/alinas-csi")]
     pub state_dir: PathBuf,
 
-    /// A PEM file of certificates that the tunnel trusts.
+    /// A PEM file of certificate authorities that the tunnel trusts, or a directory of such files; followed while
+    /// the tunnel runs.
     #[arg(long, env = "ALINAS_CSI_CA_FILE")]
     pub ca_file: Option<PathBuf>,
 

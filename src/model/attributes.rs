@@ -2,7 +2,8 @@
 //!
 //! [`KEYS`] is the one table of them: the parser, the error messages and the documents read it.
 //!
-//! LONG: a test for each way in which encryption can be asked for and not asked for.
+//! LONG: one table of keys, one door for their values, a row for each way to get one wrong, and a test for each way
+//! in which encryption can be asked for and not asked for.
 
 use std::collections::HashMap;
 
@@ -15,12 +16,17 @@ use crate::model::nearest::did_you_mean;
 use crate::model::nfs_option::MountOptions;
 use crate::model::nfs_option::OptionError;
 use crate::model::nfs_option::Rules;
+use crate::model::tls_policy::CaBundle;
+use crate::model::tls_policy::CertificateCheck;
+use crate::model::tls_policy::PolicyError;
+use crate::model::tls_policy::RevocationCheck;
+use crate::model::tls_policy::TlsBackend;
+use crate::model::tls_policy::TlsPolicy;
+use crate::model::tls_policy::TlsVersion;
+use crate::model::tunnel_spec::RemotePort;
 use crate::model::tunnel_spec::ServerName;
 use crate::model::tunnel_spec::ServerNameError;
 use crate::model::tunnel_spec::TunnelSpec;
-
-/// The TLS port of a mount target where none is given. Its clients of 2019 used 12049, newer ones 2049.
-pub const DEFAULT_PORT: u16 = 2049;
 
 /// One key of the volume attributes.
 #[derive(Debug)]
@@ -67,14 +73,59 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "tlsPort",
-        default: "2049",
-        help: "The TCP port on which the mount target speaks TLS.",
+        default: "2049, or else 12049",
+        help: "The TCP port on which the mount target speaks TLS; where it is given, no other is tried.",
     },
     Key {
         name: "tlsServerName",
         default: "the server",
         help: "The name that the certificate must carry; required where server is an address.",
     },
+    Key {
+        name: "tlsMinVersion",
+        default: "1.2",
+        help: "The oldest TLS version that is spoken, 1.2 or 1.3.",
+    },
+    Key {
+        name: "caBundle",
+        default: "what the node trusts",
+        help: "Certificates of authorities in PEM form, or an absolute path to them in the watchdog's container; trusted for \
+               this volume instead of those that the node trusts.",
+    },
+    Key {
+        name: "tlsCheck",
+        default: "full",
+        help: "What of the server's certificate is checked. \"dangerous-any-name\" and \"dangerous-none\" let somebody \
+               in the way read and change the data.",
+    },
+    Key {
+        name: "stunnel_check_cert_hostname",
+        default: "true",
+        help: "The vendor's word: \"false\" is tlsCheck=dangerous-any-name.",
+    },
+    Key {
+        name: "stunnel_check_cert_validity",
+        default: "false",
+        help: "Whether the issuer of the server's certificate is asked if it has been revoked (OCSP).",
+    },
+    Key {
+        name: "tlsBackend",
+        default: "auto",
+        help: "Who speaks TLS: \"rustls\", \"openssl\", or the first, and the second for a server that has nothing in \
+               common with it.",
+    },
+];
+
+/// Keys that say how a tunnel is secured; plain NFS has none.
+const TUNNEL_KEYS: [&str; 8] = [
+    "tlsPort",
+    "tlsServerName",
+    "tlsMinVersion",
+    "caBundle",
+    "tlsCheck",
+    "stunnel_check_cert_hostname",
+    "stunnel_check_cert_validity",
+    "tlsBackend",
 ];
 
 /// Keys that Kubernetes adds to the volume context by itself; they say nothing to us.
@@ -123,6 +174,14 @@ pub enum AttributeError {
     /// `tlsServerName` is no name.
     #[error("volume attribute \"tlsServerName\": {0}")]
     ServerName(#[from] ServerNameError),
+    /// A value of the TLS policy is none.
+    #[error("volume attribute {key:?}: {source}")]
+    Policy {
+        /// The key.
+        key: &'static str,
+        /// Which rule it breaks.
+        source: PolicyError,
+    },
     /// An address proves no name.
     #[error(
         "volume attribute \"server\" is the address {0}, which a certificate does not carry; give the name that it \
@@ -224,7 +283,7 @@ fn mount_protocol(
 }
 
 fn plain(because: &'static str, given: &Given<'_>) -> Result<MountProtocol, AttributeError> {
-    match ["tlsPort", "tlsServerName"].into_iter().find(|key| given.get(key).is_some()) {
+    match TUNNEL_KEYS.into_iter().find(|key| given.get(key).is_some()) {
         Some(key) => Err(given.contradiction(
             key,
             because,
@@ -236,14 +295,15 @@ fn plain(because: &'static str, given: &Given<'_>) -> Result<MountProtocol, Attr
 
 fn tunnel_spec(server: &MountTarget, given: &Given<'_>) -> Result<TunnelSpec, AttributeError> {
     let port = match given.get("tlsPort") {
-        None => DEFAULT_PORT,
-        Some(text) => {
-            text.parse().ok().filter(|port| *port != 0).ok_or_else(|| AttributeError::Value {
-                key: "tlsPort",
-                value: text.to_owned(),
-                expected: "a TCP port from 1 to 65535",
-            })?
-        }
+        None => RemotePort::Known,
+        Some(text) => match text.parse() {
+            Ok(0) | Err(_) => {
+                let value = text.to_owned();
+                let expected = "a TCP port from 1 to 65535";
+                return Err(AttributeError::Value { key: "tlsPort", value, expected });
+            }
+            Ok(port) => RemotePort::Only(port),
+        },
     };
     let server_name = match given.get("tlsServerName") {
         Some(text) => ServerName::parse(text)?,
@@ -252,7 +312,35 @@ fn tunnel_spec(server: &MountTarget, given: &Given<'_>) -> Result<TunnelSpec, At
             .cloned()
             .ok_or_else(|| AttributeError::AddressWithoutName(server.to_string()))?,
     };
-    Ok(TunnelSpec { host: server.name().clone(), port, server_name })
+    Ok(TunnelSpec { host: server.name().clone(), port, server_name, policy: tls_policy(given)? })
+}
+
+fn tls_policy(given: &Given<'_>) -> Result<TlsPolicy, AttributeError> {
+    let check = match (given.get("tlsCheck"), given.flag("stunnel_check_cert_hostname")?) {
+        (None, Some(false)) => CertificateCheck::DangerousAnyName,
+        (_, Some(checked)) => {
+            let check = given.policy("tlsCheck", CertificateCheck::parse)?.unwrap_or_default();
+            if checked != (check == CertificateCheck::Full) {
+                return Err(AttributeError::Value {
+                    key: "stunnel_check_cert_hostname",
+                    value: checked.to_string(),
+                    expected: "nothing that contradicts \"tlsCheck\"",
+                });
+            }
+            check
+        }
+        (_, None) => given.policy("tlsCheck", CertificateCheck::parse)?.unwrap_or_default(),
+    };
+    Ok(TlsPolicy {
+        least_version: given.policy("tlsMinVersion", TlsVersion::parse)?.unwrap_or_default(),
+        ca_bundle: given.policy("caBundle", CaBundle::parse)?,
+        check,
+        revocation: match given.flag("stunnel_check_cert_validity")? {
+            Some(true) => RevocationCheck::Ocsp,
+            Some(false) | None => RevocationCheck::Off,
+        },
+        backend: given.policy("tlsBackend", TlsBackend::parse)?.unwrap_or_default(),
+    })
 }
 
 /// The attributes by their documented names.
@@ -281,6 +369,28 @@ impl<'a> Given<'a> {
 
     fn get(&self, key: &str) -> Option<&'a str> {
         self.0.get(key).copied().filter(|value| !value.is_empty())
+    }
+
+    fn policy<T>(
+        &self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, PolicyError>,
+    ) -> Result<Option<T>, AttributeError> {
+        let wrong = |source| AttributeError::Policy { key, source };
+        self.get(key).map(parse).transpose().map_err(wrong)
+    }
+
+    fn flag(&self, key: &'static str) -> Result<Option<bool>, AttributeError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(other) => Err(AttributeError::Value {
+                key,
+                value: other.to_owned(),
+                expected: "\"true\" or \"false\"",
+            }),
+        }
     }
 
     fn require(&self, key: &'static str) -> Result<&'a str, AttributeError> {
@@ -336,7 +446,9 @@ mod tests {
         let volume = parse(&[("server", DOMAIN)], &[]).unwrap();
         assert_eq!(volume.source(), format!("{DOMAIN}:/"));
         let MountProtocol::Alinas(tunnel) = volume.protocol else { panic!("plain NFS") };
-        assert_eq!(tunnel.to_string(), format!("{DOMAIN}:2049"));
+        assert_eq!(tunnel.to_string(), DOMAIN);
+        assert_eq!(tunnel.port, RemotePort::Known);
+        assert!(tunnel.policy.is_default());
     }
 
     #[test]
@@ -381,12 +493,55 @@ mod tests {
     }
 
     #[test]
+    fn each_word_about_a_tunnel_is_refused_with_plain_nfs() {
+        for key in KEYS.iter().map(|key| key.name).filter(|name| {
+            ["tls", "caBundle", "stunnel_"].iter().any(|prefix| name.starts_with(prefix))
+                && *name != "tls"
+        }) {
+            assert!(TUNNEL_KEYS.contains(&key), "{key}");
+            for plain in [("mountProtocol", "nfs"), ("tls", "false")] {
+                let attributes = [("server", DOMAIN), plain, (key, "x")];
+                let error = parse(&attributes, &[]).unwrap_err();
+                let refused = matches!(
+                    error, AttributeError::Contradiction { key: named, other, .. }
+                        if named == key && other == plain.0
+                );
+                assert!(refused, "{key}: {error}");
+            }
+        }
+    }
+
+    #[test]
     fn plain_nfs_has_the_options_and_the_versions_of_plain_nfs() {
         let options = &["proto=tcp6", "bg", "vers=4.2"];
         let plain = parse(&[("server", "2001:db8::1"), ("mountProtocol", "nfs")], options).unwrap();
         assert!(plain.options.background());
         assert_eq!(plain.source(), "[2001:db8::1]:/");
         assert!(parse(&[("server", DOMAIN)], options).is_err());
+    }
+
+    #[test]
+    fn a_volume_says_how_its_sessions_are_secured() {
+        let shown = |attributes: &[(&str, &str)]| {
+            let mut all = vec![("server", DOMAIN)];
+            all.extend(attributes);
+            let MountProtocol::Alinas(tunnel) = parse(&all, &[]).unwrap().protocol else {
+                panic!("plain NFS")
+            };
+            tunnel.to_string().replace(DOMAIN, "D")
+        };
+        for (attributes, expected) in [
+            (vec![("tlsPort", "2049")], "D:2049"),
+            (vec![("tlsMinVersion", "1.3")], "D (TLS 1.3 only)"),
+            (vec![("caBundle", "/etc/ca.pem")], "D (trusting /etc/ca.pem)"),
+            (vec![("tlsCheck", "dangerous-none")], "D (dangerous-none)"),
+            (vec![("stunnel_check_cert_hostname", "false")], "D (dangerous-any-name)"),
+            (vec![("stunnel_check_cert_hostname", "true"), ("tlsCheck", "full")], "D"),
+            (vec![("stunnel_check_cert_validity", "true")], "D (revocation checked)"),
+            (vec![("tlsBackend", "openssl")], "D (by openssl)"),
+        ] {
+            assert_eq!(shown(&attributes), expected);
+        }
     }
 
     #[test]
@@ -418,6 +573,19 @@ mod tests {
             (vec![("server", DOMAIN), ("path", "a")], "\"path\""),
             (vec![("server", DOMAIN), ("tls", "maybe")], "\"tls\""),
             (vec![("server", DOMAIN), ("tlsPort", "0")], "\"tlsPort\""),
+            (vec![("server", DOMAIN), ("tlsMinVersion", "1.1")], "1.2, 1.3"),
+            (vec![("server", DOMAIN), ("caBundle", "ca.pem")], "\"caBundle\""),
+            (vec![("server", DOMAIN), ("tlsCheck", "none")], "dangerous-none"),
+            (vec![("server", DOMAIN), ("tlsBackend", "x")], "openssl"),
+            (vec![("server", DOMAIN), ("stunnel_check_cert_hostname", "0")], "\"true\" or"),
+            (
+                vec![
+                    ("server", DOMAIN),
+                    ("stunnel_check_cert_hostname", "true"),
+                    ("tlsCheck", "dangerous-any-name"),
+                ],
+                "contradicts",
+            ),
             (vec![("server", "192.0.2.1")], "tlsServerName"),
             (vec![("server", "a-b.cn-x.extreme.nas.aliyuncs.com")], "Extreme"),
         ] {

@@ -11,6 +11,7 @@ pub mod export_path;
 pub mod mount_target;
 pub mod nearest;
 pub mod nfs_option;
+pub mod tls_policy;
 pub mod tunnel_spec;
 pub mod volume_id;
 
@@ -23,6 +24,8 @@ pub use export_path::ExportPath;
 pub use mount_target::MountTarget;
 pub use nfs_option::MountOptions;
 pub use nfs_option::NfsVersion;
+pub use tls_policy::TlsPolicy;
+pub use tunnel_spec::RemotePort;
 pub use tunnel_spec::ServerName;
 pub use tunnel_spec::TunnelSpec;
 pub use volume_id::VolumeId;

@@ -1,7 +1,9 @@
-//! Where a tunnel leads, and whose name the server there must prove.
+//! Where a tunnel leads, whose name the server there must prove, and how.
 
 use std::fmt;
 use std::net::IpAddr;
+
+use crate::model::tls_policy::TlsPolicy;
 
 /// A host name or address, as it is resolved and as a certificate carries it.
 ///
@@ -83,25 +85,79 @@ impl fmt::Display for ServerName {
     }
 }
 
+/// The TCP port of the TLS listener of a mount target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RemotePort {
+    /// Not said: whichever of [`RemotePort::KNOWN`] speaks TLS.
+    #[default]
+    Known,
+    /// This one and no other.
+    Only(u16),
+}
+
+impl RemotePort {
+    /// Where mount targets speak TLS: the port of the vendor's present client, and that of its first one.
+    pub const KNOWN: [u16; 2] = [2049, 12049];
+
+    /// The ports to try, in this order.
+    #[must_use]
+    pub fn candidates(&self) -> &[u16] {
+        match self {
+            Self::Known => &Self::KNOWN,
+            Self::Only(port) => std::slice::from_ref(port),
+        }
+    }
+
+    /// As a number, 0 where it is not said.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            Self::Known => 0,
+            Self::Only(port) => port,
+        }
+    }
+}
+
+/// The other way of [`RemotePort::number`].
+impl From<u16> for RemotePort {
+    fn from(number: u16) -> Self {
+        if number == 0 { Self::Known } else { Self::Only(number) }
+    }
+}
+
 /// What makes a tunnel one tunnel: equal specs share a loopback address, different ones never do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TunnelSpec {
     /// The mount target, resolved again at every connect.
     pub host: ServerName,
-    /// The TCP port of the TLS listener there.
-    pub port: u16,
+    /// Where it speaks TLS.
+    pub port: RemotePort,
     /// The name that the certificate must carry; also sent as SNI.
     pub server_name: ServerName,
+    /// How its sessions are secured.
+    pub policy: TlsPolicy,
+}
+
+impl TunnelSpec {
+    /// The tunnel to a host that proves its own name, with the strict policy.
+    #[must_use]
+    pub fn to(host: ServerName, port: RemotePort) -> Self {
+        Self { server_name: host.clone(), host, port, policy: TlsPolicy::default() }
+    }
 }
 
 impl fmt::Display for TunnelSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.address() {
-            Some(IpAddr::V6(address)) => write!(f, "[{address}]:{}", self.port)?,
-            _ => write!(f, "{}:{}", self.host, self.port)?,
+        match (self.host.address(), self.port) {
+            (Some(IpAddr::V6(address)), RemotePort::Only(port)) => write!(f, "[{address}]:{port}")?,
+            (_, RemotePort::Only(port)) => write!(f, "{}:{port}", self.host)?,
+            (_, RemotePort::Known) => write!(f, "{}", self.host)?,
         }
         if self.server_name != self.host {
             write!(f, " (as {})", self.server_name)?;
+        }
+        if !self.policy.is_default() {
+            write!(f, " ({})", self.policy)?;
         }
         Ok(())
     }
@@ -121,6 +177,25 @@ mod tests {
         ] {
             assert_eq!(ServerName::parse(text).unwrap().as_str(), canonical, "{text}");
         }
+    }
+
+    #[test]
+    fn a_port_that_is_not_said_is_either_of_the_known_ones() {
+        assert_eq!(RemotePort::Known.candidates(), [2049, 12049]);
+        assert_eq!(RemotePort::Only(7).candidates(), [7]);
+        for port in [RemotePort::Known, RemotePort::Only(2049)] {
+            assert_eq!(RemotePort::from(port.number()), port);
+        }
+    }
+
+    #[test]
+    fn a_tunnel_shows_what_is_out_of_the_ordinary() {
+        let host = ServerName::parse("nas.example.com").unwrap();
+        let mut spec = TunnelSpec::to(host, RemotePort::Known);
+        assert_eq!(spec.to_string(), "nas.example.com");
+        spec.port = RemotePort::Only(12049);
+        spec.policy.check = crate::model::tls_policy::CertificateCheck::DangerousNone;
+        assert_eq!(spec.to_string(), "nas.example.com:12049 (dangerous-none)");
     }
 
     #[test]

@@ -397,7 +397,7 @@ mod tests {
         assert_eq!(world.mounts()[0].source, SOURCE);
         assert_eq!(world.users().len(), 1);
         let mount = format!("mount {SOURCE} {}", stage.path().display());
-        let acquire = "acquire nas.example.com:2049";
+        let acquire = "acquire nas.example.com";
         assert_eq!(world.journal(), [acquire, &mount, acquire]);
     }
 

@@ -23,6 +23,7 @@ use crate::proto::tunnel::acquire_response::Outcome;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::proto::tunnel::tunnels_client::TunnelsClient;
 use crate::runtime::Chain;
+use crate::tunnel::convert::spec_to_wire;
 
 /// Opens tunnels and keeps them open for as long as somebody uses them.
 #[async_trait]
@@ -166,7 +167,7 @@ fn words_of(status: &tonic::Status) -> String {
 impl Tunnels for WatchdogTunnels {
     async fn acquire(&self, spec: &TunnelSpec, user: &TunnelUser) -> Result<Acquired, TunnelFault> {
         let request =
-            wire::AcquireRequest { spec: Some(spec_on_wire(spec)), user: Some(user_on_wire(user)) };
+            wire::AcquireRequest { spec: Some(spec_to_wire(spec)), user: Some(user_on_wire(user)) };
         let mut client = self.client.clone();
         let answer = self.within(deadline::ACQUIRE, client.acquire(request)).await?;
         match answer.outcome {
@@ -191,14 +192,6 @@ impl Tunnels for WatchdogTunnels {
     async fn answers(&self) -> Result<(), TunnelFault> {
         let mut client = self.client.clone();
         self.within(deadline::PROBE, client.list(wire::ListRequest {})).await.map(|_| ())
-    }
-}
-
-fn spec_on_wire(spec: &TunnelSpec) -> wire::TunnelSpec {
-    wire::TunnelSpec {
-        host: spec.host.to_string(),
-        port: u32::from(spec.port),
-        server_name: spec.server_name.to_string(),
     }
 }
 

@@ -42,6 +42,18 @@ impl CertificateFacts {
     }
 }
 
+/// The first certificate of a chain to end, of those that have not ended yet.
+///
+/// One that has ended is not what the chain was verified by; servers send such ones along.
+#[must_use]
+pub fn first_to_end(chain: &[CertificateDer<'_>], now: i64) -> Option<CertificateFacts> {
+    chain
+        .iter()
+        .filter_map(CertificateFacts::read)
+        .filter(|facts| facts.not_after > now)
+        .min_by_key(|facts| facts.not_after)
+}
+
 /// A moment as a message shows it.
 #[must_use]
 pub fn date(seconds_since_epoch: i64) -> String {

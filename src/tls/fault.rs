@@ -9,6 +9,7 @@ use rustls::Error;
 use crate::model::ServerName;
 use crate::tls::certificate::CertificateFacts;
 use crate::tls::certificate::date;
+use crate::tls::roots::TrustError;
 use crate::tls::verify::RefusedCertificate;
 
 /// Why a handshake failed. The caller adds with whom.
@@ -25,7 +26,13 @@ pub enum TlsFault {
          encryption in transit, and that the mount target's permission group lets this node in"
     )]
     Closed,
-    /// No common version, cipher suite or key exchange, or the server wants what we do not have.
+    /// The server has no cipher suite in common with us, says its alert.
+    #[error(
+        "the TLS handshake failed (alert HandshakeFailure); the server must offer TLS 1.3, or TLS 1.2 with ECDHE \
+         and AES-GCM"
+    )]
+    NothingInCommon,
+    /// No common version or key exchange, or the server wants what we do not have.
     #[error(
         "the TLS handshake failed ({why}); the server must offer TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM"
     )]
@@ -93,6 +100,17 @@ pub enum TlsFault {
         /// webpki's words.
         why: String,
     },
+    /// The policy's roots cannot be had.
+    #[error("{0}; set caBundle to something that can be read, or leave it out")]
+    NoRoots(#[from] TrustError),
+    /// The certificate has been revoked, or nobody says that it has not.
+    #[error("the certificate of {subject:?} is not proved to be valid: {why}")]
+    Revoked {
+        /// Whose certificate.
+        subject: String,
+        /// What the responder said, or why it could not be asked.
+        why: String,
+    },
     /// The name cannot stand in a certificate.
     #[error("{0:?} cannot be a name in a certificate; set the TLS server name")]
     UnusableName(String),
@@ -105,7 +123,7 @@ pub enum TlsFault {
 }
 
 impl TlsFault {
-    /// Reads what tokio-rustls says of a handshake for `expected`.
+    /// Reads what `tls::handshake` says of a handshake for `expected`.
     #[must_use]
     pub fn explain(error: io::Error, expected: &ServerName) -> Self {
         if let Some(fault) =
@@ -120,7 +138,7 @@ impl TlsFault {
     }
 }
 
-fn of(error: &Error, expected: &ServerName) -> TlsFault {
+pub(super) fn of(error: &Error, expected: &ServerName) -> TlsFault {
     match error {
         Error::InvalidMessage(_) => TlsFault::NotTls,
         Error::AlertReceived(alert) => of_alert(*alert),
@@ -141,6 +159,7 @@ fn of_alert(alert: AlertDescription) -> TlsFault {
         | AlertDescription::BadCertificate
         | AlertDescription::UnknownCA
         | AlertDescription::AccessDenied => TlsFault::ClientRefused { alert: text },
+        AlertDescription::HandshakeFailure => TlsFault::NothingInCommon,
         _ => TlsFault::HandshakeFailed { why: text },
     }
 }
@@ -162,6 +181,10 @@ fn of_certificate(refused: &RefusedCertificate, expected: &ServerName) -> TlsFau
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             TlsFault::NotYetValid { subject, not_before }
         }
+        CertificateError::Revoked => TlsFault::Revoked {
+            subject,
+            why: "it has been revoked, says the stapled answer".into(),
+        },
         // rustls: CaUsedAsEndEntity, the usual fault of a certificate made by hand.
         CertificateError::Other(_) if issued_itself => TlsFault::Untrusted { subject, issuer },
         why => TlsFault::BadCertificate { subject, why: why.to_string() },

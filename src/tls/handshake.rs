@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls::Error;
+use rustls::HandshakeKind;
 use rustls::ProtocolVersion;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::CertificateDer;
@@ -25,28 +26,30 @@ const ROOM: usize = 16 * 1024;
 /// No flight of a handshake is longer: rustls takes messages of 64 KiB.
 const MOST_ROOM: usize = 256 * 1024;
 
-/// A session that has been agreed on.
+/// A session that has been agreed on, as records that we carry ourselves.
 #[derive(Debug)]
-pub struct Session {
+pub struct RecordSession {
     /// Its records. Boxed, because a session is handed from future to future, and each keeps room for it.
     pub records: Box<Records>,
     /// What has come of records behind the handshake, still sealed.
     pub received: Vec<u8>,
     /// What the server has said in the handshake's last flight, before anybody asked it. NFS servers do not.
     pub early: Vec<u8>,
-    /// What was agreed.
-    pub facts: SessionFacts,
 }
 
-/// What a handshake led to.
+/// What a handshake led to, besides the session. Apart from it, because a session may last for months.
 #[derive(Clone, Debug)]
-pub struct SessionFacts {
+pub struct Agreement {
     /// `TLSv1.3` or `TLSv1.2`.
     pub version: &'static str,
     /// The suite's name in the registry of IANA.
     pub suite: &'static str,
-    /// The server's certificate.
-    pub certificate: Option<CertificateDer<'static>>,
+    /// The group of the key exchange, in the same registry; empty where there was none.
+    pub group: &'static str,
+    /// The session went on where an earlier one was.
+    pub resumed: bool,
+    /// The server's certificate, and those that it sent along.
+    pub chain: Vec<CertificateDer<'static>>,
 }
 
 /// Shakes hands as the client.
@@ -57,7 +60,7 @@ pub async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     stream: &mut S,
-) -> io::Result<Session> {
+) -> io::Result<(RecordSession, Agreement)> {
     let connection = UnbufferedClientConnection::new(config, name).map_err(invalid)?;
     let mut handshake =
         Handshake { connection, received: Vec::new(), outgoing: Vec::new(), early: Vec::new() };
@@ -144,26 +147,28 @@ impl Handshake {
         let _ = stream.flush().await;
     }
 
-    fn finish(self) -> io::Result<Session> {
-        let facts = SessionFacts {
-            version: version_text(self.connection.protocol_version()),
-            suite: self
-                .connection
-                .negotiated_cipher_suite()
-                .and_then(|suite| suite.suite().as_str())
-                .unwrap_or("unknown"),
-            certificate: self
-                .connection
-                .peer_certificates()
-                .and_then(|chain| chain.first())
-                .map(|certificate| certificate.clone().into_owned()),
-        };
+    fn finish(self) -> io::Result<(RecordSession, Agreement)> {
+        let agreement = self.agreement();
         let (secrets, kernel) =
             self.connection.dangerous_into_kernel_connection().map_err(invalid)?;
         let suite = kernel.negotiated_cipher_suite();
         let records = Records::new(suite, secrets, Box::new(kernel)).map_err(io::Error::other)?;
         let records = Box::new(records);
-        Ok(Session { records, received: self.received, early: self.early, facts })
+        let session = RecordSession { records, received: self.received, early: self.early };
+        Ok((session, agreement))
+    }
+
+    fn agreement(&self) -> Agreement {
+        let suite = self.connection.negotiated_cipher_suite();
+        let group = self.connection.negotiated_key_exchange_group();
+        let chain = self.connection.peer_certificates().unwrap_or_default();
+        Agreement {
+            version: version_text(self.connection.protocol_version()),
+            suite: suite.and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
+            group: group.and_then(|group| group.name().as_str()).unwrap_or_default(),
+            resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
+        }
     }
 }
 

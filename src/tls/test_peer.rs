@@ -13,9 +13,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::AsyncReadExt;
 
-use crate::tls::Session;
+use crate::tls::RecordSession;
+use crate::tls::handshake::shake_hands;
 use crate::tls::record::Records;
-use crate::tls::shake_hands;
 
 pub(crate) const NAME: &str = "nas.example.com";
 
@@ -94,7 +94,7 @@ pub(crate) fn pair_with(configs: &Configs) -> Pair {
             shake_hands(Arc::clone(&configs.client), name, &mut ours),
             tokio_rustls::TlsAcceptor::from(Arc::clone(&configs.server)).accept(theirs)
         );
-        let Session { records, mut received, .. } = session.unwrap();
+        let (RecordSession { records, mut received, .. }, _) = session.unwrap();
         let (theirs, server) = accepted.unwrap().into_inner();
         drop(theirs);
         ours.read_to_end(&mut received).await.unwrap();

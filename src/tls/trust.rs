@@ -1,195 +1,163 @@
-//! The roots that we trust, and the configuration that follows from them.
+//! Whom we trust, now.
 //!
-//! The CA file is looked at whenever a configuration is asked for, that is at every connect: a certificate
-//! authority can be added or taken away while mounts are in use. A new set of roots brings a new
-//! configuration with an empty session cache, because a resumed session is not verified again.
+//! Roots are read once at the start, and again by [`Trust::follow`] whenever their file or directory has
+//! changed: a certificate authority can be added or taken away while mounts are in use. What is open stays
+//! open; the next session is under the new roots, and none of an earlier one is resumed.
+//!
+//! No file is ever read on an async thread.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::io;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls::RootCertStore;
-use rustls::SupportedCipherSuite;
-use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem;
-use rustls::pki_types::pem::PemObject;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
+use crate::model::TlsPolicy;
+use crate::model::tls_policy::CaBundle;
 use crate::runtime::Chain;
-use crate::tls::verify::ExplainingVerifier;
+use crate::tls::roots::RootSet;
+use crate::tls::roots::RootSource;
+pub use crate::tls::roots::TrustError;
 
-/// Whom we trust: the bundled Mozilla roots, and those of a file.
+/// Between two looks at the files. They are read whole: a time stamp would miss what changes within its grain.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+
+/// Whom we trust: the bundled Mozilla roots, those of the system, and those of a file or directory; for a
+/// volume that brings its own bundle, that alone.
 pub struct Trust {
-    ca_file: Option<PathBuf>,
-    current: Mutex<Loaded>,
+    node: Arc<Followed>,
+    bundles: Mutex<HashMap<CaBundle, Arc<Followed>>>,
 }
 
-/// What was last read, and what it led to.
-struct Loaded {
-    pem: Vec<u8>,
-    config: Arc<ClientConfig>,
+/// The roots of one source, as they were last found good.
+#[derive(Debug)]
+struct Followed {
+    source: RootSource,
+    roots: watch::Sender<Arc<RootSet>>,
     /// The last complaint about the file, so that it is logged once.
-    complaint: Option<String>,
-}
-
-/// Why there is nothing to trust.
-#[derive(Debug, thiserror::Error)]
-pub enum TrustError {
-    /// The file is missing or may not be read.
-    #[error("failed to read CA file {path:?}")]
-    Unreadable {
-        /// The setting.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file holds no certificate.
-    #[error("CA file {0:?} holds no certificate; it must hold at least one in PEM form")]
-    Empty(PathBuf),
-    /// The file is no PEM.
-    #[error("CA file {path:?} is broken: {why}")]
-    Broken {
-        /// The setting.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-    /// rustls does not take the roots.
-    #[error("the roots cannot be used: {0}")]
-    Unusable(String),
+    complaint: Mutex<Option<String>>,
 }
 
 impl Trust {
-    /// Trusts the bundled roots and those of `ca_file`.
+    /// Trusts the bundled roots, those of the system, and those of `ca`, a file or a directory.
+    ///
+    /// Reads files: call it before anything is served.
     ///
     /// # Errors
-    /// When the file is missing, empty or broken, so that a wrong setting shows at start.
-    pub fn new(ca_file: Option<&Path>) -> Result<Self, TrustError> {
-        let pem = ca_file.map(read).transpose()?.unwrap_or_default();
-        let config = config_for(ca_file, &pem)?;
-        let current = Mutex::new(Loaded { pem, config, complaint: None });
-        Ok(Self { ca_file: ca_file.map(Path::to_owned), current })
+    /// When `ca` is missing, empty or broken, so that a wrong setting shows at start.
+    pub fn new(ca: Option<&Path>) -> Result<Self, TrustError> {
+        let node = Followed::load(RootSource::Node(ca.map(Path::to_owned)))?;
+        Ok(Self { node: Arc::new(node), bundles: Mutex::default() })
     }
 
-    /// The configuration for the next session. Chain and host name are verified.
-    ///
-    /// A file that has become unusable leaves the last good configuration in force.
-    #[must_use]
-    pub fn client_config(&self) -> Arc<ClientConfig> {
-        let mut loaded = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(path) = &self.ca_file {
-            loaded.refresh(path);
+    /// Looks for changes of the files until dropped.
+    pub async fn follow(&self) {
+        loop {
+            sleep(LOOK_AGAIN).await;
+            self.look_again().await;
         }
-        Arc::clone(&loaded.config)
+    }
+
+    /// Takes over what has changed in the files since they were last read. What cannot be used is reported
+    /// once, and the last good roots stay in force.
+    pub async fn look_again(&self) {
+        let mut followed: Vec<_> = self.bundles().values().cloned().collect();
+        followed.push(Arc::clone(&self.node));
+        followed.retain(|roots| roots.source.path().is_some());
+        let looking = spawn_blocking(move || followed.iter().for_each(|roots| roots.look_again()));
+        if let Err(error) = looking.await {
+            tracing::error!(%error, "failed to look at the CA files");
+        }
+    }
+
+    /// The roots for sessions under a policy.
+    pub(super) async fn roots(&self, policy: &TlsPolicy) -> Result<Arc<RootSet>, TrustError> {
+        let Some(bundle) = &policy.ca_bundle else { return Ok(self.node.now()) };
+        if let Some(followed) = self.bundles().get(bundle) {
+            return Ok(followed.now());
+        }
+        let source = RootSource::Bundle(bundle.clone());
+        let loaded = spawn_blocking(move || Followed::load(source))
+            .await
+            .map_err(|error| TrustError::Unusable(error.to_string()))??;
+        // Two that come at once must share sessions and reloads: the first one stays.
+        Ok(self.bundles().entry(bundle.clone()).or_insert_with(|| Arc::new(loaded)).now())
+    }
+
+    fn bundles(&self) -> MutexGuard<'_, HashMap<CaBundle, Arc<Followed>>> {
+        self.bundles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Loaded {
-    fn refresh(&mut self, path: &Path) {
-        match self.changed(path) {
-            Ok(None) => self.complaint = None,
-            Ok(Some(fresh)) => {
-                tracing::info!(ca_file = %path.display(), "the CA file has changed and is in force");
-                *self = fresh;
+impl Followed {
+    fn load(source: RootSource) -> Result<Self, TrustError> {
+        let roots = source.roots(source.read()?)?;
+        Ok(Self { source, roots: watch::Sender::new(Arc::new(roots)), complaint: Mutex::default() })
+    }
+
+    fn now(&self) -> Arc<RootSet> {
+        Arc::clone(&self.roots.borrow())
+    }
+
+    fn look_again(&self) {
+        match self.changed() {
+            Ok(None) => self.complaint().clone_from(&None),
+            Ok(Some(roots)) => {
+                tracing::info!(ca.path = %self.shown(), "the CA file has changed and is in force");
+                self.roots.send_replace(Arc::new(roots));
+                *self.complaint() = None;
             }
             Err(error) => self.complain(&error),
         }
     }
 
-    /// A few kilobytes, read whole: a time stamp would miss a file that was swapped within its grain.
-    fn changed(&self, path: &Path) -> Result<Option<Self>, TrustError> {
-        let pem = read(path)?;
-        if pem == self.pem {
+    fn changed(&self) -> Result<Option<RootSet>, TrustError> {
+        let contents = self.source.read()?;
+        if contents == self.now().contents {
             return Ok(None);
         }
-        let config = config_for(Some(path), &pem)?;
-        Ok(Some(Self { pem, config, complaint: None }))
+        self.source.roots(contents).map(Some)
     }
 
-    fn complain(&mut self, error: &TrustError) {
+    fn complain(&self, error: &TrustError) {
         let text = Chain(error).to_string();
-        if self.complaint.as_ref() != Some(&text) {
-            tracing::warn!(error = %text, "the CA file cannot be used; the last good one stays in force");
-            self.complaint = Some(text);
+        let mut complaint = self.complaint();
+        if complaint.as_ref() != Some(&text) {
+            tracing::warn!(
+                ca.path = %self.shown(), error = %text,
+                "the CA file cannot be used; the last good one stays in force"
+            );
+            *complaint = Some(text);
         }
+    }
+
+    fn shown(&self) -> std::path::Display<'_> {
+        self.source.path().unwrap_or(Path::new("")).display()
+    }
+
+    fn complaint(&self) -> MutexGuard<'_, Option<String>> {
+        self.complaint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trust").field("ca_file", &self.ca_file).finish_non_exhaustive()
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TrustError> {
-    std::fs::read(path).map_err(|source| TrustError::Unreadable { path: path.to_owned(), source })
-}
-
-fn config_for(path: Option<&Path>, pem: &[u8]) -> Result<Arc<ClientConfig>, TrustError> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = path {
-        add_roots(&mut roots, path, pem)?;
-    }
-    client_config(roots)
-}
-
-fn add_roots(roots: &mut RootCertStore, path: &Path, pem: &[u8]) -> Result<(), TrustError> {
-    let broken = |why: String| TrustError::Broken { path: path.to_owned(), why };
-    let certificates: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, pem::Error>>()
-        .map_err(|error| broken(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(TrustError::Empty(path.to_owned()));
-    }
-    for certificate in certificates {
-        roots.add(certificate).map_err(|error| broken(error.to_string()))?;
-    }
-    Ok(())
-}
-
-/// No roots is an error of the verifier's builder, never "trust all".
-fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, TrustError> {
-    let provider = Arc::new(provider());
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()
-            .map_err(|error| TrustError::Unusable(error.to_string()))?;
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| TrustError::Unusable(error.to_string()))?
-        // "dangerous" is rustls' door to a verifier of one's own; ours only adds words to webpki's refusals.
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(ExplainingVerifier(verifier)))
-        .with_no_client_auth();
-    // To carry the records ourselves: see tls::record. The secrets never leave this process.
-    config.enable_secret_extraction = true;
-    Ok(Arc::new(config))
-}
-
-fn provider() -> CryptoProvider {
-    let mut provider = aws_lc_rs::default_provider();
-    provider.cipher_suites.sort_by_key(cost);
-    provider
-}
-
-/// AES-256 costs 6 % more processor time than AES-128, ChaCha20 twice as much.
-fn cost(suite: &SupportedCipherSuite) -> u8 {
-    match suite.suite().as_str() {
-        Some(name) if name.contains("AES_128_GCM") => 0,
-        Some(name) if name.contains("AES_256_GCM") => 1,
-        _ => 2,
+        f.debug_struct("Trust").field("source", &self.node.source).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     fn authority() -> String {
@@ -201,20 +169,12 @@ mod tests {
 
     fn file(content: &str) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), content).unwrap();
+        fs::write(file.path(), content).unwrap();
         file
     }
 
-    #[test]
-    fn aes_128_is_asked_for_first() {
-        let config = Trust::new(None).unwrap().client_config();
-        let first = config.crypto_provider().cipher_suites[0].suite();
-        assert_eq!(first, rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
-    }
-
-    #[test]
-    fn no_roots_is_an_error() {
-        assert!(matches!(client_config(RootCertStore::empty()), Err(TrustError::Unusable(_))));
+    async fn now(trust: &Trust) -> Arc<RootSet> {
+        trust.roots(&TlsPolicy::default()).await.unwrap()
     }
 
     #[test]
@@ -223,29 +183,82 @@ mod tests {
         let broken = file("-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n");
         let no_certificate = file("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
         let empty = file("");
+        let folder = tempfile::tempdir().unwrap();
         for (path, said) in [
             (missing, "failed to read"),
             (broken.path(), "broken"),
             (no_certificate.path(), "broken"),
             (empty.path(), "holds no certificate"),
+            (folder.path(), "holds no certificate"),
         ] {
             let error = Trust::new(Some(path)).unwrap_err().to_string();
             assert!(error.contains(said) && error.contains(path.to_str().unwrap()), "{error}");
         }
     }
 
-    #[test]
-    fn a_changed_file_brings_a_new_configuration_and_a_broken_one_keeps_the_last() {
+    #[tokio::test]
+    async fn a_changed_file_brings_new_roots_and_a_broken_one_keeps_the_last() {
         let file = file(&authority());
         let trust = Trust::new(Some(file.path())).unwrap();
-        let first = trust.client_config();
-        assert!(Arc::ptr_eq(&first, &trust.client_config()), "nothing has changed");
-        std::fs::write(file.path(), authority()).unwrap();
-        let second = trust.client_config();
+        let first = now(&trust).await;
+        trust.look_again().await;
+        assert!(Arc::ptr_eq(&first, &now(&trust).await), "nothing has changed");
+        fs::write(file.path(), authority()).unwrap();
+        trust.look_again().await;
+        let second = now(&trust).await;
         assert!(!Arc::ptr_eq(&first, &second));
-        std::fs::write(file.path(), "").unwrap();
-        assert!(Arc::ptr_eq(&second, &trust.client_config()));
-        std::fs::remove_file(file.path()).unwrap();
-        assert!(Arc::ptr_eq(&second, &trust.client_config()));
+        for broken in ["", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n"] {
+            fs::write(file.path(), broken).unwrap();
+            trust.look_again().await;
+            assert!(Arc::ptr_eq(&second, &now(&trust).await));
+            let said = trust.node.complaint().clone();
+            assert!(said.is_some_and(|said| said.contains(file.path().to_str().unwrap())));
+        }
+        fs::remove_file(file.path()).unwrap();
+        trust.look_again().await;
+        assert!(Arc::ptr_eq(&second, &now(&trust).await));
+    }
+
+    /// As the kubelet does it: `ca.crt -> ..data/ca.crt`, `..data -> ..2026_01`, and a rename over `..data`.
+    #[tokio::test]
+    async fn a_config_map_that_is_swapped_is_taken_over_as_a_file_and_as_a_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |version: &str, text: &str| {
+            fs::create_dir(folder.path().join(version)).unwrap();
+            fs::write(folder.path().join(version).join("ca.crt"), text).unwrap();
+            symlink(version, folder.path().join("..next")).unwrap();
+            fs::rename(folder.path().join("..next"), folder.path().join("..data")).unwrap();
+        };
+        place("..2026_01", &authority());
+        symlink("..data/ca.crt", folder.path().join("ca.crt")).unwrap();
+        let by_file = Trust::new(Some(&folder.path().join("ca.crt"))).unwrap();
+        let by_directory = Trust::new(Some(folder.path())).unwrap();
+        let before = (now(&by_file).await, now(&by_directory).await);
+        place("..2026_02", &authority());
+        fs::remove_dir_all(folder.path().join("..2026_01")).unwrap();
+        by_file.look_again().await;
+        by_directory.look_again().await;
+        assert!(!Arc::ptr_eq(&before.0, &now(&by_file).await));
+        assert!(!Arc::ptr_eq(&before.1, &now(&by_directory).await));
+    }
+
+    #[tokio::test]
+    async fn a_bundle_has_roots_of_its_own_and_is_followed_too() {
+        let file = file(&authority());
+        let trust = Trust::new(None).unwrap();
+        let policy = |text: &str| TlsPolicy {
+            ca_bundle: Some(CaBundle::parse(text).unwrap()),
+            ..TlsPolicy::default()
+        };
+        let by_text = trust.roots(&policy(&authority())).await.unwrap();
+        assert!(!Arc::ptr_eq(&by_text, &now(&trust).await));
+        let by_file = policy(file.path().to_str().unwrap());
+        let first = trust.roots(&by_file).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &trust.roots(&by_file).await.unwrap()));
+        fs::write(file.path(), authority()).unwrap();
+        trust.look_again().await;
+        assert!(!Arc::ptr_eq(&first, &trust.roots(&by_file).await.unwrap()));
+        let error = trust.roots(&policy("/nonexistent/ca.pem")).await.unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/ca.pem"), "{error}");
     }
 }

@@ -2,10 +2,19 @@
 
 use std::net::SocketAddrV4;
 
+use crate::model::RemotePort;
 use crate::model::ServerName;
+use crate::model::TlsPolicy;
 use crate::model::TunnelSpec;
+use crate::model::tls_policy::CaBundle;
+use crate::model::tls_policy::CertificateCheck;
+use crate::model::tls_policy::PolicyError;
+use crate::model::tls_policy::RevocationCheck;
+use crate::model::tls_policy::TlsBackend;
+use crate::model::tls_policy::TlsVersion;
 use crate::model::tunnel_spec::ServerNameError;
 use crate::proto::tunnel as wire;
+use crate::tls::Negotiated;
 
 /// A message that makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -13,12 +22,15 @@ pub enum WireError {
     /// A member is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A port is 0 or above 65535.
+    /// A port is above 65535, or 0 where that says nothing.
     #[error("{0} is no port")]
     Port(u32),
     /// A host name is none.
     #[error(transparent)]
     Name(#[from] ServerNameError),
+    /// A policy makes no sense.
+    #[error("the TLS policy makes no sense: {0}")]
+    Policy(#[from] PolicyError),
     /// A listener anywhere else would be open to the network.
     #[error("{0:?} is no IPv4 loopback address")]
     NotLoopback(String),
@@ -32,8 +44,9 @@ pub fn spec_from_wire(spec: Option<wire::TunnelSpec>) -> Result<TunnelSpec, Wire
     let spec = spec.ok_or(WireError::Missing("spec"))?;
     Ok(TunnelSpec {
         host: ServerName::parse(&spec.host)?,
-        port: port(spec.port)?,
+        port: remote_port(spec.port)?,
         server_name: ServerName::parse(&spec.server_name)?,
+        policy: policy_from_wire(spec.policy.unwrap_or_default())?,
     })
 }
 
@@ -42,8 +55,56 @@ pub fn spec_from_wire(spec: Option<wire::TunnelSpec>) -> Result<TunnelSpec, Wire
 pub fn spec_to_wire(spec: &TunnelSpec) -> wire::TunnelSpec {
     wire::TunnelSpec {
         host: spec.host.to_string(),
-        port: spec.port.into(),
+        port: spec.port.number().into(),
         server_name: spec.server_name.to_string(),
+        policy: Some(policy_to_wire(&spec.policy)),
+    }
+}
+
+/// Writes what a handshake led to, under a policy.
+#[must_use]
+pub fn session_to_wire(negotiated: &Negotiated, policy: &TlsPolicy) -> wire::TlsSession {
+    let certificate = negotiated.first_to_end.clone().unwrap_or_default();
+    let warnings = [policy.check.danger(), negotiated.weakness];
+    wire::TlsSession {
+        version: negotiated.version.clone(),
+        cipher_suite: negotiated.suite.clone(),
+        key_exchange: negotiated.group.clone(),
+        library: negotiated.library.as_str().to_owned(),
+        resumed: negotiated.resumed,
+        certificate_subject: certificate.subject,
+        certificate_not_after: certificate.not_after,
+        warnings: warnings.into_iter().flatten().map(str::to_owned).collect(),
+        revocation: negotiated.revocation.clone(),
+    }
+}
+
+fn policy_from_wire(policy: wire::TlsPolicy) -> Result<TlsPolicy, PolicyError> {
+    fn or_default<T: Default>(
+        text: &str,
+        parse: impl Fn(&str) -> Result<T, PolicyError>,
+    ) -> Result<T, PolicyError> {
+        if text.is_empty() { Ok(T::default()) } else { parse(text) }
+    }
+    Ok(TlsPolicy {
+        least_version: or_default(&policy.least_version, TlsVersion::parse)?,
+        ca_bundle: or_default(&policy.ca_bundle, |text| CaBundle::parse(text).map(Some))?,
+        check: or_default(&policy.check, CertificateCheck::parse)?,
+        revocation: match policy.check_revocation {
+            true => RevocationCheck::Ocsp,
+            false => RevocationCheck::Off,
+        },
+        backend: or_default(&policy.backend, TlsBackend::parse)?,
+    })
+}
+
+fn policy_to_wire(policy: &TlsPolicy) -> wire::TlsPolicy {
+    wire::TlsPolicy {
+        least_version: policy.least_version.to_string(),
+        ca_bundle: policy.ca_bundle.as_ref().map(CaBundle::as_str).unwrap_or_default().to_owned(),
+        check: policy.check.to_string(),
+        check_revocation: policy.revocation == RevocationCheck::Ocsp,
+        backend: policy.backend.to_string(),
     }
 }
 
@@ -67,6 +128,10 @@ pub fn endpoint_from_wire(
 #[must_use]
 pub fn endpoint_to_wire(endpoint: SocketAddrV4) -> wire::LocalEndpoint {
     wire::LocalEndpoint { address: endpoint.ip().to_string(), port: endpoint.port().into() }
+}
+
+fn remote_port(port: u32) -> Result<RemotePort, WireError> {
+    u16::try_from(port).map(RemotePort::from).map_err(|_| WireError::Port(port))
 }
 
 fn port(port: u32) -> Result<u16, WireError> {
@@ -96,7 +161,27 @@ mod tests {
     #[test]
     fn a_spec_survives_the_way() {
         let host = ServerName::parse("nas.example.com").unwrap();
-        let spec = TunnelSpec { server_name: host.clone(), host, port: 2049 };
+        let mut spec = TunnelSpec::to(host, RemotePort::Known);
         assert_eq!(spec_from_wire(Some(spec_to_wire(&spec))).unwrap(), spec);
+        spec.port = RemotePort::Only(12049);
+        spec.policy = TlsPolicy {
+            least_version: TlsVersion::V1_3,
+            ca_bundle: Some(CaBundle::parse("/ca.pem").unwrap()),
+            check: CertificateCheck::DangerousAnyName,
+            revocation: RevocationCheck::Ocsp,
+            backend: TlsBackend::OpenSsl,
+        };
+        assert_eq!(spec_from_wire(Some(spec_to_wire(&spec))).unwrap(), spec);
+    }
+
+    #[test]
+    fn an_older_node_plugin_that_knows_no_policy_gets_the_strict_one() {
+        let host = ServerName::parse("nas.example.com").unwrap();
+        let spec = TunnelSpec::to(host, RemotePort::Only(2049));
+        let old = wire::TunnelSpec { policy: None, ..spec_to_wire(&spec) };
+        assert_eq!(spec_from_wire(Some(old)).unwrap(), spec);
+        let senseless = wire::TlsPolicy { check: "none".to_owned(), ..Default::default() };
+        let wrong = wire::TunnelSpec { policy: Some(senseless), ..spec_to_wire(&spec) };
+        assert!(matches!(spec_from_wire(Some(wrong)), Err(WireError::Policy(_))));
     }
 }

@@ -1,319 +1,351 @@
 //! From a mount target's name to a TLS session with it.
 //!
-//! The name is resolved at every dial, so that a mount target that moves is followed. Its addresses are tried in
-//! the order of the resolver, one after the other.
+//! ```text
+//! resolve -> each known port -> each address -> rustls -> (nothing in common) -> OpenSSL
+//! ```
+//!
+//! What was found out is remembered, so that only the first dial pays for it: the port that speaks TLS, and
+//! that a server needs the second backend. Plain text is nowhere among the things that are tried.
 
-use std::io;
-use std::net::IpAddr;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use rustls::pki_types;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio::time::timeout;
 
-use crate::host::resolve;
-use crate::host::resolve::ResolveFault;
+use crate::model::RemotePort;
 use crate::model::ServerName;
 use crate::model::TunnelSpec;
-use crate::proto::tunnel::tunnel_failure::Kind;
+use crate::model::tls_policy::TlsBackend;
+use crate::model::tls_policy::TlsVersion;
+use crate::tls::Negotiated;
 use crate::tls::Session;
 use crate::tls::TlsFault;
 use crate::tls::Trust;
-use crate::tls::shake_hands;
-use crate::tunnel::socket;
+use crate::tls::session::Agreed;
+use crate::tls::session::Beginning;
+use crate::tls::session::Handshake;
+use crate::tls::session::Library;
+use crate::tunnel::connect::Untried;
+use crate::tunnel::connect::connect;
+pub use crate::tunnel::dial_fault::DialFault;
+use crate::tunnel::ocsp;
+use crate::tunnel::resolve::Addresses;
+use crate::tunnel::resolve::Names;
+use crate::tunnel::resolve::SystemNames;
 
-const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
-const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
-/// For all addresses together.
-const DIAL_DEADLINE: Duration = Duration::from_secs(15);
+pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// For all ports and addresses together.
+pub(super) const DIAL_DEADLINE: Duration = Duration::from_secs(15);
+/// After this a server that needed the second backend is tried with rustls again: it may have been renewed.
+const SECOND_BACKEND_FOR: Duration = Duration::from_secs(3600);
 
 /// Opens TLS sessions.
 #[derive(Clone, Debug)]
 pub struct Dialer {
     trust: Arc<Trust>,
+    memory: Arc<Memory>,
+}
+
+/// What earlier dials have found out.
+#[derive(Debug)]
+struct Memory {
+    addresses: Addresses,
+    ports: Mutex<HashMap<ServerName, u16>>,
+    second_backend: Mutex<HashMap<TunnelSpec, Instant>>,
 }
 
 /// A session, and with whom.
 #[derive(Debug)]
 pub struct Dialled {
-    /// The connection.
-    pub stream: TcpStream,
-    /// The session on it: verified, ready for NFS.
-    pub session: Session,
+    /// Verified, ready for NFS.
+    pub session: Session<TcpStream>,
     /// The address that answered.
     pub remote: SocketAddr,
-}
-
-/// Why there is no session. The text says what was tried, on what, why it failed and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum DialFault {
-    /// The resolver says that there is no such name.
-    #[error(
-        "failed to resolve {host}: {source}; check the mount target's domain, and that this node's DNS \
-         knows it (mount targets resolve only inside their VPC)"
-    )]
-    NameNotFound {
-        /// The name.
-        host: ServerName,
-        /// The resolver's words.
-        source: ResolveFault,
-    },
-    /// The name has no address.
-    #[error("failed to resolve {host}: it has no address; check the mount target's domain")]
-    NoAddress {
-        /// The name.
-        host: ServerName,
-    },
-    /// The resolver cannot say it now.
-    #[error("failed to resolve {host}: {why}; check this node's DNS")]
-    ResolverSilent {
-        /// The name.
-        host: ServerName,
-        /// Its words, or that it has none.
-        why: String,
-    },
-    /// Nobody listens there.
-    #[error(
-        "failed to connect to {target} at {address}: connection refused; check that the mount target is \
-         active and that the port is right"
-    )]
-    Refused {
-        /// The tunnel.
-        target: TunnelSpec,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// Nobody answers there.
-    #[error(
-        "failed to connect to {target} at {address} within {} s; check security groups, the mount target's \
-         permission group, and that this node is in its VPC", CONNECT_DEADLINE.as_secs()
-    )]
-    Timeout {
-        /// The tunnel.
-        target: TunnelSpec,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// The network says that it cannot be reached, or another errno.
-    #[error(
-        "failed to connect to {target} at {address}: {source}; check this node's routes to the mount target"
-    )]
-    NoRoute {
-        /// The tunnel.
-        target: TunnelSpec,
-        /// The address.
-        address: SocketAddr,
-        /// The errno.
-        source: io::Error,
-    },
-    /// Connected, but no session.
-    #[error("failed to set up TLS with {target} at {address}: {source}")]
-    Tls {
-        /// The tunnel.
-        target: TunnelSpec,
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: Box<TlsFault>,
-    },
-    /// Connected, but the server does not answer the greeting.
-    #[error(
-        "failed to set up TLS with {target} at {address}: no answer within {} s; the server is overloaded, or \
-         the port is not the one with encryption in transit", HANDSHAKE_DEADLINE.as_secs()
-    )]
-    HandshakeTimeout {
-        /// The tunnel.
-        target: TunnelSpec,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// So many addresses that time ran out before all were tried.
-    #[error("failed to reach {target} at any of its addresses within {} s", DIAL_DEADLINE.as_secs())]
-    OutOfTime {
-        /// The tunnel.
-        target: TunnelSpec,
-    },
-}
-
-impl DialFault {
-    /// The word for it on the wire.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::NameNotFound { .. } | Self::NoAddress { .. } | Self::ResolverSilent { .. } => {
-                Kind::NameNotFound
-            }
-            Self::Refused { .. } => Kind::ConnectionRefused,
-            Self::Timeout { .. } | Self::HandshakeTimeout { .. } | Self::OutOfTime { .. } => {
-                Kind::ConnectTimeout
-            }
-            Self::NoRoute { .. } => Kind::NoRoute,
-            Self::Tls { source, .. } => tls_kind(source),
-        }
-    }
-}
-
-fn tls_kind(fault: &TlsFault) -> Kind {
-    match fault {
-        TlsFault::NotTls | TlsFault::Closed => Kind::NotTls,
-        TlsFault::HandshakeFailed { .. }
-        | TlsFault::ClientRefused { .. }
-        | TlsFault::UnusableName(_) => Kind::HandshakeFailed,
-        TlsFault::Untrusted { .. } | TlsFault::BadCertificate { .. } => Kind::CertificateUntrusted,
-        TlsFault::WrongName { .. } => Kind::CertificateWrongName,
-        TlsFault::Expired { .. } => Kind::CertificateExpired,
-        TlsFault::NotYetValid { .. } => Kind::CertificateNotYetValid,
-        TlsFault::Lost(_) => Kind::ConnectionLost,
-    }
+    /// What was agreed on.
+    pub negotiated: Negotiated,
 }
 
 impl Dialer {
     /// A dialler that trusts as `trust` does at the time of each dial.
     #[must_use]
     pub fn new(trust: Arc<Trust>) -> Self {
-        Self { trust }
+        Self::with_names(trust, Arc::new(SystemNames))
     }
 
-    /// Resolves, connects and shakes hands.
+    /// As [`Self::new`], with another resolver.
+    #[must_use]
+    pub fn with_names(trust: Arc<Trust>, names: Arc<dyn Names>) -> Self {
+        let memory = Memory {
+            addresses: Addresses::new(names),
+            ports: Mutex::default(),
+            second_backend: Mutex::default(),
+        };
+        Self { trust, memory: Arc::new(memory) }
+    }
+
+    /// Resolves, connects and shakes hands; a session is resumed where that is possible.
     ///
     /// # Errors
     /// The fault of the last address, where none would do.
     pub async fn dial(&self, spec: &TunnelSpec) -> Result<Dialled, DialFault> {
-        let addresses = addresses_of(spec).await?;
-        let attempts = self.try_each(spec, &addresses);
-        timeout(DIAL_DEADLINE, attempts)
+        self.dial_as(spec, Beginning::ResumeIfPossible).await
+    }
+
+    /// As [`Self::dial`], but the server is made to show its certificate.
+    ///
+    /// # Errors
+    /// The fault of the last address, where none would do.
+    pub async fn dial_anew(&self, spec: &TunnelSpec) -> Result<Dialled, DialFault> {
+        self.dial_as(spec, Beginning::Anew).await
+    }
+
+    async fn dial_as(&self, spec: &TunnelSpec, begin: Beginning) -> Result<Dialled, DialFault> {
+        timeout(DIAL_DEADLINE, self.try_ports(spec, begin))
             .await
             .unwrap_or_else(|_| Err(DialFault::OutOfTime { target: spec.clone() }))
     }
 
-    async fn try_each(
+    async fn try_ports(&self, spec: &TunnelSpec, begin: Beginning) -> Result<Dialled, DialFault> {
+        let mut ports = spec.port.candidates().to_vec();
+        let remembered = self.memory.port(&spec.host);
+        ports.sort_by_key(|port| remembered != Some(*port));
+        let mut first = None;
+        for port in ports {
+            let fault = match self.try_addresses(spec, port, begin).await {
+                Ok(dialled) => {
+                    self.memory.note_port(spec, port);
+                    return Ok(dialled);
+                }
+                Err(fault) if spec.port == RemotePort::Known && fault.may_be_the_port() => fault,
+                Err(fault) => return Err(fault),
+            };
+            first = match first {
+                None => Some(fault),
+                Some(first) => {
+                    let (first, other) = (Box::new(first), Box::new(fault));
+                    return Err(DialFault::NeitherPort { first, other });
+                }
+            };
+        }
+        Err(first.unwrap_or_else(|| DialFault::NoAddress { host: spec.host.clone() }))
+    }
+
+    async fn try_addresses(
         &self,
         spec: &TunnelSpec,
-        addresses: &[SocketAddr],
+        port: u16,
+        begin: Beginning,
     ) -> Result<Dialled, DialFault> {
-        let mut last = DialFault::NoAddress { host: spec.host.clone() };
-        for &address in addresses {
-            match self.try_one(spec, address).await {
+        let mut untried = Untried::new(&self.memory.addresses.of(&spec.host).await?, port);
+        let mut refused = None;
+        loop {
+            // Somebody who answers and is not the server tells more than somebody who does not answer.
+            let (stream, address) = match (untried.connect(spec).await, refused) {
+                (Ok(connected), _) => connected,
+                (Err(_), Some(fault)) | (Err(fault), None) => return Err(fault),
+            };
+            match self.secure(spec, address, stream, begin).await {
                 Ok(dialled) => return Ok(dialled),
-                Err(fault) => last = fault,
+                Err(fault) if untried.is_empty() => return Err(fault),
+                Err(fault) => refused = Some(fault),
             }
         }
-        Err(last)
     }
 
-    async fn try_one(&self, spec: &TunnelSpec, address: SocketAddr) -> Result<Dialled, DialFault> {
-        let mut stream = connect(spec, address).await?;
-        let session = self.shake_hands(spec, address, &mut stream).await?;
-        Ok(Dialled { stream, session, remote: address })
-    }
-
-    async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+    /// A session over a connection, or over a second one to the same address by the second backend.
+    async fn secure(
         &self,
         spec: &TunnelSpec,
         address: SocketAddr,
-        stream: &mut S,
-    ) -> Result<Session, DialFault> {
-        let target = || spec.clone();
-        let tls = |fault| DialFault::Tls { target: target(), address, source: Box::new(fault) };
-        let name = certificate_name(&spec.server_name).map_err(tls)?;
-        let handshake = shake_hands(self.trust.client_config(), name, stream);
-        match timeout(HANDSHAKE_DEADLINE, handshake).await {
+        stream: TcpStream,
+        begin: Beginning,
+    ) -> Result<Dialled, DialFault> {
+        let library = self.memory.library(spec);
+        let fault = match self.shake_hands(spec, address, stream, library, begin).await {
+            Ok(dialled) => return Ok(dialled),
+            Err(fault) => fault,
+        };
+        let another = library == Library::Rustls
+            && fault.nothing_in_common()
+            && spec.policy.backend == TlsBackend::Auto
+            && spec.policy.least_version == TlsVersion::V1_2;
+        if !another {
+            return Err(fault);
+        }
+        let stream = connect(spec, address).await?;
+        match self.shake_hands(spec, address, stream, Library::OpenSsl, begin).await {
+            Ok(dialled) => {
+                self.memory.note_second_backend(spec);
+                Ok(dialled)
+            }
+            Err(second) if knows_the_certificate(&second) => Err(second),
+            Err(_) => Err(fault),
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        spec: &TunnelSpec,
+        remote: SocketAddr,
+        stream: TcpStream,
+        library: Library,
+        beginning: Beginning,
+    ) -> Result<Dialled, DialFault> {
+        let handshake =
+            Handshake { policy: &spec.policy, name: &spec.server_name, library, beginning };
+        let Agreed { session, mut negotiated, question } =
+            self.agree(spec, remote, stream, handshake).await?;
+        if let Some(question) = question {
+            negotiated.revocation = ocsp::ask(question).await.map_err(|fault| DialFault::Tls {
+                target: spec.clone(),
+                address: remote,
+                source: Box::new(fault),
+            })?;
+        }
+        Ok(Dialled { session, remote, negotiated })
+    }
+
+    async fn agree<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        spec: &TunnelSpec,
+        address: SocketAddr,
+        stream: S,
+        handshake: Handshake<'_>,
+    ) -> Result<Agreed<S>, DialFault> {
+        let target = spec.clone();
+        match timeout(HANDSHAKE_DEADLINE, self.trust.shake_hands(handshake, stream)).await {
             Ok(Ok(session)) => Ok(session),
-            Ok(Err(error)) => Err(tls(TlsFault::explain(error, &spec.server_name))),
-            Err(_) => Err(DialFault::HandshakeTimeout { target: target(), address }),
+            Ok(Err(fault)) => Err(DialFault::Tls { target, address, source: Box::new(fault) }),
+            Err(_) => Err(DialFault::HandshakeTimeout { target, address }),
         }
     }
 }
 
-async fn addresses_of(spec: &TunnelSpec) -> Result<Vec<SocketAddr>, DialFault> {
-    let host = spec.host.clone();
-    match resolve::resolve(host.as_str(), None, RESOLVE_DEADLINE).await {
-        Ok(addresses) => Ok(addresses.into_iter().map(|address| address.at(spec.port)).collect()),
-        Err(ResolveFault::TryAgain(why)) => Err(DialFault::ResolverSilent { host, why }),
-        Err(source) => Err(DialFault::NameNotFound { host, source }),
-    }
+/// A refusal of the certificate says more than "nothing in common".
+fn knows_the_certificate(fault: &DialFault) -> bool {
+    let DialFault::Tls { source, .. } = fault else { return false };
+    matches!(
+        **source,
+        TlsFault::Untrusted { .. }
+            | TlsFault::WrongName { .. }
+            | TlsFault::Expired { .. }
+            | TlsFault::NotYetValid { .. }
+            | TlsFault::BadCertificate { .. }
+            | TlsFault::Revoked { .. }
+    )
 }
 
-async fn connect(spec: &TunnelSpec, address: SocketAddr) -> Result<TcpStream, DialFault> {
-    let target = || spec.clone();
-    let connecting = async {
-        let stream = TcpStream::connect(address).await?;
-        socket::prepare(&stream)?;
-        Ok::<_, io::Error>(stream)
-    };
-    match timeout(CONNECT_DEADLINE, connecting).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(match error.kind() {
-            io::ErrorKind::ConnectionRefused => DialFault::Refused { target: target(), address },
-            io::ErrorKind::TimedOut => DialFault::Timeout { target: target(), address },
-            _ => DialFault::NoRoute { target: target(), address, source: error },
-        }),
-        Err(_) => Err(DialFault::Timeout { target: target(), address }),
+impl Memory {
+    fn port(&self, host: &ServerName) -> Option<u16> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied()
     }
-}
 
-fn certificate_name(name: &ServerName) -> Result<pki_types::ServerName<'static>, TlsFault> {
-    match name.address() {
-        Some(IpAddr::V4(address)) => Ok(IpAddr::V4(address).into()),
-        Some(IpAddr::V6(address)) => Ok(IpAddr::V6(address).into()),
-        None => pki_types::ServerName::try_from(name.as_str().to_owned())
-            .map_err(|_| TlsFault::UnusableName(name.to_string())),
+    fn note_port(&self, spec: &TunnelSpec, port: u16) {
+        if spec.port == RemotePort::Known {
+            let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+            if ports.insert(spec.host.clone(), port) != Some(port) {
+                tracing::info!(tunnel.target = %spec, port, "this port of the mount target speaks TLS");
+            }
+        }
+    }
+
+    fn library(&self, spec: &TunnelSpec) -> Library {
+        match spec.policy.backend {
+            TlsBackend::Rustls => Library::Rustls,
+            TlsBackend::OpenSsl => Library::OpenSsl,
+            TlsBackend::Auto => {
+                let mut known = self.second_backend.lock().unwrap_or_else(PoisonError::into_inner);
+                known.retain(|_, since| since.elapsed() < SECOND_BACKEND_FOR);
+                if known.contains_key(spec) { Library::OpenSsl } else { Library::Rustls }
+            }
+        }
+    }
+
+    fn note_second_backend(&self, spec: &TunnelSpec) {
+        let mut known = self.second_backend.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(spec.clone(), Instant::now());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::proto::tunnel::tunnel_failure::Kind;
+
     use super::*;
 
-    fn spec(host: &str, port: u16) -> TunnelSpec {
-        let host = ServerName::parse(host).unwrap();
-        TunnelSpec { server_name: host.clone(), host, port }
+    fn spec(host: &str, port: RemotePort) -> TunnelSpec {
+        TunnelSpec::to(ServerName::parse(host).unwrap(), port)
     }
 
     fn dialer() -> Dialer {
         Dialer::new(Arc::new(Trust::new(None).unwrap()))
     }
 
+    async fn greet(stream: tokio::io::DuplexStream) -> DialFault {
+        let spec = spec("nas.example.com", RemotePort::Known);
+        let handshake = Handshake {
+            policy: &spec.policy,
+            name: &spec.server_name,
+            library: Library::Rustls,
+            beginning: Beginning::Anew,
+        };
+        let address = ([192, 0, 2, 7], 2049).into();
+        dialer().agree(&spec, address, stream, handshake).await.unwrap_err()
+    }
+
     #[tokio::test]
     async fn a_closed_port_is_said_to_refuse() {
-        let fault = dialer().dial(&spec("127.99.99.99", 1)).await.unwrap_err();
+        let fault = dialer().dial(&spec("127.99.99.99", RemotePort::Only(1))).await.unwrap_err();
         assert_eq!(fault.kind(), Kind::ConnectionRefused);
         let said = "failed to connect to 127.99.99.99:1 at 127.99.99.99:1: connection refused";
         assert!(fault.to_string().starts_with(said), "{fault}");
     }
 
+    #[tokio::test]
+    async fn both_known_ports_are_named_where_neither_is_open() {
+        let fault = dialer().dial(&spec("127.99.99.98", RemotePort::Known)).await.unwrap_err();
+        assert_eq!(fault.kind(), Kind::ConnectionRefused);
+        let text = fault.to_string();
+        assert!(
+            text.contains("127.99.99.98:2049") && text.contains("127.99.99.98:12049"),
+            "{text}"
+        );
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_server_that_never_answers_the_greeting_is_given_up() {
-        let (mut ours, _theirs) = tokio::io::duplex(4096);
-        let address = ([192, 0, 2, 7], 2049).into();
-        let spec = spec("nas.example.com", 2049);
-        let fault = dialer().shake_hands(&spec, address, &mut ours).await.unwrap_err();
+        let (ours, _theirs) = tokio::io::duplex(4096);
+        let fault = greet(ours).await;
         assert!(matches!(fault, DialFault::HandshakeTimeout { .. }), "{fault}");
         assert_eq!(fault.kind(), Kind::ConnectTimeout);
     }
 
     #[tokio::test]
     async fn a_server_that_hangs_up_on_the_greeting_is_taken_for_one_without_tls() {
-        let (mut ours, theirs) = tokio::io::duplex(4096);
+        let (ours, theirs) = tokio::io::duplex(4096);
         drop(theirs);
-        let address = ([192, 0, 2, 7], 2049).into();
-        let spec = spec("nas.example.com", 2049);
-        let fault = dialer().shake_hands(&spec, address, &mut ours).await.unwrap_err();
+        let fault = greet(ours).await;
         assert!(matches!(fault.kind(), Kind::NotTls | Kind::ConnectionLost), "{fault}");
     }
 
-    #[test]
-    fn an_address_and_a_name_can_stand_in_a_certificate_and_digits_cannot() {
-        for (name, usable) in [("192.0.2.7", true), ("2001:db8::7", true), ("a.example", true)] {
-            let name = ServerName::parse(name).unwrap();
-            assert_eq!(certificate_name(&name).is_ok(), usable, "{name}");
-        }
-        let digits = ServerName::parse("1.2.3").unwrap();
-        assert!(matches!(certificate_name(&digits), Err(TlsFault::UnusableName(_))));
+    #[tokio::test(start_paused = true)]
+    async fn the_second_backend_is_remembered_for_an_hour_and_never_used_where_it_is_forbidden() {
+        let dialer = dialer();
+        let spec = spec("nas.example.com", RemotePort::Known);
+        dialer.memory.note_second_backend(&spec);
+        assert_eq!(dialer.memory.library(&spec), Library::OpenSsl);
+        let mut strict = spec.clone();
+        strict.policy.backend = TlsBackend::Rustls;
+        assert_eq!(dialer.memory.library(&strict), Library::Rustls);
+        tokio::time::advance(SECOND_BACKEND_FOR).await;
+        assert_eq!(dialer.memory.library(&spec), Library::Rustls);
     }
 }

@@ -3,9 +3,14 @@
 use std::io;
 
 use rustls::Error;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
+use crate::tls::RecordSession;
+use crate::tls::Session;
 use crate::tls::record::FRAGMENT;
 use crate::tls::record::Opened;
 use crate::tls::record::RecordFault;
@@ -25,20 +30,52 @@ impl Dialled {
         question: &[u8],
         judge: impl Fn(&[u8]) -> io::Result<Option<T>>,
     ) -> io::Result<T> {
-        let records = &mut *self.session.records;
-        let sealed = seal(records, question).map_err(io_error)?;
-        self.stream.write_all(&sealed).await?;
-        let mut sealed = std::mem::take(&mut self.session.received);
-        let mut answer = std::mem::take(&mut self.session.early);
-        loop {
-            open(records, &mut sealed, &mut answer)?;
-            if let Some(verdict) = judge(&answer)? {
-                return Ok(verdict);
+        match &mut self.session {
+            Session::Rustls { stream, records } => {
+                by_records(stream, records, question, judge).await
             }
-            sealed.reserve(ROOM);
-            if self.stream.read_buf(&mut sealed).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+            Session::OpenSsl(stream) => by_stream(stream, question, judge).await,
+        }
+    }
+}
+
+async fn by_records<T>(
+    stream: &mut TcpStream,
+    session: &mut RecordSession,
+    question: &[u8],
+    judge: impl Fn(&[u8]) -> io::Result<Option<T>>,
+) -> io::Result<T> {
+    let records = &mut *session.records;
+    let sealed = seal(records, question).map_err(io_error)?;
+    stream.write_all(&sealed).await?;
+    let mut sealed = std::mem::take(&mut session.received);
+    let mut answer = std::mem::take(&mut session.early);
+    loop {
+        open(records, &mut sealed, &mut answer)?;
+        if let Some(verdict) = judge(&answer)? {
+            return Ok(verdict);
+        }
+        sealed.reserve(ROOM);
+        if stream.read_buf(&mut sealed).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+async fn by_stream<T>(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    question: &[u8],
+    judge: impl Fn(&[u8]) -> io::Result<Option<T>>,
+) -> io::Result<T> {
+    stream.write_all(question).await?;
+    stream.flush().await?;
+    let mut answer = Vec::with_capacity(ROOM);
+    loop {
+        if stream.read_buf(&mut answer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(verdict) = judge(&answer)? {
+            return Ok(verdict);
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::model::ServerName;
+use crate::model::TlsPolicy;
 use crate::model::TunnelSpec;
 use crate::model::tunnel_spec::ServerNameError;
 
@@ -16,10 +17,13 @@ use crate::model::tunnel_spec::ServerNameError;
 pub struct InitialListener {
     /// The mount target.
     pub host: String,
-    /// Its TLS port.
+    /// Its TLS port; 0 where it is not said.
     pub port: u16,
     /// The name in its certificate.
     pub server_name: String,
+    /// How its sessions are secured.
+    #[serde(default, skip_serializing_if = "TlsPolicy::is_default")]
+    pub policy: TlsPolicy,
     /// The loopback address.
     pub address: Ipv4Addr,
     /// The port there.
@@ -32,8 +36,9 @@ impl InitialListener {
     pub fn new(spec: &TunnelSpec, local: SocketAddrV4) -> Self {
         Self {
             host: spec.host.to_string(),
-            port: spec.port,
+            port: spec.port.number(),
             server_name: spec.server_name.to_string(),
+            policy: spec.policy.clone(),
             address: *local.ip(),
             local_port: local.port(),
         }
@@ -46,8 +51,9 @@ impl InitialListener {
     pub fn parse(&self) -> Result<(TunnelSpec, SocketAddrV4), ServerNameError> {
         let spec = TunnelSpec {
             host: ServerName::parse(&self.host)?,
-            port: self.port,
+            port: self.port.into(),
             server_name: ServerName::parse(&self.server_name)?,
+            policy: self.policy.clone(),
         };
         Ok((spec, SocketAddrV4::new(self.address, self.local_port)))
     }
@@ -57,13 +63,16 @@ impl InitialListener {
 mod tests {
     use super::*;
 
-    const TEXT: &str = r#"{"host":"nas.example.com","port":2049,"server_name":"tls.example.com","address":"127.0.1.1","local_port":12049}"#;
+    const TEXT: &str = r#"{"host":"nas.example.com","port":2049,"server_name":"tls.example.com","policy":{"check":"dangerous-any-name"},"address":"127.0.1.1","local_port":12049}"#;
 
     #[test]
     fn the_form_on_the_wire_stays_and_a_tunnel_survives_the_way() {
         let listener: InitialListener = serde_json::from_str(TEXT).unwrap();
         let (spec, local) = listener.parse().unwrap();
-        assert_eq!(spec.to_string(), "nas.example.com:2049 (as tls.example.com)");
+        assert_eq!(
+            spec.to_string(),
+            "nas.example.com:2049 (as tls.example.com) (dangerous-any-name)"
+        );
         assert_eq!(serde_json::to_string(&InitialListener::new(&spec, local)).unwrap(), TEXT);
     }
 

@@ -12,11 +12,14 @@ use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio::time::sleep;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +41,11 @@ pub const MOST_CONNECTIONS: usize = 64;
 
 /// After accept(2) has failed: usually for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long the kernel's connection is kept while the server cannot be reached. A kernel whose connection is
+/// closed comes again after 3 s, then 6, and so on up to 5 minutes (net/sunrpc/xprtsock.c, XS_TCP_INIT_REEST_TO and
+/// XS_TCP_MAX_REEST_TO); while it is held, its requests are on their way as soon as the server is back. It is
+/// closed at last so that a kernel whose own timeout ends a request (timeo, 60 s) begins afresh.
+const HELD_FOR: Duration = Duration::from_secs(60);
 /// A tunnel that has carried nothing for so long may be cut without tearing a request.
 const SILENCE: Duration = Duration::from_millis(100);
 
@@ -164,23 +172,32 @@ impl Listener {
 
     /// One session after the other, should they wear out; the kernel notices nothing.
     async fn relay(&self, mut kernel: TcpStream) -> Result<(), RelayFault> {
-        loop {
-            // Boxed, so that a connection does not keep the room that only its handshake needs.
-            let Dialled { stream, session, remote } =
-                match Box::pin(self.dialer.dial(&self.tunnel.spec)).await {
-                    Ok(dialled) => dialled,
-                    Err(fault) => {
-                        // The kernel connects again as soon as we close: the pause keeps it from hammering.
-                        sleep(self.tunnel.dial_failed(&fault)).await;
-                        return Ok(());
-                    }
-                };
-            self.tunnel.dialled(remote);
-            match relay(kernel, stream, session, &self.buffers, &self.tunnel.traffic).await? {
-                Relayed::Whole => return Ok(()),
+        // Boxed, so that a connection does not keep the room that only its handshake needs.
+        while let Some(dialled) = Box::pin(self.dial_while_it_waits(&kernel)).await {
+            let Dialled { session, remote, negotiated } = dialled;
+            self.tunnel.dialled(remote, negotiated);
+            match relay(kernel, session, &self.buffers, &self.tunnel.traffic).await? {
+                Relayed::Whole => break,
                 Relayed::WornOut(still_open) => kernel = still_open,
             }
             tracing::info!(tunnel.target = %self.tunnel.spec, "a worn TLS 1.2 session is replaced");
+        }
+        Ok(())
+    }
+
+    /// Dials until there is a session, or nobody waits for it any more, or the kernel has waited for too long.
+    async fn dial_while_it_waits(&self, kernel: &TcpStream) -> Option<Dialled> {
+        let closed_at = Instant::now() + HELD_FOR;
+        loop {
+            let fault = match self.dialer.dial(&self.tunnel.spec).await {
+                Ok(dialled) => return Some(dialled),
+                Err(fault) => fault,
+            };
+            // The kernel connects again as soon as we close: the pause keeps it from hammering.
+            sleep(self.tunnel.dial_failed(&fault)).await;
+            if Instant::now() >= closed_at || hung_up(kernel).await {
+                return None;
+            }
         }
     }
 
@@ -207,5 +224,38 @@ impl Listener {
                 return;
             }
         }
+    }
+}
+
+/// Whether the other end has closed. Bytes that it has sent before stay where they are.
+async fn hung_up(stream: &TcpStream) -> bool {
+    match timeout(Duration::ZERO, stream.ready(Interest::READABLE)).await {
+        Ok(Ok(ready)) => ready.is_read_closed(),
+        Ok(Err(_)) => true,
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_is_seen_behind_bytes_that_nobody_has_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut kernel = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (ours, _) = listener.accept().await.unwrap();
+        kernel.write_all(b"call").await.unwrap();
+        ours.readable().await.unwrap();
+        assert!(!hung_up(&ours).await);
+        drop(kernel);
+        let seen = async {
+            while !hung_up(&ours).await {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), seen).await.unwrap();
     }
 }

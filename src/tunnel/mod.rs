@@ -11,15 +11,20 @@
 
 pub mod admission;
 pub mod carriers;
+mod connect;
 pub mod convert;
 pub mod dial;
+pub mod dial_fault;
 mod exchange;
+mod expiry;
 pub mod initial;
 pub mod listener;
+mod ocsp;
 pub mod open_tunnel;
 pub mod probe;
 pub mod process;
 pub mod relay;
+pub mod resolve;
 pub mod service;
 mod socket;
 

@@ -23,10 +23,15 @@ use tokio::time::Instant;
 use crate::model::TunnelSpec;
 use crate::proto::tunnel::ListenerStatus;
 use crate::proto::tunnel::tunnel_failure::Kind;
+use crate::tls::CertificateFacts;
+use crate::tls::Negotiated;
+use crate::tls::certificate::date;
 use crate::tunnel::admission::Refusal;
 use crate::tunnel::convert::endpoint_to_wire;
+use crate::tunnel::convert::session_to_wire;
 use crate::tunnel::convert::spec_to_wire;
 use crate::tunnel::dial::DialFault;
+use crate::tunnel::expiry::Expiry;
 use crate::tunnel::relay::Traffic;
 
 /// Before a connection is closed that could not be dialled for. With jitter, at most twice the longest.
@@ -49,7 +54,17 @@ pub struct OpenTunnel {
     connections_total: AtomicU64,
     refused: AtomicU64,
     refusal_logged: Mutex<Option<Instant>>,
+    resumed: AtomicU64,
+    session: Mutex<Option<LastSession>>,
+    expiry: Mutex<Expiry>,
     life: Mutex<Life>,
+}
+
+/// The last handshake.
+#[derive(Debug)]
+struct LastSession {
+    remote: SocketAddr,
+    negotiated: Negotiated,
 }
 
 #[derive(Debug)]
@@ -86,6 +101,9 @@ impl OpenTunnel {
             connections_total: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             refusal_logged: Mutex::new(None),
+            resumed: AtomicU64::new(0),
+            session: Mutex::default(),
+            expiry: Mutex::default(),
             life: Mutex::new(life),
         }
     }
@@ -100,6 +118,9 @@ impl OpenTunnel {
 
     pub(super) fn bound(&self) {
         tracing::info!(tunnel.address = %self.address, tunnel.target = %self.spec, "listening");
+        if let Some(danger) = self.spec.policy.check.danger() {
+            tracing::warn!(tunnel.target = %self.spec, "{danger}");
+        }
         *self.life() = Life::Untried;
     }
 
@@ -109,7 +130,8 @@ impl OpenTunnel {
         OpenConnection(self)
     }
 
-    pub(super) fn dialled(&self, remote: SocketAddr) {
+    pub(super) fn dialled(&self, remote: SocketAddr, negotiated: Negotiated) {
+        self.note_session(remote, negotiated);
         let mut life = self.life();
         match &*life {
             Life::Reachable => {}
@@ -122,6 +144,53 @@ impl OpenTunnel {
             }
         }
         *life = Life::Reachable;
+    }
+
+    /// Says what is agreed on when it is another than before, not at every connect.
+    fn note_session(&self, remote: SocketAddr, negotiated: Negotiated) {
+        if negotiated.resumed {
+            self.resumed.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(certificate) = &negotiated.first_to_end {
+            lock(&self.expiry).seen(certificate);
+        }
+        let mut session = lock(&self.session);
+        let before = session.as_ref().map(|last| last.negotiated.agreed());
+        if before != Some(negotiated.agreed()) {
+            let Negotiated { version, suite, group, library, .. } = &negotiated;
+            tracing::info!(
+                tunnel.target = %self.spec, tls.version = version, tls.suite = suite, tls.group = group,
+                tls.library = library.as_str(), tls.revocation = negotiated.revocation,
+                "TLS is agreed on"
+            );
+            if let Some(weakness) = negotiated.weakness {
+                tracing::warn!(tunnel.target = %self.spec, tls.suite = suite, "{weakness}");
+            }
+        }
+        *session = Some(LastSession { remote, negotiated });
+    }
+
+    /// How many days before the end of its certificate this tunnel has to be warned about now.
+    pub(super) fn warning_due(&self, now: i64) -> Option<i64> {
+        lock(&self.expiry).due(now)
+    }
+
+    /// Takes note of the certificate that the server has now, and warns where that is still due.
+    pub(super) fn warn_of_expiry(&self, certificate: Option<&CertificateFacts>, now: i64) {
+        let mut expiry = lock(&self.expiry);
+        if let Some(certificate) = certificate {
+            expiry.seen(certificate);
+        }
+        let (Some(days), Some(certificate)) = (expiry.due(now), expiry.certificate().cloned())
+        else {
+            return;
+        };
+        expiry.warned(days);
+        tracing::warn!(
+            tunnel.target = %self.spec, certificate.subject = certificate.subject,
+            certificate.not_after = %date(certificate.not_after), days,
+            "the server's certificate ends soon; no new connection is made after that: it needs another one"
+        );
     }
 
     /// Notes a failed dial and says how long to pause before the next may come.
@@ -158,6 +227,12 @@ impl OpenTunnel {
 
     pub(super) fn status(&self) -> ListenerStatus {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (session, remote_address) = match &*lock(&self.session) {
+            Some(LastSession { remote, negotiated }) => {
+                (Some(session_to_wire(negotiated, &self.spec.policy)), remote.to_string())
+            }
+            None => (None, String::new()),
+        };
         ListenerStatus {
             spec: Some(spec_to_wire(&self.spec)),
             endpoint: Some(endpoint_to_wire(self.address)),
@@ -166,6 +241,9 @@ impl OpenTunnel {
             refused_intruders: of(&self.refused),
             bytes_to_server: of(&self.traffic.to_server),
             bytes_to_kernel: of(&self.traffic.to_kernel),
+            session,
+            remote_address,
+            sessions_resumed: of(&self.resumed),
             last_error: match &*self.life() {
                 Life::Waiting { why } | Life::Unreachable { why, .. } => why.clone(),
                 Life::Untried | Life::Reachable => String::new(),
@@ -174,8 +252,12 @@ impl OpenTunnel {
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.life)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for OpenConnection<'_> {
@@ -196,13 +278,15 @@ fn pauses() -> ExponentialBackoff {
 #[cfg(test)]
 mod tests {
     use crate::host::peer::Sign;
+    use crate::model::RemotePort;
     use crate::model::ServerName;
+    use crate::model::tls_policy::CertificateCheck;
 
     use super::*;
 
     fn tunnel() -> OpenTunnel {
         let host = ServerName::parse("nas.example.com").unwrap();
-        let spec = TunnelSpec { server_name: host.clone(), host, port: 2049 };
+        let spec = TunnelSpec::to(host, RemotePort::Known);
         OpenTunnel::listening(spec, "127.0.1.1:12049".parse().unwrap())
     }
 
@@ -217,7 +301,7 @@ mod tests {
         assert!(pauses[0] <= 2 * SHORTEST_PAUSE, "{pauses:?}");
         assert!(pauses[10..].iter().all(|pause| *pause >= LONGEST_PAUSE), "{pauses:?}");
         assert!(pauses.iter().all(|pause| *pause <= 2 * LONGEST_PAUSE), "{pauses:?}");
-        tunnel.dialled("192.0.2.7:2049".parse().unwrap());
+        tunnel.dialled("192.0.2.7:2049".parse().unwrap(), Negotiated::default());
         pauses = vec![tunnel.dial_failed(&fault())];
         assert!(pauses[0] <= 2 * SHORTEST_PAUSE, "{pauses:?}");
     }
@@ -228,8 +312,48 @@ mod tests {
         assert_eq!(tunnel.status().last_error, "");
         tunnel.dial_failed(&fault());
         assert!(tunnel.status().last_error.contains("no address"));
-        tunnel.dialled("192.0.2.7:2049".parse().unwrap());
+        tunnel.dialled("192.0.2.7:2049".parse().unwrap(), Negotiated::default());
         assert_eq!(tunnel.status().last_error, "");
+    }
+
+    #[test]
+    fn the_status_shows_what_was_agreed_on_and_what_is_missing() {
+        let mut tunnel = tunnel();
+        tunnel.spec.policy.check = CertificateCheck::DangerousAnyName;
+        assert_eq!(tunnel.status().session, None);
+        let negotiated = Negotiated {
+            version: "TLSv1.2".to_owned(),
+            weakness: Some("WEAKER: something"),
+            resumed: true,
+            ..Negotiated::default()
+        };
+        tunnel.dialled("192.0.2.7:2049".parse().unwrap(), negotiated);
+        let status = tunnel.status();
+        assert_eq!(
+            (status.remote_address.as_str(), status.sessions_resumed),
+            ("192.0.2.7:2049", 1)
+        );
+        let session = status.session.unwrap();
+        assert_eq!(session.version, "TLSv1.2");
+        assert!(session.warnings[0].starts_with("DANGEROUS"), "{session:?}");
+        assert_eq!(session.warnings[1], "WEAKER: something");
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_not_warned_about() {
+        const DAY: i64 = 24 * 60 * 60;
+        let tunnel = tunnel();
+        let ending = |not_after| CertificateFacts { not_after, ..CertificateFacts::default() };
+        let negotiated =
+            Negotiated { first_to_end: Some(ending(40 * DAY)), ..Negotiated::default() };
+        tunnel.dialled("192.0.2.7:2049".parse().unwrap(), negotiated);
+        assert_eq!(tunnel.warning_due(DAY), None);
+        assert_eq!(tunnel.warning_due(35 * DAY), Some(7));
+        tunnel.warn_of_expiry(Some(&ending(100 * DAY)), 35 * DAY);
+        assert_eq!(tunnel.warning_due(36 * DAY), None);
+        assert_eq!(tunnel.warning_due(95 * DAY), Some(7), "the new one was not warned about");
+        tunnel.warn_of_expiry(None, 95 * DAY);
+        assert_eq!(tunnel.warning_due(95 * DAY), None, "once");
     }
 
     #[tokio::test]

@@ -15,11 +15,11 @@ use crate::nfs::rpc::message::reply_in;
 use crate::proto::tunnel::ProbeReport;
 use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::tunnel_failure::Kind;
-use crate::tls::CertificateFacts;
 use crate::tls::TlsFault;
+use crate::tunnel::convert::session_to_wire;
 use crate::tunnel::dial::DialFault;
-use crate::tunnel::dial::Dialled;
 use crate::tunnel::dial::Dialer;
+use crate::tunnel::dial::Dialled;
 
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -103,16 +103,14 @@ impl Dialer {
             Ok(Err(error)) => return Err(call_fault(spec, remote, error)),
             Err(_) => return Err(no_nfs(spec, remote, NoReply::Silent)),
         }
-        let facts = dialled.session.facts;
+        let session = session_to_wire(&dialled.negotiated, &spec.policy);
         Ok(ProbeReport {
             remote_address: remote.to_string(),
-            tls_version: facts.version.to_owned(),
-            cipher_suite: facts.suite.to_owned(),
+            tls_version: session.version.clone(),
+            cipher_suite: session.cipher_suite.clone(),
             total_micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            certificate_not_after: facts
-                .certificate
-                .and_then(|certificate| CertificateFacts::read(&certificate))
-                .map_or(0, |facts| facts.not_after),
+            certificate_not_after: session.certificate_not_after,
+            session: Some(session),
         })
     }
 }
@@ -144,11 +142,12 @@ async fn null_call(dialled: &mut Dialled) -> io::Result<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::RemotePort;
     use crate::model::ServerName;
 
     fn fault(error: io::Error) -> ProbeFault {
         let host = ServerName::parse("nas.example.com").unwrap();
-        let spec = TunnelSpec { server_name: host.clone(), host, port: 2049 };
+        let spec = TunnelSpec::to(host, RemotePort::Only(2049));
         call_fault(&spec, ([192, 0, 2, 7], 2049).into(), error)
     }
 

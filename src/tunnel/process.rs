@@ -13,6 +13,8 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use tokio::net::TcpListener;
 use tokio::time::sleep;
@@ -26,6 +28,7 @@ use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::tunnel::admission::Admission;
 use crate::tunnel::carriers::Carriers;
 use crate::tunnel::dial::Dialer;
+use crate::tunnel::expiry;
 use crate::tunnel::listener::Ends;
 use crate::tunnel::listener::Listener;
 use crate::tunnel::listener::bind;
@@ -203,6 +206,25 @@ impl TunnelProcess {
         self.tunnels().open.values().map(|tunnel| tunnel.known.status()).collect()
     }
 
+    /// Watches the certificates of all servers until dropped.
+    pub async fn watch_expiry(&self) {
+        loop {
+            sleep(expiry::LOOK_EVERY).await;
+            self.look_at_expiry(epoch_seconds()).await;
+        }
+    }
+
+    /// Warns of certificates that end soon. A tunnel that nobody has used yet has shown none.
+    async fn look_at_expiry(&self, now: i64) {
+        let known: Vec<_> =
+            self.tunnels().open.values().map(|tunnel| Arc::clone(&tunnel.known)).collect();
+        for tunnel in known.iter().filter(|tunnel| tunnel.warning_due(now).is_some()) {
+            let dialled = self.dialer.dial_anew(&tunnel.spec).await;
+            let certificate = dialled.ok().and_then(|dialled| dialled.negotiated.first_to_end);
+            tunnel.warn_of_expiry(certificate.as_ref(), now);
+        }
+    }
+
     /// Gives every address back, and takes none again. Connections go on.
     pub async fn stop_listening(&self) {
         for tunnel in self.end() {
@@ -317,6 +339,11 @@ fn same_tunnel(open: &OpenTunnel, spec: &TunnelSpec) -> Result<Opened, OpenFault
     }
 }
 
+fn epoch_seconds() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
 async fn bind_when_free(tunnel: &OpenTunnel) -> TcpListener {
     loop {
         sleep(BIND_AGAIN).await;
@@ -339,6 +366,7 @@ mod tests {
     use crate::host::peer::LinuxPeers;
     use crate::host::peer::Peer;
     use crate::host::peer::Sign;
+    use crate::model::RemotePort;
     use crate::model::ServerName;
     use crate::tls::Trust;
 
@@ -358,7 +386,7 @@ mod tests {
     /// A tunnel to a port where nobody listens: port 1 of an address that nobody uses.
     fn spec() -> TunnelSpec {
         let host = ServerName::parse("127.99.99.99").unwrap();
-        TunnelSpec { server_name: host.clone(), host, port: 1 }
+        TunnelSpec::to(host, RemotePort::Only(1))
     }
 
     fn opened(process: &TunnelProcess, spec: &TunnelSpec) -> SocketAddrV4 {
@@ -375,13 +403,22 @@ mod tests {
         assert_eq!(ended.unwrap_or(0), 0);
     }
 
+    async fn until(condition: impl Fn() -> bool) {
+        let met = async {
+            while !condition() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(DEADLINE, met).await.expect("it comes true");
+    }
+
     #[tokio::test]
     async fn opening_twice_is_once_and_another_tunnel_does_not_get_the_address() {
         let process = anyone();
         let spec = spec();
         let address = opened(&process, &spec);
         assert_eq!(process.ensure_open(&spec, address).unwrap(), Opened::Already(address));
-        let other = TunnelSpec { port: 2, ..spec };
+        let other = TunnelSpec { port: RemotePort::Only(2), ..spec };
         let fault = process.ensure_open(&other, address).unwrap_err();
         assert!(matches!(fault, OpenFault::OtherTunnel { .. }), "{fault}");
         assert_eq!(TunnelFailure::from(&fault).kind(), Kind::AddressTaken);
@@ -427,12 +464,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_for_an_unreachable_server_is_closed_and_the_reason_kept() {
+    async fn a_connection_for_an_unreachable_server_is_held_while_its_owner_waits_and_the_reason_kept()
+     {
         let process = anyone();
         let address = opened(&process, &spec());
-        knock(address).await;
+        let kernel = TcpStream::connect(address).await.unwrap();
+        until(|| process.status()[0].last_error.contains("connection refused")).await;
+        assert_eq!(process.status()[0].connections_open, 1);
+        drop(kernel);
+        until(|| process.status()[0].connections_open == 0).await;
         let status = &process.status()[0];
-        assert!(status.last_error.contains("connection refused"), "{}", status.last_error);
         assert_eq!((status.connections_total, status.refused_intruders), (1, 0));
     }
 

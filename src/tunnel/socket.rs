@@ -7,12 +7,20 @@ use socket2::SockRef;
 use socket2::TcpKeepalive;
 use tokio::net::TcpStream;
 
-/// A peer that is gone is noticed after 10 + 2 × 5 seconds of silence.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// A peer that is gone is noticed after this much silence, whether or not bytes are under way to it.
+const SILENCE: Duration = Duration::from_secs(16);
+/// Two questions before that. tcp(7): with TCP_USER_TIMEOUT set, that decides instead of TCP_KEEPCNT, at the
+/// first question after it; the third one is at 16 s, so the end comes then.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(8);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(4);
 const KEEPALIVE_COUNT: u32 = 2;
-/// The same patience for bytes that nobody acknowledges.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
+
+const _: () = assert!(
+    KEEPALIVE_IDLE.as_secs() + KEEPALIVE_COUNT as u64 * KEEPALIVE_INTERVAL.as_secs()
+        <= SILENCE.as_secs()
+        && SILENCE.as_secs() < 20,
+    "a silent server must be noticed within 20 s"
+);
 
 /// Sends small requests at once, and notices a peer that is gone.
 pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
@@ -23,5 +31,5 @@ pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
+    socket.set_tcp_user_timeout(Some(SILENCE))
 }

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::host::nfs_clients::NfsClients;
 use crate::host::nfs_clients::fake::FakeNfsClients;
 use crate::host::state_dir::StateDir;
+use crate::model::RemotePort;
 use crate::model::ServerName;
 use crate::model::TunnelSpec;
 use crate::proto::tunnel::ProbeReport;
@@ -38,7 +39,7 @@ use crate::watchdog::tunnels::Tunnels;
 /// A mount target of that name.
 pub(super) fn spec(host: &str) -> TunnelSpec {
     let host = ServerName::parse(host).unwrap();
-    TunnelSpec { host: host.clone(), port: 2049, server_name: host }
+    TunnelSpec::to(host, RemotePort::Known)
 }
 
 /// The user of that number.

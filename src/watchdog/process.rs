@@ -21,6 +21,7 @@ use tokio::process::Child;
 use tokio::process::ChildStdout;
 use tokio::process::Command;
 
+use crate::model::TlsPolicy;
 use crate::watchdog::predecessor;
 use crate::watchdog::record::Record;
 use crate::watchdog::relay::GrpcRelay;
@@ -40,6 +41,9 @@ pub struct Listener {
     pub port: u16,
     /// The name that its certificate must carry.
     pub server_name: String,
+    /// How its sessions are secured.
+    #[serde(skip_serializing_if = "TlsPolicy::is_default")]
+    pub policy: TlsPolicy,
     /// The loopback address to bind.
     pub address: Ipv4Addr,
     /// The port to bind.
@@ -50,8 +54,9 @@ impl From<&Record> for Listener {
     fn from(record: &Record) -> Self {
         Self {
             host: record.spec.host.to_string(),
-            port: record.spec.port,
+            port: record.spec.port.number(),
             server_name: record.spec.server_name.to_string(),
+            policy: record.spec.policy.clone(),
             address: *record.endpoint.ip(),
             local_port: record.endpoint.port(),
         }
@@ -221,6 +226,7 @@ mod tests {
             host: "nas".to_owned(),
             port: 2049,
             server_name: "nas".to_owned(),
+            policy: TlsPolicy::default(),
             address: Ipv4Addr::new(127, 0, 1, 1),
             local_port: 12049,
         };

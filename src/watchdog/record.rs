@@ -15,12 +15,19 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::host::state_dir::StateDir;
+use crate::model::RemotePort;
 use crate::model::ServerName;
+use crate::model::TlsPolicy;
 use crate::model::TunnelSpec;
 use crate::model::tunnel_spec::ServerNameError;
 
-/// The version that this release writes. It reads every version up to this one.
-const VERSION: u32 = 1;
+/// The latest version that this release writes. It reads every version up to this one.
+///
+/// A record is written in the oldest version that can say what it says, so that the release before reads as
+/// much as it can use:
+/// - 1: the strict policy, and a remote port. 2049 stands for "not said", too: that release knew no other.
+/// - 2: `remote_port` is null where it is not said; `policy`.
+const VERSION: u32 = 2;
 
 /// A tunnel that is wanted: where the kernel connects to, where that leads, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,7 +157,7 @@ fn file_name(address: Ipv4Addr) -> String {
 /// The fields in the order of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct Version1 {
     version: u32,
     address: Ipv4Addr,
     port: u16,
@@ -160,6 +167,39 @@ struct Written {
     users: Vec<User>,
 }
 
+/// The fields in the order of the file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Version2 {
+    version: u32,
+    address: Ipv4Addr,
+    port: u16,
+    host: String,
+    remote_port: Option<u16>,
+    server_name: String,
+    policy: TlsPolicy,
+    users: Vec<User>,
+}
+
+impl From<Version1> for Version2 {
+    fn from(record: Version1) -> Self {
+        let Version1 { address, port, host, remote_port, server_name, users, .. } = record;
+        Self {
+            version: VERSION,
+            address,
+            port,
+            host,
+            remote_port: Some(remote_port).filter(|port| *port != PORT_OF_VERSION_1),
+            server_name,
+            policy: TlsPolicy::default(),
+            users,
+        }
+    }
+}
+
+/// What version 1 holds where a volume did not say its port.
+const PORT_OF_VERSION_1: u16 = 2049;
+
 /// Reads a record of any version up to ours.
 fn parse(text: &[u8]) -> Result<Record, RecordError> {
     #[derive(Deserialize)]
@@ -168,32 +208,59 @@ fn parse(text: &[u8]) -> Result<Record, RecordError> {
     }
     // The version decides about the rest: what a later release added must not look like damage.
     let Versioned { version } = serde_json::from_slice(text).map_err(RecordError::Malformed)?;
-    if version > VERSION {
-        return Err(RecordError::Later(version));
-    }
-    let written: Written = serde_json::from_slice(text).map_err(RecordError::Malformed)?;
+    let written: Version2 = match version {
+        0 | 1 => serde_json::from_slice::<Version1>(text).map_err(RecordError::Malformed)?.into(),
+        VERSION => serde_json::from_slice(text).map_err(RecordError::Malformed)?,
+        later => return Err(RecordError::Later(later)),
+    };
     Ok(Record {
         endpoint: SocketAddrV4::new(written.address, written.port),
         spec: TunnelSpec {
             host: ServerName::parse(&written.host)?,
-            port: written.remote_port,
+            port: written.remote_port.unwrap_or_default().into(),
             server_name: ServerName::parse(&written.server_name)?,
+            policy: written.policy,
         },
         users: written.users,
     })
 }
 
 fn render(record: &Record) -> io::Result<String> {
-    let written = Written {
-        version: VERSION,
-        address: *record.endpoint.ip(),
-        port: record.endpoint.port(),
-        host: record.spec.host.to_string(),
-        remote_port: record.spec.port,
-        server_name: record.spec.server_name.to_string(),
-        users: record.users.clone(),
+    let (address, port) = (*record.endpoint.ip(), record.endpoint.port());
+    let (host, server_name) = (record.spec.host.to_string(), record.spec.server_name.to_string());
+    let users = record.users.clone();
+    let text = match port_of_version_1(&record.spec) {
+        Some(remote_port) => serde_json::to_string_pretty(&Version1 {
+            version: 1,
+            address,
+            port,
+            host,
+            remote_port,
+            server_name,
+            users,
+        })?,
+        None => serde_json::to_string_pretty(&Version2 {
+            version: 2,
+            address,
+            port,
+            host,
+            remote_port: Some(record.spec.port.number()).filter(|port| *port != 0),
+            server_name,
+            policy: record.spec.policy.clone(),
+            users,
+        })?,
     };
-    Ok(serde_json::to_string_pretty(&written)? + "\n")
+    Ok(text + "\n")
+}
+
+/// The remote port in version 1, where that can hold the spec.
+fn port_of_version_1(spec: &TunnelSpec) -> Option<u16> {
+    match spec.port {
+        _ if !spec.policy.is_default() => None,
+        RemotePort::Known => Some(PORT_OF_VERSION_1),
+        RemotePort::Only(PORT_OF_VERSION_1) => None,
+        RemotePort::Only(port) => Some(port),
+    }
 }
 
 impl fmt::Display for User {
@@ -205,6 +272,7 @@ impl fmt::Display for User {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::tls_policy::CertificateCheck;
     use std::fs;
     use std::path::Path;
 
@@ -218,7 +286,7 @@ mod tests {
         let host = ServerName::parse("nas.example.com").unwrap();
         Record {
             endpoint: SocketAddrV4::new(address.into(), 12049),
-            spec: TunnelSpec { host: host.clone(), port: 2049, server_name: host },
+            spec: TunnelSpec::to(host, RemotePort::Known),
             users: vec![User {
                 volume_id: "pv-1".to_owned(),
                 staging_path: "/stage/1".to_owned(),
@@ -230,10 +298,12 @@ mod tests {
 
     #[test]
     fn every_record_of_a_released_format_is_read_and_written_back_as_it_was() {
-        let released = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/records/v1");
-        let files: Vec<_> =
-            fs::read_dir(released).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert!(!files.is_empty());
+        let released = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/records");
+        let files = |version: &str| {
+            fs::read_dir(released.join(version)).unwrap().map(|entry| entry.unwrap().path())
+        };
+        let files: Vec<_> = files("v1").chain(files("v2")).collect();
+        assert!(files.len() >= 4, "{files:?}");
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
             let record = parse(text.as_bytes()).unwrap_or_else(|error| panic!("{file:?}: {error}"));
@@ -242,6 +312,24 @@ mod tests {
                 file_name(*record.endpoint.ip())
             );
             assert_eq!(render(&record).unwrap(), text, "{file:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_and_a_policy_survive_and_only_what_needs_it_takes_the_new_version() {
+        let strict = TlsPolicy::default();
+        let weak = TlsPolicy { check: CertificateCheck::DangerousAnyName, ..strict.clone() };
+        for (port, policy, version) in [
+            (RemotePort::Known, &strict, 1),
+            (RemotePort::Only(12049), &strict, 1),
+            (RemotePort::Only(2049), &strict, 2),
+            (RemotePort::Known, &weak, 2),
+        ] {
+            let mut record = record([127, 0, 1, 1]);
+            (record.spec.port, record.spec.policy) = (port, policy.clone());
+            let text = render(&record).unwrap();
+            assert!(text.contains(&format!("\"version\": {version},")), "{text}");
+            assert_eq!(parse(text.as_bytes()).unwrap(), record);
         }
     }
 
@@ -262,7 +350,7 @@ mod tests {
         for (name, content, words) in [
             ("127.0.1.3.json", "{\"version\": 1, \"add", "no record"),
             ("127.0.1.3.json", "", "no record"),
-            ("127.0.1.3.json", "{\"version\": 2, \"shape\": \"new\"}", "version 2"),
+            ("127.0.1.3.json", "{\"version\": 3, \"shape\": \"new\"}", "version 3"),
             ("127.0.1.3.json", good.as_str(), "127.0.1.9"),
             ("127.0.1.9.json", &good.replacen("\"port\"", "\"prot\"", 1), "no record"),
             ("127.0.1.9.json", &good.replacen("nas.example.com", "-", 1), "name"),

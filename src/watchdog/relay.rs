@@ -17,6 +17,7 @@ use crate::proto::tunnel as proto;
 use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::probe_response::Outcome;
 use crate::proto::tunnel::relay_client::RelayClient;
+use crate::tunnel::convert::spec_to_wire;
 
 /// A tunnel process that can be talked to.
 #[async_trait]
@@ -112,16 +113,6 @@ impl Relay for GrpcRelay {
 impl fmt::Debug for GrpcRelay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("GrpcRelay")
-    }
-}
-
-/// A spec as it travels.
-#[must_use]
-pub fn spec_to_wire(spec: &TunnelSpec) -> proto::TunnelSpec {
-    proto::TunnelSpec {
-        host: spec.host.to_string(),
-        port: spec.port.into(),
-        server_name: spec.server_name.to_string(),
     }
 }
 

@@ -17,17 +17,16 @@ use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 
-use crate::model::ServerName;
 use crate::model::TunnelSpec;
-use crate::model::tunnel_spec::ServerNameError;
 use crate::proto::tunnel as proto;
 use crate::proto::tunnel::acquire_response::Outcome;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::proto::tunnel::tunnels_server::TunnelsServer;
 use crate::runtime::Chain;
+use crate::tunnel::convert::spec_from_wire;
+use crate::tunnel::convert::spec_to_wire;
 use crate::watchdog::record::User;
 use crate::watchdog::relay::endpoint_to_wire;
-use crate::watchdog::relay::spec_to_wire;
 use crate::watchdog::supervise::State;
 use crate::watchdog::tunnels::AcquireError;
 use crate::watchdog::tunnels::Acquired;
@@ -159,16 +158,8 @@ fn acquire_request(request: proto::AcquireRequest) -> Result<(TunnelSpec, User),
     if user.volume_id.is_empty() || user.staging_path.is_empty() {
         return Err(Status::invalid_argument("user must have a volume_id and a staging_path"));
     }
-    let name = |text: &str| {
-        ServerName::parse(text)
-            .map_err(|error: ServerNameError| Status::invalid_argument(error.to_string()))
-    };
-    let port = u16::try_from(spec.port).ok().filter(|port| *port > 0);
-    let spec = TunnelSpec {
-        host: name(&spec.host)?,
-        port: port.ok_or_else(|| Status::invalid_argument("port must be from 1 to 65535"))?,
-        server_name: name(&spec.server_name)?,
-    };
+    let spec =
+        spec_from_wire(Some(spec)).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let proto::TunnelUser { volume_id, staging_path, source, options } = user;
     Ok((spec, User { volume_id, staging_path, source, options }))
 }

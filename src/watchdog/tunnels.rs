@@ -596,7 +596,7 @@ mod tests {
         node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
         let other_mount = User { options: "vers=4.0".to_owned(), ..user(1) };
         for (spec, user, words) in [
-            (spec("b"), user(1), ["tunnel to a:2049", "tunnel to b:2049"]),
+            (spec("b"), user(1), ["tunnel to a,", "tunnel to b;"]),
             (spec("a"), other_mount, ["vers=3", "vers=4.0"]),
         ] {
             let error = node.tunnels.acquire(spec, user).await.unwrap_err();

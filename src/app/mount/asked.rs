@@ -12,8 +12,8 @@ use crate::model::ExportPath;
 use crate::model::MountOptions;
 use crate::model::MountTarget;
 use crate::model::NfsVersion;
+use crate::model::RemotePort;
 use crate::model::TunnelSpec;
-use crate::model::attributes;
 use crate::model::nfs_option::Rules;
 use crate::model::nfs_option::VersionWish;
 use crate::model::nfs_option::keys;
@@ -120,7 +120,8 @@ fn tunnel_to(device: &DeviceName) -> Result<TunnelSpec, Ending> {
              address"
         ))
     })?;
-    Ok(TunnelSpec { host: target.name().clone(), port: attributes::DEFAULT_PORT, server_name })
+    let tunnel = TunnelSpec::to(target.name().clone(), RemotePort::Known);
+    Ok(TunnelSpec { server_name, ..tunnel })
 }
 
 fn kept_in_utab(given: &[String], with_tls: bool) -> String {

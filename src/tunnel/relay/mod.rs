@@ -3,12 +3,13 @@
 //! One task moves both directions of a connection, because they share a session. A direction has one buffer
 //! and nothing behind it: while the far side takes nothing, nothing is read from the near side. System calls
 //! and copies decide what a tunnel costs, so reads and writes are of up to 256 KiB, and bytes are sealed and
-//! opened where they were read to.
+//! opened where they were read to. A session by OpenSSL is a stream that does its own buffering: [`copy`].
 //!
 //! Start with [`relay`]. [`upwards`] and [`downwards`] are the two directions without their sockets;
 //! [`buffers`] is their memory.
 
 pub mod buffers;
+mod copy;
 mod downwards;
 mod marks;
 mod upwards;
@@ -33,6 +34,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::tls::RecordSession;
 use crate::tls::Session;
 use crate::tls::record::RecordFault;
 use crate::tls::record::Records;
@@ -101,13 +103,29 @@ pub enum Relayed {
 /// # Errors
 /// The first fault of either side.
 pub async fn relay(
-    mut kernel: TcpStream,
-    server: TcpStream,
-    session: Session,
+    kernel: TcpStream,
+    session: Session<TcpStream>,
     buffers: &Buffers,
     traffic: &Traffic,
 ) -> Result<Relayed, RelayFault> {
-    let Session { records, received, early, .. } = session;
+    match session {
+        Session::Rustls { stream, records } => {
+            in_place(kernel, stream, records, buffers, traffic).await
+        }
+        Session::OpenSsl(stream) => {
+            copy::relay(kernel, stream, traffic).await.map(|()| Relayed::Whole)
+        }
+    }
+}
+
+async fn in_place(
+    mut kernel: TcpStream,
+    server: TcpStream,
+    session: RecordSession,
+    buffers: &Buffers,
+    traffic: &Traffic,
+) -> Result<Relayed, RelayFault> {
+    let RecordSession { records, received, early } = session;
     if !early.is_empty() {
         kernel.write_all(&early).await.map_err(RelayFault::Kernel)?;
     }

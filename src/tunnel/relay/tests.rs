@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::tls::shake_hands;
+use crate::tls::handshake::shake_hands;
 use crate::tls::test_peer::NAME;
 use crate::tls::test_peer::Pair;
 use crate::tls::test_peer::SUITES;
@@ -176,10 +176,10 @@ async fn between() -> Between {
     );
     let buffers = Buffers::default();
     let shelf = buffers.clone();
-    let session = session.unwrap();
+    let (session, _) = session.unwrap();
     let running = tokio::spawn(async move {
         let traffic = Traffic::default();
-        (relay(near, far, session, &shelf, &traffic).await, traffic.total())
+        (in_place(near, far, session, &shelf, &traffic).await, traffic.total())
     });
     Between { kernel, server: server.unwrap(), running, buffers }
 }
@@ -359,10 +359,11 @@ async fn a_worn_session_is_replaced_between_two_calls_and_no_call_is_lost() {
                 shake_hands(Arc::clone(&configs.client), NAME.try_into().unwrap(), &mut far),
                 TlsAcceptor::from(Arc::clone(&configs.server)).accept(server)
             );
-            let mut session = session.unwrap();
+            let (mut session, _) = session.unwrap();
             session.records.limit_records(40);
             servers.push(tokio::spawn(answer_calls(server.unwrap())));
-            let ended = relay(kernel, far, session, &Buffers::default(), &Traffic::default()).await;
+            let (buffers, traffic) = (Buffers::default(), Traffic::default());
+            let ended = in_place(kernel, far, session, &buffers, &traffic).await;
             match ended.unwrap() {
                 Relayed::WornOut(still_open) => kernel = still_open,
                 Relayed::Whole => break,

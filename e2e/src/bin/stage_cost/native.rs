@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use alinas_csi::model::RemotePort;
 use alinas_csi::model::ServerName;
 use alinas_csi::model::TunnelSpec;
 use alinas_csi::tls::Trust;
@@ -89,9 +90,11 @@ fn stages(client: &CsiClient, volume: &Volume, times: u32) -> Result<Vec<Duratio
 fn probes(ca_file: &Path, server: SocketAddr, times: u32) -> Result<Vec<Duration>> {
     let dialer = Dialer::new(Arc::new(Trust::new(Some(ca_file))?));
     let spec = TunnelSpec {
-        host: ServerName::parse(&server.ip().to_string())?,
-        port: server.port(),
         server_name: ServerName::parse(NAME)?,
+        ..TunnelSpec::to(
+            ServerName::parse(&server.ip().to_string())?,
+            RemotePort::Only(server.port()),
+        )
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut found = Vec::new();
@@ -114,6 +117,7 @@ fn admissions(times: u32, server: SocketAddr, driver: &Driver) -> Result<Vec<Dur
             host: server.ip().to_string(),
             port: server.port().into(),
             server_name: NAME.to_owned(),
+            policy: None,
         }),
         user: Some(proto::TunnelUser {
             volume_id: "admission".to_owned(),
