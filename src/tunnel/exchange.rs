@@ -113,3 +113,29 @@ fn io_error(fault: RecordFault) -> io::Error {
     };
     io::Error::new(io::ErrorKind::InvalidData, source)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_of_a_plain_stream_may_come_in_pieces_and_its_end_is_no_answer() {
+        let (mut ours, mut theirs) = duplex(64);
+        let whole = |answer: &[u8]| Ok((answer.len() == 4).then(|| answer.to_vec()));
+        let answering = async {
+            let mut asked = [0; 4];
+            theirs.read_exact(&mut asked).await.unwrap();
+            theirs.write_all(b"po").await.unwrap();
+            tokio::task::yield_now().await;
+            theirs.write_all(b"ng").await.unwrap();
+            asked
+        };
+        let (answer, asked) = tokio::join!(by_stream(&mut ours, b"ping", whole), answering);
+        assert_eq!((answer.unwrap().as_slice(), &asked), (b"pong".as_slice(), b"ping"));
+        drop(theirs);
+        let ended = by_stream(&mut ours, b"", whole).await.unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -222,7 +222,11 @@ mod tests {
     #[test]
     fn tls_leads_through_a_tunnel_to_a_name_that_a_certificate_can_prove() {
         let asked_for = asked("-t alinas nas.example.com:/a /mnt -o tls,vers=4.0,_netdev").unwrap();
-        assert_eq!(asked_for.tunnel.unwrap().to_string(), "nas.example.com:2049");
+        let tunnel = asked_for.tunnel.unwrap();
+        assert_eq!(
+            (tunnel.to_string().as_str(), tunnel.port),
+            ("nas.example.com", RemotePort::Known)
+        );
         assert_eq!(asked_for.for_utab, "_netdev,helper=alinas");
         assert!(!asked_for.notes.iter().any(|note| note.contains("tls")), "{:?}", asked_for.notes);
         for (spec, part) in [("192.0.2.1:/a", "named by its domain"), ("nas:../a", "must begin")] {

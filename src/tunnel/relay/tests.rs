@@ -176,10 +176,9 @@ async fn between() -> Between {
     );
     let buffers = Buffers::default();
     let shelf = buffers.clone();
-    let (session, _) = session.unwrap();
     let running = tokio::spawn(async move {
         let traffic = Traffic::default();
-        (in_place(near, far, session, &shelf, &traffic).await, traffic.total())
+        (in_place(near, far, session.unwrap().0, &shelf, &traffic).await, traffic.total())
     });
     Between { kernel, server: server.unwrap(), running, buffers }
 }
