@@ -1,6 +1,6 @@
 //! What must hold for any text at all, whoever wrote it.
 //!
-//! The modules are those of the driver, taken in by their path: they need two small crates, and the driver as
+//! The modules are those of the driver, taken in by their path: they need three small crates, and the driver as
 //! a whole would take minutes to build with the fuzzer's instruments in it.
 
 #[path = "../../src/model/mod.rs"]
