@@ -15,6 +15,8 @@ use crate::app::exit::Ending;
 use crate::app::exit::Exit;
 use crate::app::say;
 use crate::app::telemetry;
+use crate::host::mount_table::MountEntry;
+use crate::host::mount_table::MountTable;
 use crate::runtime::Chain;
 
 /// Whoever called, on the terminal.
@@ -108,6 +110,13 @@ pub(super) fn require_root(command: &str) -> Result<(), Ending> {
         return Ok(());
     }
     Err(Ending::new(Exit::Usage, format!("only root can {command} (-f shows what would be done)")))
+}
+
+/// Every mount of this namespace.
+pub(super) fn read_table(mounts: &dyn MountTable) -> Result<Vec<MountEntry>, Ending> {
+    mounts.read().map_err(|error| {
+        Ending::new(Exit::System, format!("failed to read the kernel's mount table: {error}"))
+    })
 }
 
 /// Goes into another mount namespace, as mount(8) `-N` wants it of its helpers.

@@ -11,10 +11,10 @@ use std::time::Duration;
 use super::FsType;
 use super::MountArgs;
 use super::asked::words;
+use crate::app::command;
 use crate::app::exit::Ending;
 use crate::app::exit::Exit;
 use crate::host::mount_table::MountEntry;
-use crate::host::mount_table::MountTable;
 use crate::host::mount_table::ProcMountTable;
 use crate::host::mount_table::topmost_at;
 use crate::host::utab::Utab;
@@ -40,9 +40,7 @@ pub(super) fn is_asked(text: &str) -> bool {
 
 /// Remounts what is on top at `target`.
 pub(super) async fn run(args: &MountArgs, target: &Path) -> Result<(), Ending> {
-    let table = ProcMountTable.read().map_err(|error| {
-        Ending::new(Exit::System, format!("failed to read the kernel's mount table: {error}"))
-    })?;
+    let table = command::read_table(&ProcMountTable)?;
     let mount = topmost_at(&table, target).filter(|mount| mount.is_nfs()).ok_or_else(|| {
         Ending::new(Exit::Failure, format!("{target:?} holds no NFS mount that could be remounted"))
     })?;

@@ -135,9 +135,7 @@ impl Umount<'_> {
     }
 
     async fn take_down(&self) -> Result<(), Ending> {
-        let table = self.mounts.read().map_err(|error| {
-            Ending::new(Exit::System, format!("failed to read the kernel's mount table: {error}"))
-        })?;
+        let table = command::read_table(&*self.mounts)?;
         let mount = place::find(&self.args.place, &table).await?;
         if !mount.is_nfs() {
             return Err(Ending::new(
