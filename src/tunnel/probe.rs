@@ -18,8 +18,8 @@ use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::tls::CertificateFacts;
 use crate::tls::TlsFault;
 use crate::tunnel::dial::DialFault;
-use crate::tunnel::dial::Dialled;
 use crate::tunnel::dial::Dialer;
+use crate::tunnel::dial::Dialled;
 
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
