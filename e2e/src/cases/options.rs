@@ -1,7 +1,6 @@
 //! Options: what the mount table shows of them, and what is refused and why.
 
 use crate::cases::Case;
-use crate::cases::Expected;
 use crate::plain::Front;
 
 pub(super) fn cases() -> Vec<Case> {
