@@ -2,8 +2,9 @@
 //!
 //!     e2e/lab/run target/debug/differences [--only mount.nfs|ours] [--reference FILE] [FILTER]
 //!
-//! Both take a quarter of an hour each where the lab is emulated. `--only mount.nfs` prints what mount.nfs did,
-//! for a later `--reference`: it does not change while ours does. `e2e/differences` writes the whole document.
+//! Both take a quarter of an hour each where the lab is emulated. `--only mount.nfs` writes what mount.nfs did,
+//! for a later `--reference`: it does not change while ours does. Results are `mount.nfs.tsv` and `table.md` in
+//! `$ALINAS_CSI_LAB_OUT`; `e2e/differences` makes the whole document of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -20,6 +21,7 @@ use e2e::cases::trial;
 use e2e::cases::trial::Outcome;
 use e2e::failure::Failure;
 use e2e::failure::Result;
+use e2e::failure::ensure;
 use e2e::plain::Plain;
 
 #[derive(Parser)]
@@ -71,12 +73,23 @@ fn run(arguments: &Arguments) -> Result<()> {
         (None, _) => run_all(&mut world, &Program::Reference, &cases)?,
     };
     if arguments.only == Some(Which::Reference) {
-        print!("{}", written_table(&reference));
-        return Ok(());
+        return write_result("mount.nfs.tsv", &written_table(&reference));
     }
     let program = Program::ours(&world)?;
     let ours = run_all(&mut world, &program, &cases)?;
-    print!("{}", markdown(&cases, &reference, &ours));
+    write_result("table.md", &markdown(&cases, &reference, &ours))?;
+    let unexplained = cases.iter().filter(|case| case.reason.is_empty());
+    let unexplained: Vec<_> = unexplained
+        .filter(|case| differ(case, &reference, &ours))
+        .map(|case| case.name.as_str())
+        .collect();
+    ensure(unexplained.is_empty(), format!("these differ without a reason: {unexplained:?}"))
+}
+
+fn write_result(name: &str, text: &str) -> Result<()> {
+    let folder = std::env::var_os("ALINAS_CSI_LAB_OUT")
+        .ok_or_else(|| Failure::new("run it by e2e/lab/run: ALINAS_CSI_LAB_OUT is not set"))?;
+    fs::write(PathBuf::from(folder).join(name), text)?;
     Ok(())
 }
 
@@ -85,7 +98,7 @@ fn run_all(world: &mut Plain, program: &Program, cases: &[Case]) -> Result<BTree
     for case in cases {
         let outcome = trial::perform(world, program, case)?;
         let line = tell(case, &outcome);
-        eprintln!("{}: {line:?} {:?}", case.name, outcome.trouble);
+        println!("{}: {line:?} {:?}", case.name, outcome.trouble);
         told.insert(case.name.clone(), line);
     }
     Ok(told)
@@ -114,7 +127,7 @@ fn tell(case: &Case, outcome: &Outcome) -> Told {
     // The lab's folder and the case's name say nothing to a reader.
     let target = format!("/srv/alinas-csi-plain/targets/{}/target", case.name);
     let message = observed.output.trim().replace(&target, "DIR").replace('\n', " / ");
-    Told { result, time: time(observed.took.as_secs()), message: shortened(&message) }
+    Told { result, time: time(observed.took.as_secs()), message }
 }
 
 /// In classes: an emulated machine with neighbours is not exact.
@@ -125,16 +138,6 @@ fn time(seconds: u64) -> String {
         8..=12 => "10 s".to_owned(),
         more => format!("{} s", (more + 5) / 10 * 10),
     }
-}
-
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 400;
-    if text.chars().count() <= LONGEST {
-        return text.to_owned();
-    }
-    let mut start: String = text.chars().take(LONGEST).collect();
-    start.push('…');
-    start
 }
 
 fn written_table(table: &BTreeMap<String, Told>) -> String {
@@ -159,37 +162,49 @@ fn read_table(text: &str) -> Result<BTreeMap<String, Told>> {
     text.lines().map(line).collect()
 }
 
+/// Two tables: where the results differ, and every case.
 fn markdown(
     cases: &[Case],
     reference: &BTreeMap<String, Told>,
     ours: &BTreeMap<String, Told>,
 ) -> String {
-    let mut table = String::from(
-        "| case | mount.nfs | time | message | ours | time | message | why |\n\
-         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
-    );
-    for case in cases {
-        let cells = |told: Option<&Told>| {
-            told.map_or("| | | ".to_owned(), |told| {
-                format!("| {} | {} | {} ", told.result, told.time, cell(&told.message))
-            })
-        };
-        let (theirs, our) = (reference.get(&case.name), ours.get(&case.name));
-        let options = if case.options.is_empty() { "" } else { "<br>-o " };
-        let _ = writeln!(
-            table,
-            "| `{}`<br>{}{options}{} {}{}| {} |",
-            case.name,
-            cell(&shortened(&case.spec)),
-            cell(&shortened(&case.options)),
-            cells(theirs),
-            cells(our),
-            case.reason
-        );
-    }
-    table
+    const HEAD: &str = "| case | mount.nfs | time | message | ours | time | message | why |\n\
+                        | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+    let row = |case: &Case| row(case, reference.get(&case.name), ours.get(&case.name));
+    let differ = |case: &&Case| differ(case, reference, ours);
+    let other: String = cases.iter().filter(differ).map(row).collect();
+    let all: String = cases.iter().map(row).collect();
+    format!("## Where the result differs\n\n{HEAD}{other}\n## Every case\n\n{HEAD}{all}")
 }
 
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('<', "&lt;")
+fn differ(case: &Case, reference: &BTreeMap<String, Told>, ours: &BTreeMap<String, Told>) -> bool {
+    let result = |table: &BTreeMap<String, Told>| Some(table.get(&case.name)?.result.clone());
+    result(reference) != result(ours)
+}
+
+fn row(case: &Case, theirs: Option<&Told>, ours: Option<&Told>) -> String {
+    let cells = |told: Option<&Told>| {
+        told.map_or("| | | ".to_owned(), |told| {
+            format!("| {} | {} | {} ", told.result, told.time, cell(&told.message, 400))
+        })
+    };
+    let options = if case.options.is_empty() { "" } else { "<br>-o " };
+    format!(
+        "| `{}`<br>{}{options}{} {}{}| {} |\n",
+        case.name,
+        cell(&case.spec, 80),
+        cell(&case.options, 100),
+        cells(theirs),
+        cells(ours),
+        case.reason
+    )
+}
+
+/// What stands in a cell: no longer than so many characters.
+fn cell(text: &str, longest: usize) -> String {
+    let mut shown: String = text.chars().take(longest).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown.replace('|', "\\|").replace('<', "&lt;")
 }

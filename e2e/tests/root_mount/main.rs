@@ -1,7 +1,7 @@
 //! The seed's test plans against the command line: every case of `e2e::cases`, and what needs more than a
 //! row of a table, in one world.
 //!
-//! Prints as libtest does and takes its arguments: `e2e/run-tests root bg_`, or by itself in the lab
+//! Prints as libtest does and takes its arguments: `e2e/run-tests plans bg_`, or by itself in the lab
 //! `e2e/lab/guest -- <this> --test-threads=1 [FILTER]`.
 
 mod cancel;
