@@ -19,6 +19,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::watch;
 
+use crate::host::descriptors;
 use crate::host::peer::LinuxPeers;
 use crate::model::MountTarget;
 use crate::model::RemotePort;
@@ -133,6 +134,8 @@ pub enum TunnelRoleError {
 /// # Errors
 /// When a setting is wrong, or the process cannot do its work.
 pub async fn run(args: TunnelArgs) -> Result<(), TunnelRoleError> {
+    let descriptors = descriptors::allow_as_many_as_possible();
+    tracing::debug!(descriptors, "a connection takes two");
     let trust = Arc::new(Trust::new(args.ca_file.as_deref())?);
     let dialer = Dialer::new(Arc::clone(&trust));
     let process = Arc::new(TunnelProcess::new(dialer, admission(args.admit)));

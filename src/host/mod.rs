@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod daemon;
+pub mod descriptors;
 pub mod errno;
 pub mod kernel_options;
 pub mod local_address;

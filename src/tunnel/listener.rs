@@ -128,7 +128,7 @@ impl Listener {
                 Ok((stream, peer)) if self.admits(&stream, peer).await => return stream,
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(tunnel.address = %self.tunnel.address, %error, "failed to accept");
+                    self.tunnel.accept_failed(&error);
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -167,7 +167,10 @@ impl Listener {
         if let Err(error) = socket::prepare(&kernel) {
             tracing::debug!(%error, "failed to set options of the kernel's connection");
         }
-        self.report(self.relay(kernel).await);
+        match self.relay(kernel).await {
+            Ok(()) => tracing::debug!(tunnel.target = %self.tunnel.spec, "a connection has ended"),
+            Err(fault) => self.tunnel.connection_broke(&fault),
+        }
     }
 
     /// One session after the other, should they wear out; the kernel notices nothing.
@@ -198,19 +201,6 @@ impl Listener {
             if Instant::now() >= closed_at || hung_up(kernel).await {
                 return None;
             }
-        }
-    }
-
-    fn report(&self, ended: Result<(), RelayFault>) {
-        let target = &self.tunnel.spec;
-        match ended {
-            Ok(()) => tracing::debug!(tunnel.target = %target, "a connection has ended"),
-            Err(
-                reason @ (RelayFault::Server(_) | RelayFault::Truncated | RelayFault::Session(_)),
-            ) => {
-                tracing::warn!(tunnel.target = %target, %reason, "the kernel will connect again");
-            }
-            Err(reason) => tracing::info!(tunnel.target = %target, %reason, "a connection was cut"),
         }
     }
 

@@ -25,6 +25,7 @@ pub mod probe;
 pub mod process;
 pub mod relay;
 pub mod resolve;
+mod seldom;
 pub mod service;
 mod socket;
 

@@ -6,6 +6,7 @@
 //!
 //! A change of this life is logged; what stays as it is, is only counted.
 
+use std::io;
 use std::net::SocketAddr;
 use std::net::SocketAddrV4;
 use std::sync::Mutex;
@@ -18,7 +19,6 @@ use std::time::Duration;
 use backon::BackoffBuilder;
 use backon::ExponentialBackoff;
 use backon::ExponentialBuilder;
-use tokio::time::Instant;
 
 use crate::model::TunnelSpec;
 use crate::proto::tunnel::ListenerStatus;
@@ -32,14 +32,13 @@ use crate::tunnel::convert::session_to_wire;
 use crate::tunnel::convert::spec_to_wire;
 use crate::tunnel::dial::DialFault;
 use crate::tunnel::expiry::Expiry;
+use crate::tunnel::relay::RelayFault;
 use crate::tunnel::relay::Traffic;
+use crate::tunnel::seldom::Seldom;
 
 /// Before a connection is closed that could not be dialled for. With jitter, at most twice the longest.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(2500);
-
-/// Between two lines in the log about refused connections.
-const REFUSALS_EVERY: Duration = Duration::from_secs(10);
 
 /// One tunnel of this process.
 #[derive(Debug)]
@@ -53,7 +52,9 @@ pub struct OpenTunnel {
     connections_open: AtomicU64,
     connections_total: AtomicU64,
     refused: AtomicU64,
-    refusal_logged: Mutex<Option<Instant>>,
+    refusals: Seldom,
+    accept_failures: Seldom,
+    broken_connections: Seldom,
     resumed: AtomicU64,
     session: Mutex<Option<LastSession>>,
     expiry: Mutex<Expiry>,
@@ -100,7 +101,9 @@ impl OpenTunnel {
             connections_open: AtomicU64::new(0),
             connections_total: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            refusal_logged: Mutex::new(None),
+            refusals: Seldom::default(),
+            accept_failures: Seldom::default(),
+            broken_connections: Seldom::default(),
             resumed: AtomicU64::new(0),
             session: Mutex::default(),
             expiry: Mutex::default(),
@@ -215,13 +218,40 @@ impl OpenTunnel {
             return;
         }
         let total = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut logged = self.refusal_logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.is_none_or(|at| at.elapsed() >= REFUSALS_EVERY) {
-            *logged = Some(Instant::now());
+        if self.refusals.now().is_some() {
             tracing::warn!(
                 tunnel.address = %self.address, reason = %refusal, refused.total = total,
                 "refused a connection to the tunnel"
             );
+        }
+    }
+
+    /// Notes that no connection could be accepted, usually for want of descriptors.
+    pub(super) fn accept_failed(&self, error: &io::Error) {
+        if let Some(others) = self.accept_failures.now() {
+            tracing::warn!(
+                tunnel.address = %self.address, %error, others,
+                "failed to accept a connection; it waits in the kernel's queue"
+            );
+        }
+    }
+
+    /// Notes how a connection ended that was not closed by either side.
+    pub(super) fn connection_broke(&self, fault: &RelayFault) {
+        let target = &self.spec;
+        match (fault, self.broken_connections.now()) {
+            (_, None) => {
+                tracing::debug!(tunnel.target = %target, reason = %fault, "a connection broke")
+            }
+            (
+                RelayFault::Server(_) | RelayFault::Truncated | RelayFault::Session(_),
+                Some(others),
+            ) => tracing::warn!(
+                tunnel.target = %target, reason = %fault, others, "the kernel will connect again"
+            ),
+            (_, Some(others)) => tracing::info!(
+                tunnel.target = %target, reason = %fault, others, "a connection was cut"
+            ),
         }
     }
 
