@@ -198,6 +198,7 @@ impl State {
                 }
             }
             Job::ProbeOptions { options } => return Done::Probed(vec![None; options.len()]),
+            Job::ProbeTogether { .. } => return Done::Probed(vec![None]),
             Job::StatFs { .. } => {
                 return Done::StatFs(FsStats {
                     total_bytes: 1000,
@@ -240,6 +241,7 @@ impl Worker for World {
             Job::Unmount { target, force } => format!("unmount {force:?} {}", target.display()),
             Job::StatFs { path } => format!("statfs {}", path.display()),
             Job::ProbeOptions { options } => format!("probe {} options", options.len()),
+            Job::ProbeTogether { options } => format!("probe {} options together", options.len()),
         };
         self.act(what, deadline, |state| state.perform(job)).await
     }

@@ -151,6 +151,6 @@ pub enum Note {
 /// What the running kernel can do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelFacts {
-    /// NFSv3 over UDP (CONFIG_NFS_DISABLE_UDP_SUPPORT is not set): a context takes `proto=udp`.
+    /// NFSv3 over UDP (CONFIG_NFS_DISABLE_UDP_SUPPORT is not set).
     pub nfs_over_udp: bool,
 }
