@@ -122,9 +122,10 @@ fn refused(kind: Kind) -> Code {
 fn mount(fault: &MountFault) -> Code {
     match fault.cause {
         Cause::NoSuchExport => Code::NotFound,
-        Cause::ExportDenied | Cause::ExportDeniedOrMissing | Cause::SecurityRefused => {
-            Code::PermissionDenied
-        }
+        Cause::ExportDenied
+        | Cause::ExportDeniedOrMissing
+        | Cause::SecurityRefused
+        | Cause::FlavoursOffered(_) => Code::PermissionDenied,
         Cause::OptionRefused(_)
         | Cause::OptionsTooLong
         | Cause::NameTooLong
@@ -251,6 +252,7 @@ mod tests {
         ("nfs.rpcbind-no-answer", Code::DeadlineExceeded),
         ("nfs.rpcbind-other-protocol", Code::Unavailable),
         ("nfs.rpcbind-refused", Code::Unavailable),
+        ("nfs.security-offered", Code::PermissionDenied),
         ("nfs.security-refused", Code::PermissionDenied),
         ("nfs.server-failed", Code::Internal),
         ("nfs.statd-missing", Code::FailedPrecondition),

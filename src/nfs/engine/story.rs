@@ -18,6 +18,7 @@ pub(super) fn is_failure(answer: &Answer) -> bool {
         Answer::Daemon(presence) => matches!(presence, Presence::Missing(_)),
         Answer::Port(answer) => answer.is_err(),
         Answer::Pinged(answer) => answer.is_err(),
+        Answer::Export(answer) => answer.is_err(),
         Answer::MountedThere(answer) => answer.is_err(),
         Answer::Begin | Answer::Waited | Answer::InBackground | Answer::Cancelled => false,
     }

@@ -139,13 +139,19 @@ fn resolve() -> Step {
 fn ask_port() -> Step {
     let server = IpAddr::from([192, 0, 2, 1]).into();
     let service = Service::Nfs(NfsVersion::V3);
-    Step::AskPort { server, service, transport: Transport::Tcp, limit: A_WEEK }
+    let (transport, over) = (Transport::Tcp, Transport::Udp);
+    Step::AskPort { server, service, transport, over, limit: A_WEEK }
 }
 
 fn ping() -> Step {
     let service = Service::Mount(3);
     let server = ([192, 0, 2, 1], 20048).into();
     Step::Ping { server, service, transport: Transport::Udp, limit: A_WEEK }
+}
+
+fn ask_export() -> Step {
+    let mountd = ([192, 0, 2, 1], 20048).into();
+    Step::AskExport { mountd, transport: Transport::Udp, path: "/a".to_owned(), limit: A_WEEK }
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,6 +166,7 @@ async fn each_step_is_done_and_answered_in_its_own_kind() {
         Step::LookFor(Daemon::Statd),
         ask_port(),
         ping(),
+        ask_export(),
         look(),
         Step::Wait(A_SECOND),
         mount(),
@@ -174,6 +181,7 @@ async fn each_step_is_done_and_answered_in_its_own_kind() {
         "Daemon(Runs)",
         "Port(Ok(2049))",
         "Pinged(Ok(()))",
+        "Export(Ok(Flavours([Flavour(1)])))",
         "MountedThere(Ok(None))",
         "Waited",
         "Mounted(Ok(Done))",
@@ -189,7 +197,7 @@ async fn each_step_is_done_and_answered_in_its_own_kind() {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_it_waits_for_a_cancelled_mount_is_answered_within_a_second() {
-    for step in [resolve(), ask_port(), ping(), mount(), Step::Wait(A_WEEK)] {
+    for step in [resolve(), ask_port(), ping(), ask_export(), mount(), Step::Wait(A_WEEK)] {
         let bench = Bench::new(FakeNetwork::silent());
         bench.worker.answers([WorkerAnswer::Hang]);
         let shown = format!("{step:?}");

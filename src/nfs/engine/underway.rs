@@ -133,11 +133,14 @@ impl Underway {
             }
             Step::Locate { destination } => Answer::Source(network.locate(destination)),
             Step::LookFor(daemon) => Answer::Daemon(network.look_for(daemon).await),
-            Step::AskPort { server, service, transport, limit } => {
-                Answer::Port(network.ask_port(server, service, transport, limit).await)
+            Step::AskPort { server, service, transport, over, limit } => {
+                Answer::Port(network.ask_port(server, service, transport, over, limit).await)
             }
             Step::Ping { server, service, transport, limit } => {
                 Answer::Pinged(network.ping(server, service, transport, limit).await)
+            }
+            Step::AskExport { mountd, transport, path, limit } => {
+                Answer::Export(network.ask_export(mountd, transport, &path, limit).await)
             }
             Step::LookAtTarget(path) => Answer::MountedThere(self.top_of(&path)),
             Step::Wait(time) => {

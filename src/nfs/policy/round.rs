@@ -257,7 +257,7 @@ fn search_nfs(
 ) -> Search {
     let service = Service::Nfs(version);
     let wish = options.netid().map(|(transport, _)| transport);
-    let at = |transport| Candidate { address, transport };
+    let at = |transport| Candidate::new(address, transport);
     match wish {
         Some(Transport::Rdma) => {
             let port = options.port().filter(|port| *port != 0).unwrap_or(RDMA_PORT);
@@ -270,8 +270,8 @@ fn search_nfs(
         Some(transport) => Search::new(service, options.port(), [at(transport)]),
         None => {
             let udp = facts.nfs_over_udp.then_some(Transport::Udp);
-            let transports = [Some(Transport::Tcp), udp].into_iter().flatten();
-            Search::new(service, options.port(), transports.map(at))
+            let candidates = [Some(Transport::Tcp), udp].into_iter().flatten().map(at);
+            Search::new(service, options.port(), either_way(candidates))
         }
     }
 }
@@ -284,13 +284,23 @@ pub(super) fn search_mount(addresses: &[ServerAddress], options: &MountOptions) 
     let wish = options.mount_service();
     let service = Service::Mount(wish.version.unwrap_or(MOUNT_VERSION));
     let said = wish.netid.map(|netid| netid.transport);
-    let transports = match said.or(options.netid().map(|(transport, _)| transport)) {
+    let said = said.or(options.netid().map(|(transport, _)| transport));
+    let transports = match said {
         Some(transport) => vec![transport],
         None => vec![Transport::Udp, Transport::Tcp],
     };
     let at = |address: &ServerAddress| {
         let address = *address;
-        transports.iter().map(move |transport| Candidate { address, transport: *transport })
+        transports.iter().map(move |transport| Candidate::new(address, *transport))
     };
-    Search::new(service, wish.port, addresses.iter().flat_map(at).collect::<Vec<_>>())
+    let candidates = addresses.iter().flat_map(at);
+    match said {
+        Some(_) => Search::new(service, wish.port, candidates),
+        None => Search::new(service, wish.port, either_way(candidates)),
+    }
+}
+
+/// Behind each candidate, the other way to ask rpcbind for the same port.
+fn either_way(candidates: impl Iterator<Item = Candidate>) -> impl Iterator<Item = Candidate> {
+    candidates.flat_map(|candidate| [Some(candidate), candidate.asked_over_udp()]).flatten()
 }
