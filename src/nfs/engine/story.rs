@@ -26,7 +26,7 @@ pub(super) fn is_failure(answer: &Answer) -> bool {
 
 pub(super) fn success(source: &str, target: &Path, mounted: &Mounted, took: Duration) {
     for note in &mounted.notes {
-        tracing::warn!(mount.source = source, ?note, "a mount has a peculiarity");
+        tracing::warn!(mount.source = source, mount.target = %target.display(), "{note}");
     }
     tracing::info!(
         mount.source = source, mount.target = %target.display(), mount.version = %mounted.version,

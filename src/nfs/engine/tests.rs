@@ -316,13 +316,19 @@ async fn a_mount_that_nobody_waits_for_any_more_is_cancelled() {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_for_calls_back_is_remarked_on_where_it_is_not_ours() {
-    for (address, remarked) in [([192, 0, 2, 200], false), ([203, 0, 113, 1], true)] {
+    use NfsVersion::V40;
+    use NfsVersion::V42;
+    for (address, version, remarked) in [
+        ([192, 0, 2, 200], V40, false),
+        ([203, 0, 113, 1], V40, true),
+        ([203, 0, 113, 1], V42, false),
+    ] {
         let bench = Bench::new(FakeNetwork::default());
         let note = Note::ClientAddressOfUser(address.into());
         let ended = bench
             .underway("")
-            .drive(|_, _| Step::Finish(Box::new(mounted(vec![note.clone()]))))
+            .drive(|_, _| Step::Finish(Box::new(Mounted { version, ..mounted(vec![note.clone()]) })))
             .await;
-        assert_eq!(!ended.unwrap().notes.is_empty(), remarked, "{address:?}");
+        assert_eq!(!ended.unwrap().notes.is_empty(), remarked, "{address:?} {version}");
     }
 }

@@ -246,16 +246,19 @@ impl Underway {
     }
 
     fn finish(&self, mut mounted: Mounted) -> Mounted {
-        mounted.notes.retain(|note| self.is_worth_saying(note));
+        let version = mounted.version;
+        mounted.notes.retain(|note| self.is_worth_saying(note, version));
         story::success(&self.source, &self.target, &mounted, self.began.elapsed());
         mounted
     }
 
-    /// An address for calls back is only remarkable where it is somebody else's (a NAT may well want that).
-    fn is_worth_saying(&self, note: &Note) -> bool {
+    /// An address for calls back is only remarkable where it is somebody else's (a NAT may well want that), and where
+    /// the server calls back to it: a later version does so over the connection that is there.
+    fn is_worth_saying(&self, note: &Note, version: NfsVersion) -> bool {
         match note {
             Note::ClientAddressOfUser(address) => {
-                !self.engine.network.is_ours(*address).unwrap_or(true)
+                version == NfsVersion::V40
+                    && !self.engine.network.is_ours(*address).unwrap_or(true)
             }
             Note::NoClientAddress(_) | Note::DaemonUnknown(..) => true,
         }

@@ -154,14 +154,22 @@ pub struct Mounted {
     pub history: History,
 }
 
-/// Something about a mount that is no fault.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Something about a mount that is no fault. Its text is one sentence for the user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Note {
     /// The user chose the address for the server's calls back; whether it is one of this host's is to be seen.
+    #[error(
+        "clientaddr={0} is not an address of this host; unless something on the way to the server translates it, the \
+         server cannot call back, and grants no delegations"
+    )]
     ClientAddressOfUser(IpAddr),
     /// No address for the server's calls back was found, for this reason; the kernel chooses one.
+    #[error(
+        "no address of this host was found for the server's calls back, so the kernel chooses one: {0}"
+    )]
     NoClientAddress(String),
     /// Whether a daemon runs could not be found out, for this reason.
+    #[error("whether {0:?} runs on this host could not be found out: {1}")]
     DaemonUnknown(Daemon, String),
 }
 
