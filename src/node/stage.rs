@@ -31,6 +31,7 @@ use crate::model::VolumeId;
 use crate::nfs::MountFault;
 use crate::nfs::MountRequest;
 use crate::nfs::Patience;
+use crate::nfs::Start;
 use crate::nfs::Way;
 use crate::node::Node;
 use crate::node::deadline;
@@ -282,6 +283,7 @@ fn mount_request(
         target: user.staging_path.clone(),
         options: attributes.options.clone(),
         way,
+        start: Start::default(),
         patience,
     }
 }

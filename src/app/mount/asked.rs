@@ -19,6 +19,7 @@ use crate::model::nfs_option::Note;
 use crate::model::nfs_option::Rules;
 use crate::model::nfs_option::VersionWish;
 use crate::model::nfs_option::keys;
+use crate::nfs::Start;
 
 /// What the vendor's client tells mount.nfs where no TLS is asked for (aliyun-alinas-utils 2.2).
 const VENDOR_DEFAULTS: &str = "hard,timeo=600,retrans=2,rsize=1048576,wsize=1048576,noresvport";
@@ -38,6 +39,8 @@ pub(super) struct Asked {
     pub(super) tunnel: Option<TunnelSpec>,
     /// What utab keeps as `OPTS`.
     pub(super) for_utab: String,
+    /// Where negotiation begins.
+    pub(super) start: Start,
     /// What the caller has to know before it begins.
     pub(super) warnings: Vec<String>,
     /// What the caller may want to know.
@@ -65,12 +68,12 @@ impl Asked {
         // That `tls` is no option of the mount itself is no news to who wrote it.
         let of_options = of_options.iter().filter(|note| note.option != "tls");
         let (warnings, remarks): (Vec<_>, Vec<_>) = of_options.partition(|note| note.is_warning());
-        let of_files = layers.warnings;
+        let Layers { start, warnings: of_files, .. } = layers;
         let warnings = of_files.into_iter().chain(told(&warnings)).collect();
         let remarks = told(&remarks).collect();
         let tunnel = if with_tls { Some(tunnel_to(&device)?) } else { None };
         let for_utab = kept_in_utab(&given, with_tls);
-        Ok(Self { device, options, tunnel, for_utab, warnings, remarks })
+        Ok(Self { device, options, tunnel, for_utab, start, warnings, remarks })
     }
 }
 

@@ -175,6 +175,7 @@ impl Mount<'_> {
             target: target.clone(),
             options: asked.options.clone(),
             way: tunnel.way(),
+            start: asked.start,
             patience: Patience::AsOptionsSay,
         };
         match self.engine(request).await {

@@ -28,6 +28,7 @@ use crate::model::NfsVersion;
 use crate::model::nfs_option::Rules;
 use crate::model::nfs_option::Transport;
 use crate::nfs::Patience;
+use crate::nfs::Start;
 use crate::nfs::Way;
 use crate::nfs::policy::Answer;
 use crate::nfs::policy::Note;
@@ -103,6 +104,7 @@ fn request(options: &str) -> MountRequest {
         target: TARGET.into(),
         options: MountOptions::parse(Rules::Direct, [options]).unwrap(),
         way: Way::Direct,
+        start: Start::default(),
         patience: Patience::AsOptionsSay,
     }
 }

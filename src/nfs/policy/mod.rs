@@ -154,7 +154,7 @@ impl Policy {
     /// A mount of which nothing was tried yet.
     #[must_use]
     pub fn new(request: MountRequest, facts: KernelFacts, now: Instant) -> Self {
-        let versions = round::versions(&request.options);
+        let versions = round::versions(&request.options, request.start);
         let clock = Clock::new(request.patience, &request.options, now);
         Self {
             request,

@@ -31,6 +31,7 @@ use crate::model::MountOptions;
 use crate::model::nfs_option::Rules;
 use crate::model::nfs_option::Transport;
 use crate::nfs::Patience;
+use crate::nfs::Start;
 use crate::nfs::Way;
 
 pub(in crate::nfs) const SERVER: &str = "192.0.2.1";
@@ -239,6 +240,7 @@ pub(in crate::nfs) fn direct(options: &str) -> MountRequest {
         target: "/t".into(),
         options: MountOptions::parse(Rules::Direct, [options]).unwrap(),
         way: Way::Direct,
+        start: Start::default(),
         patience: Patience::AsOptionsSay,
     }
 }
