@@ -14,6 +14,7 @@ use crate::model::mount_target::MountTarget;
 use crate::model::mount_target::MountTargetError;
 use crate::model::nearest::did_you_mean;
 use crate::model::nfs_option::MountOptions;
+use crate::model::nfs_option::Note;
 use crate::model::nfs_option::OptionError;
 use crate::model::nfs_option::Rules;
 use crate::model::tls_policy::CaBundle;
@@ -142,6 +143,8 @@ pub struct VolumeAttributes {
     pub protocol: MountProtocol,
     /// The text mount options: those of the attributes `vers` and `options`, then the mount flags.
     pub options: MountOptions,
+    /// Which of them do not do all that they say, and why.
+    pub notes: Vec<Note>,
 }
 
 /// How a volume is mounted.
@@ -230,7 +233,7 @@ impl VolumeAttributes {
         let server = MountTarget::parse(given.require("server")?)?;
         let path = ExportPath::parse(given.get("path").unwrap_or_default())?;
         let protocol = mount_protocol(&server, &given)?;
-        let options = MountOptions::parse(
+        let (options, notes) = MountOptions::parse_with_notes(
             protocol.rules(),
             given
                 .get("vers")
@@ -240,7 +243,7 @@ impl VolumeAttributes {
                 .chain(given.get("options"))
                 .chain(mount_flags.iter().map(String::as_str)),
         )?;
-        Ok(Self { server, path, protocol, options })
+        Ok(Self { server, path, protocol, options, notes })
     }
 
     /// What is mounted.

@@ -28,6 +28,7 @@ use crate::model::MountProtocol;
 use crate::model::TunnelSpec;
 use crate::model::VolumeAttributes;
 use crate::model::VolumeId;
+use crate::model::nfs_option::Note;
 use crate::nfs::MountFault;
 use crate::nfs::MountRequest;
 use crate::nfs::Patience;
@@ -188,6 +189,7 @@ impl Node {
             }
         }
         directory::require(&path).await.map_err(StageError::Directory)?;
+        log_notes(&request.volume, &request.attributes.notes);
         match &request.attributes.protocol {
             MountProtocol::Alinas(tunnel) => {
                 self.stage_through(tunnel, &request.attributes, &user).await
@@ -272,6 +274,17 @@ impl Node {
     }
 }
 
+/// Where a volume is staged again and again in vain, the kubelet asks each time anew, and so this is said each time.
+fn log_notes(volume: &VolumeId, notes: &[Note]) {
+    for note in notes {
+        if note.is_warning() {
+            tracing::warn!(volume.id = %volume, "{note}");
+        } else {
+            tracing::info!(volume.id = %volume, "{note}");
+        }
+    }
+}
+
 fn mount_request(
     attributes: &VolumeAttributes,
     user: &TunnelUser,
@@ -331,6 +344,7 @@ fn leads_to_no_tunnel(mount: &MountEntry) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::Arc;
     use std::time::Duration;
 
     use tokio::time::Instant;
@@ -401,6 +415,25 @@ mod tests {
         let mount = format!("mount {SOURCE} {}", stage.path().display());
         let acquire = "acquire nas.example.com";
         assert_eq!(world.journal(), [acquire, &mount, acquire]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_option_does_not_do_is_logged_once_at_its_level() {
+        let (stage, world) = (Stage::new(), World::default());
+        let log = stage.home.path().join("log");
+        let file = Arc::new(std::fs::File::create(&log).unwrap());
+        let to_log = tracing_subscriber::fmt().with_ansi(false).with_writer(file);
+        let _until_dropped = tracing::subscriber::set_default(to_log.finish());
+        let node = world.node();
+        let request = || stage.plain(&["vers=4.2", "addr=192.0.2.9", "intr"]);
+        node.stage(request()).await.unwrap();
+        node.stage(request()).await.unwrap();
+        let log = std::fs::read_to_string(log).unwrap();
+        let lines = |part: &str| log.lines().filter(|line| line.contains(part)).collect::<Vec<_>>();
+        for (part, level) in [("\"addr\" is not taken", " WARN "), ("\"intr\" has no", " INFO ")] {
+            let lines = lines(part);
+            assert!(lines.len() == 1 && lines[0].contains(level), "{part}: {log}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
