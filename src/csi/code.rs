@@ -28,7 +28,9 @@ pub(super) fn stage(error: &StageError) -> Code {
         StageError::Path(fault) => path(fault),
         StageError::Directory(fault) => directory(fault),
         StageError::ReadMounts(_) | StageError::Crashed(_) => Code::Internal,
-        StageError::StagedDifferently { .. } => Code::AlreadyExists,
+        StageError::StagedDifferently { .. } | StageError::OtherOptions { .. } => {
+            Code::AlreadyExists
+        }
         StageError::TakenByAnother { .. } => Code::FailedPrecondition,
         StageError::HalfMade(_)
         | StageError::NotUndone { .. }
@@ -348,6 +350,10 @@ mod tests {
             (StageError::Directory(DirectoryFault::Missing(at())), Code::FailedPrecondition),
             (
                 StageError::StagedDifferently { path: at(), held: text(), wanted: text() },
+                Code::AlreadyExists,
+            ),
+            (
+                StageError::OtherOptions { path: at(), held: text(), wanted: text() },
                 Code::AlreadyExists,
             ),
             (StageError::TakenByAnother { path: at(), fs_type: text() }, Code::FailedPrecondition),

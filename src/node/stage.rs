@@ -5,6 +5,7 @@
 //! what is at the staging path   what is done
 //! nothing                       acquire, mount; where mounting fails: unmount, release
 //! this volume                   acquire again (the watchdog may have lost its records), nothing else
+//! this volume, other options    refused, by the record of the watchdog's or of our own
 //! this volume, not yet shared   a mount that was cut half way: unmount, then as nothing
 //! this volume, unencrypted      refused where it is to be encrypted
 //! another mount                 refused
@@ -42,6 +43,7 @@ use crate::node::mounts;
 use crate::node::mounts::ReadMounts;
 use crate::node::place;
 use crate::node::place::PathFault;
+use crate::node::plain_record::PlainRecord;
 use crate::node::tunnels::Acquired;
 use crate::node::tunnels::TunnelFault;
 use crate::node::tunnels::TunnelUser;
@@ -95,6 +97,18 @@ pub enum StageError {
         /// The source of the mount that is there.
         held: String,
         /// The source of the volume.
+        wanted: String,
+    },
+    /// The volume is mounted there with other options, or being tried with them.
+    #[error(
+        "{path:?} holds this volume with the options {held:?}, and it is asked for with {wanted:?}; unstage it first"
+    )]
+    OtherOptions {
+        /// Where.
+        path: PathBuf,
+        /// The options on record.
+        held: String,
+        /// The options that are wanted.
         wanted: String,
     },
     /// Something is mounted there that we did not make.
@@ -171,6 +185,9 @@ impl Node {
             source: request.attributes.source(),
             options: request.attributes.options.to_string(),
         };
+        if self.background.is_trying(&user) {
+            self.refuse_other_options(request, &path).await?;
+        }
         if let Some(known) = self.background.news_of(&user) {
             return known;
         }
@@ -178,8 +195,11 @@ impl Node {
         match occupant(topmost_at(&table, &path), &user, &request.attributes.protocol)? {
             Occupant::Nobody => {}
             Occupant::ThisVolume => {
-                if let MountProtocol::Alinas(tunnel) = &request.attributes.protocol {
-                    self.tunnels.acquire(tunnel, &user).await?;
+                match &request.attributes.protocol {
+                    MountProtocol::Alinas(tunnel) => {
+                        self.tunnels.acquire(tunnel, &user).await?;
+                    }
+                    MountProtocol::Nfs => self.refuse_other_options(request, &path).await?,
                 }
                 return Ok(Staged::Already);
             }
@@ -194,7 +214,43 @@ impl Node {
             MountProtocol::Alinas(tunnel) => {
                 self.stage_through(tunnel, &request.attributes, &user).await
             }
-            MountProtocol::Nfs => self.stage_plain(&request.attributes, &user).await,
+            MountProtocol::Nfs => {
+                self.remember(request, &path).await;
+                self.stage_plain(&request.attributes, &user).await
+            }
+        }
+    }
+
+    /// CSI 1.13, NodeStageVolume: ALREADY_EXISTS where the volume is staged, but not as it is wanted now.
+    async fn refuse_other_options(
+        &self,
+        request: &StageRequest,
+        path: &Path,
+    ) -> Result<(), StageError> {
+        let known = self.records.read(path).await.unwrap_or_else(|error| {
+            tracing::warn!(
+                volume.id = %request.volume, %error, "the options that a volume was staged with cannot be read"
+            );
+            None
+        });
+        let wanted = record_of(request, path);
+        match known {
+            Some(known) if known.options != wanted.options => Err(StageError::OtherOptions {
+                path: path.to_owned(),
+                held: known.options,
+                wanted: wanted.options,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Before the mount, so that there is none without a record. Without one, all that is lost is to notice later
+    /// that the options have changed.
+    async fn remember(&self, request: &StageRequest, path: &Path) {
+        if let Err(error) = self.records.write(record_of(request, path)).await {
+            tracing::warn!(
+                volume.id = %request.volume, %error, "the options of a volume cannot be remembered"
+            );
         }
     }
 
@@ -299,6 +355,12 @@ fn mount_request(
         start: Start::default(),
         patience,
     }
+}
+
+fn record_of(request: &StageRequest, path: &Path) -> PlainRecord {
+    let StageRequest { volume, attributes, .. } = request;
+    let options = attributes.options.lasting().to_string();
+    PlainRecord::new(volume.as_str(), path, &attributes.source(), &options)
 }
 
 enum Occupant {
@@ -415,6 +477,34 @@ mod tests {
         let mount = format!("mount {SOURCE} {}", stage.path().display());
         let acquire = "acquire nas.example.com";
         assert_eq!(world.journal(), [acquire, &mount, acquire]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plain_volume_that_is_staged_with_other_options_is_refused_until_it_is_unstaged() {
+        let (stage, world) = (Stage::new(), World::default());
+        let node = world.node();
+        let staged = |options: &[&str]| node.stage(stage.plain(options));
+        assert_eq!(staged(&["vers=4.1", "hard"]).await.unwrap(), Staged::Now);
+        for same in [&["vers=4.1"][..], &["nfsvers=4.1", "retry=5"]] {
+            assert_eq!(staged(same).await.unwrap(), Staged::Already, "{same:?}");
+        }
+        let error = staged(&["vers=4.1", "soft"]).await.unwrap_err();
+        let StageError::OtherOptions { held, wanted, .. } = &error else { panic!("{error}") };
+        assert_eq!((held.as_str(), wanted.as_str()), ("vers=4.1", "vers=4.1,soft"));
+        let unstage =
+            UnstageRequest { volume: VolumeId::parse("vol").unwrap(), staging_path: stage.path() };
+        node.unstage(unstage).await.unwrap();
+        assert_eq!(world.records(), []);
+        assert_eq!(staged(&["vers=4.1", "soft"]).await.unwrap(), Staged::Now);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plain_volume_without_a_record_is_taken_for_the_same() {
+        let (stage, world) = (Stage::new(), World::default());
+        let node = world.node();
+        world.forget_everything();
+        assert_eq!(node.stage(stage.plain(&["vers=4.1"])).await.unwrap(), Staged::Now);
+        assert_eq!(node.stage(stage.plain(&["vers=3"])).await.unwrap(), Staged::Already);
     }
 
     #[tokio::test(start_paused = true)]
