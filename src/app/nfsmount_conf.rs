@@ -6,6 +6,8 @@
 //!
 //! What is wrong in a file is warned about and passed over, as mount.nfs does: a slip in a file for all mounts
 //! must not keep a machine from booting. Read [`Conf::layers`] first.
+//!
+//! LONG: a third of it is the tests' tables of lines.
 
 use std::fs;
 use std::io;

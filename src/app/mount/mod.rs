@@ -6,6 +6,8 @@
 //!
 //! It waits, prints and remembers; every decision about the mount itself is the engine's. One line to the
 //! caller, the whole story to the system log. Start with [`run`].
+//!
+//! LONG: nearly half of it are the arguments with their help, and their tests.
 
 mod asked;
 mod background;
