@@ -215,8 +215,10 @@ impl Driver {
         for listener in lab::loopback_listeners(PROXY_PORT)? {
             left.push(format!("a listener on {listener}"));
         }
-        for record in entries(&self.state_dir().join("tunnels")) {
-            left.push(format!("the record {}", record.display()));
+        for folder in ["tunnels", "plain"] {
+            for record in entries(&self.state_dir().join(folder)) {
+                left.push(format!("the record {}", record.display()));
+            }
         }
         // The pod's own folder is the kubelet's; the target in it is ours to remove.
         for target in entries(&self.kubelet_dir().join("pods")).iter().flat_map(|pod| entries(pod))

@@ -70,6 +70,10 @@ fn a_plain_volume_is_mounted_without_a_tunnel_in_the_highest_version_or_the_one_
         ensure(on_server == expected, format!("the server has {on_server:?}"))?;
         // Again: it is there already.
         scene.client.stage(&volume)?;
+        let Err(status) = scene.client.stage(&volume.clone().with_option("soft")) else {
+            return Err(Failure::new("other options were taken for the same"));
+        };
+        ensure(status.code() == Code::AlreadyExists, format!("{status:?}"))?;
         ensure(scene.driver.tunnels()?.tunnels.is_empty(), "a tunnel was opened")?;
         scene.client.unstage(&volume)?;
         scene.driver.nothing_is_left(CLEARED)

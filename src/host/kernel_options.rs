@@ -22,7 +22,12 @@ use crate::host::worker::Worker;
 /// No server is asked, so this only guards against a machine out of breath.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-const UDP: (&str, &str) = ("proto", "udp");
+/// Linux takes `proto=udp` as such whatever it was built with, and refuses it where it looks at the whole, behind
+/// the address. Nobody is asked there.
+const NFS_OVER_UDP: [(&str, &str); 3] = [("vers", "3"), ("proto", "udp"), ("addr", "127.0.0.1")];
+
+/// fs/nfs/fs_context.c: `nfs_validate_transport_protocol`.
+const NO_UDP: &str = "Unsupported transport protocol";
 
 type Setting = (String, Option<String>);
 
@@ -50,7 +55,8 @@ impl KernelOptions {
             options.iter().filter(|(key, _)| !known.contains_key(key)).cloned().collect()
         };
         if !new.is_empty() {
-            let answers = self.ask(&new).await?;
+            let job = Job::ProbeOptions { options: new.clone() };
+            let answers = self.ask(job, new.len()).await?;
             let answers = new.into_iter().map(|(key, _)| key).zip(answers);
             lock(&self.unknown)
                 .extend(answers.map(|(key, answer)| (key, answer.filter(is_unknown))));
@@ -70,17 +76,21 @@ impl KernelOptions {
         if let Some(known) = known {
             return known;
         }
-        let (key, value) = UDP;
-        match self.ask(&[(key.to_owned(), Some(value.to_owned()))]).await.as_deref() {
-            Some([answer]) => *lock(&self.udp).insert(answer.is_none()),
+        let options = NFS_OVER_UDP.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+        let job = Job::ProbeTogether { options: options.to_vec() };
+        match self.ask(job, 1).await.as_deref() {
+            Some([answer]) => {
+                let refused = answer.as_ref().is_some_and(|refusal| says(refusal, NO_UDP));
+                *lock(&self.udp).insert(!refused)
+            }
             _ => true,
         }
     }
 
-    async fn ask(&self, options: &[Setting]) -> Option<Vec<Option<OptionRefusal>>> {
-        let job = Job::ProbeOptions { options: options.to_vec() };
+    /// So many answers, in order.
+    async fn ask(&self, job: Job, number: usize) -> Option<Vec<Option<OptionRefusal>>> {
         match self.worker.run(job, DEADLINE).await {
-            Ok(Done::Probed(answers)) if answers.len() == options.len() => Some(answers),
+            Ok(Done::Probed(answers)) if answers.len() == number => Some(answers),
             Ok(other) => {
                 tracing::debug!(answer = ?other, "a probe of the kernel's options made no sense");
                 None
@@ -96,7 +106,11 @@ impl KernelOptions {
 
 /// fs/fs_parser.c and fs/fs_context.c: `nfs: Unknown parameter 'x'`.
 fn is_unknown(refusal: &OptionRefusal) -> bool {
-    refusal.kernel.iter().any(|words| words.contains("Unknown parameter"))
+    says(refusal, "Unknown parameter")
+}
+
+fn says(refusal: &OptionRefusal, part: &str) -> bool {
+    refusal.kernel.iter().any(|words| words.contains(part))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -160,11 +174,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_kernel_without_udp_says_so_once() {
+    async fn a_kernel_without_udp_says_so_once_and_only_of_the_options_together() {
         let no = refusal("NFS: Unsupported transport protocol udp");
         let (worker, kernel) = kernel(vec![vec![no]]);
         assert!(!kernel.has_udp().await);
         assert!(!kernel.has_udp().await);
+        let jobs = worker.jobs();
+        let [Job::ProbeTogether { options: told }] = jobs.as_slice() else { panic!("{jobs:?}") };
+        let address = options(&[("addr", Some("127.0.0.1"))]);
+        assert!(told.ends_with(&address), "without an address, it comes to no transport: {told:?}");
+    }
+
+    #[tokio::test]
+    async fn a_kernel_that_finds_nothing_wrong_but_the_source_has_udp() {
+        let no_source = refusal("NFS: device name not in host:path format");
+        let (worker, kernel) = kernel(vec![vec![no_source]]);
+        assert!(kernel.has_udp().await);
+        assert!(kernel.has_udp().await);
         assert_eq!(worker.jobs().len(), 1);
     }
 }

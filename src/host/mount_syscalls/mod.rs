@@ -85,6 +85,9 @@ pub fn perform(job: &Job) -> Result<Done, Failure> {
             bind::set_attributes(target, &flags(attributes)?)?;
         }
         Job::ProbeOptions { options } => return probe::options(options).map(Done::Probed),
+        Job::ProbeTogether { options } => {
+            return probe::together(options).map(|answer| Done::Probed(vec![answer]));
+        }
         Job::StatFs { path } => return stat_fs(path).map(Done::StatFs),
     }
     Ok(Done::Done)

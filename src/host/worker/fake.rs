@@ -74,6 +74,7 @@ impl FakeWorker {
             }
             Job::StatFs { .. } => return Ok(Done::StatFs(FsStats::default())),
             Job::ProbeOptions { options } => return Ok(Done::Probed(vec![None; options.len()])),
+            Job::ProbeTogether { .. } => return Ok(Done::Probed(vec![None])),
         }
         Ok(Done::Done)
     }

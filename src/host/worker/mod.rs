@@ -92,6 +92,12 @@ pub enum Job {
         /// Keys and values, as for [`Job::MountNfs`].
         options: Vec<(String, Option<String>)>,
     },
+    /// Sets all options in one file system context and has the kernel check them together; there is nothing to
+    /// mount in it, so that no server is asked.
+    ProbeTogether {
+        /// Keys and values, as for [`Job::MountNfs`].
+        options: Vec<(String, Option<String>)>,
+    },
     /// statfs(2).
     StatFs {
         /// Any path.
@@ -119,7 +125,8 @@ pub enum Done {
     Done,
     /// What statfs(2) said.
     StatFs(FsStats),
-    /// What the kernel said to each option, in order: nothing where it took it.
+    /// What the kernel said to each option, in order: nothing where it took it. Of [`Job::ProbeTogether`] it is
+    /// one answer for all.
     Probed(Vec<Option<OptionRefusal>>),
 }
 
@@ -327,7 +334,9 @@ mod tests {
         let unmount = Job::Unmount { target: "/a".into(), force: Unmounting::Lazy };
         let check = Job::CheckTarget { target: "/a".into() };
         let set = Job::SetAttributes { target: "/a".into(), attributes: vec!["ro".to_owned()] };
-        for job in [mount(), check, bind(), unmount, set, Job::StatFs { path: "/a".into() }] {
+        let together = Job::ProbeTogether { options: vec![("udp".to_owned(), None)] };
+        let stat = Job::StatFs { path: "/a".into() };
+        for job in [mount(), check, bind(), unmount, set, together, stat] {
             assert_eq!(read_job(serde_json::to_vec(&job).unwrap().as_slice()).unwrap(), job);
         }
         let stats = FsStats { total_bytes: u64::MAX, ..FsStats::default() };
