@@ -9,7 +9,8 @@ use crate::plain::Front;
 use crate::plain::SILENT_PORT;
 
 pub(super) fn cases() -> Vec<Case> {
-    [of_version_4(), of_version_3(), that_do_no_harm(), peers(), negotiated(), daemons()].concat()
+    [of_version_4(), of_version_3(), that_do_no_harm(), ports(), peers(), negotiated(), daemons()]
+        .concat()
 }
 
 const V4: &str = "vers=4.2,retry=0";
@@ -86,10 +87,30 @@ fn that_do_no_harm() -> Vec<Case> {
         Case::at("rpcbind_dropped_but_ports_given_v3", Front::RpcbindDropped, fixed)
             .shows(&[7, 73, 115, 117])
             .with(&["mountport=20048"]),
-        Case::at("only_nfs_passes_v4", Front::OnlyNfs, V4).shows(&[7, 21]).with(&["vers=4.2"]),
+        Case::at("only_nfs_passes_v4", Front::OnlyNfs, V4).shows(&[7, 21, 132]).with(&["vers=4.2"]),
         Case::at("only_nfs_passes", Front::OnlyNfs, "retry=0").shows(&[7, 21]).with(&["vers=4.2"]),
         Case::at("a_slow_server_v4", Front::Slow, V4).shows(&[78]).within(40),
         Case::at("a_slow_server_v3", Front::Slow, third).shows(&[78]).within(40),
+    ]
+}
+
+/// The port that was asked for, and no other.
+fn ports() -> Vec<Case> {
+    let here: &[&[&str]] = &[&["2050"], REFUSED];
+    let at = |name: &str, front, options: String| Case::at(name, front, options).within(40);
+    let impatient = |options: &str, port: &str| format!("{options},{port},{IMPATIENT}");
+    vec![
+        at("a_port_where_nobody_listens_v4", Front::Good, impatient(V4, "port=2050"))
+            .shows(&[132])
+            .fails(here),
+        at("a_port_where_nobody_listens_v3", Front::Good, impatient(V3, "port=2050"))
+            .shows(&[115])
+            .fails(here)
+            .differs("the port is named"),
+        at("port_0_of_v4_where_rpcbind_is_dropped", Front::OnlyNfs, impatient(V4, "port=0"))
+            .shows(&[132])
+            .fails(&[&["111", "rpcbind"], SILENCE])
+            .differs("the service that did not answer is named"),
     ]
 }
 

@@ -6,9 +6,11 @@
 mod addresses;
 mod background;
 mod faults;
+pub mod lanes;
 mod options;
 mod paths;
 pub mod program;
+pub mod stage;
 pub mod trial;
 mod versions;
 

@@ -1,46 +1,75 @@
-//! What the tests of this program share: one world, our program, and a way to run it.
+//! What a test gets: a world, our program, and a way to run it.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use e2e::cases::program::Program;
-use e2e::failure::Failure;
-use e2e::failure::Result;
-use e2e::lab;
-use e2e::lab::Mount;
-use e2e::plain::Plain;
-use e2e::process::Observed;
-use e2e::process::observe;
+use crate::cases::program::Program;
+use crate::failure::Failure;
+use crate::failure::Result;
+use crate::lab;
+use crate::lab::Mount;
+use crate::plain::Etc;
+use crate::plain::Lane;
+use crate::plain::Plain;
+use crate::process::Observed;
+use crate::process::observe;
 
 /// Generous: the machine is emulated.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The world and the program under test.
-pub(crate) struct Stage {
-    pub(crate) world: Plain,
-    pub(crate) program: Program,
+/// The world and the program under test, in a lane of their own.
+#[derive(Debug)]
+pub struct Stage {
+    /// The server, with its faults.
+    pub world: Plain,
+    /// Ours.
+    pub program: Program,
+    lane: Lane,
 }
 
 impl Stage {
-    pub(crate) fn start() -> Result<Self> {
-        let world = Plain::start()?;
+    /// Starts the lane's server, and shows our program beside it.
+    ///
+    /// # Errors
+    /// When the server does not come up, or our program is not built.
+    pub fn start(lane: Lane, etc: &Arc<Etc>) -> Result<Self> {
+        let world = lane.serve(etc)?;
         let program = Program::ours(&world)?;
-        Ok(Self { world, program })
+        Ok(Self { world, program, lane })
+    }
+
+    /// Runs steps in the lane's network.
+    ///
+    /// # Errors
+    /// What the steps answer.
+    pub fn perform<T: Send>(
+        &mut self,
+        steps: impl FnOnce(&mut Self) -> Result<T> + Send,
+    ) -> Result<T> {
+        let network = self.lane.network();
+        lab::inside_network(&network, || steps(self))
     }
 
     /// A new directory to mount at.
-    pub(crate) fn target(&self, name: &str) -> Result<PathBuf> {
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn target(&self, name: &str) -> Result<PathBuf> {
         let target = self.world.folder().join("targets").join(name);
         fs::create_dir_all(&target)?;
         Ok(target)
     }
 
     /// A command line of ours.
-    pub(crate) fn command(&self, arguments: &[&dyn AsRef<OsStr>]) -> Result<Command> {
+    ///
+    /// # Errors
+    /// When this stage has another program.
+    pub fn command(&self, arguments: &[&dyn AsRef<OsStr>]) -> Result<Command> {
         let Program::Ours(path) = &self.program else {
             return Err(Failure::new("the stage runs our own program"));
         };
@@ -50,7 +79,10 @@ impl Stage {
     }
 
     /// Mounts, and answers how it ended.
-    pub(crate) fn mount(&self, options: &str, spec: &str, target: &Path) -> Result<Observed> {
+    ///
+    /// # Errors
+    /// When the program cannot be started; never because of what it does.
+    pub fn mount(&self, options: &str, spec: &str, target: &Path) -> Result<Observed> {
         observe(
             PATIENCE,
             &mut self.command(&[&"mount", &"-t", &"nfs", &"-o", &options, &spec, &target])?,
@@ -58,19 +90,28 @@ impl Stage {
     }
 
     /// Unmounts, and answers how it ended.
-    pub(crate) fn unmount(&self, flags: &[&str], target: &Path) -> Result<Observed> {
+    ///
+    /// # Errors
+    /// When the program cannot be started; never because of what it does.
+    pub fn unmount(&self, flags: &[&str], target: &Path) -> Result<Observed> {
         let mut command = self.command(&[&"umount"])?;
         observe(PATIENCE, command.args(flags).arg(target))
     }
 }
 
 /// Succeeds where a program did.
-pub(crate) fn succeeded(observed: &Observed) -> Result<()> {
-    e2e::failure::ensure(observed.code == Some(0), format!("{observed:?}"))
+///
+/// # Errors
+/// What was observed of one that failed.
+pub fn succeeded(observed: &Observed) -> Result<()> {
+    crate::failure::ensure(observed.code == Some(0), format!("{observed:?}"))
 }
 
 /// The one mount at a path.
-pub(crate) fn only_mount(target: &Path) -> Result<Mount> {
+///
+/// # Errors
+/// What is mounted there, where it is not exactly one.
+pub fn only_mount(target: &Path) -> Result<Mount> {
     match lab::mounts_below(target)?.as_slice() {
         [mount] => Ok(mount.clone()),
         other => Err(Failure::new(format!("expected one mount, found {other:?}"))),
