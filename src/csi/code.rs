@@ -31,7 +31,9 @@ pub(super) fn stage(error: &StageError) -> Code {
         StageError::StagedDifferently { .. } | StageError::OtherOptions { .. } => {
             Code::AlreadyExists
         }
-        StageError::TakenByAnother { .. } => Code::FailedPrecondition,
+        StageError::TakenByAnother { .. } | StageError::MixedEncryption { .. } => {
+            Code::FailedPrecondition
+        }
         StageError::HalfMade(_)
         | StageError::NotUndone { .. }
         | StageError::InBackground { .. } => Code::Unavailable,
@@ -357,6 +359,15 @@ mod tests {
                 Code::AlreadyExists,
             ),
             (StageError::TakenByAnother { path: at(), fs_type: text() }, Code::FailedPrecondition),
+            (
+                StageError::MixedEncryption {
+                    server: text(),
+                    at: at(),
+                    held: "with",
+                    wanted: "without",
+                },
+                Code::FailedPrecondition,
+            ),
             (StageError::HalfMade(still_there()), Code::Unavailable),
             (
                 StageError::InBackground { tried: Duration::from_secs(1), last: text() },

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::topmost_at;
 use crate::host::route;
+use crate::model::DeviceName;
 use crate::model::MountProtocol;
 use crate::model::TunnelSpec;
 use crate::model::VolumeAttributes;
@@ -35,6 +36,7 @@ use crate::nfs::MountRequest;
 use crate::nfs::Patience;
 use crate::nfs::Start;
 use crate::nfs::Way;
+use crate::nfs::farewell::is_tunnel;
 use crate::node::Node;
 use crate::node::deadline;
 use crate::node::directory;
@@ -110,6 +112,21 @@ pub enum StageError {
         held: String,
         /// The options that are wanted.
         wanted: String,
+    },
+    /// The server is mounted both with and without encryption.
+    #[error(
+        "{server} is mounted {held} TLS at {at:?}, and this volume asks for a mount {wanted} TLS; mount all of its \
+         volumes in one way, or set the volume attribute \"allowMixedEncryption\" to \"true\""
+    )]
+    MixedEncryption {
+        /// The mount target.
+        server: String,
+        /// Where it is mounted.
+        at: PathBuf,
+        /// `with` or `without`.
+        held: &'static str,
+        /// `with` or `without`.
+        wanted: &'static str,
     },
     /// Something is mounted there that we did not make.
     #[error(
@@ -208,6 +225,7 @@ impl Node {
                 cleared.map_err(StageError::HalfMade)?;
             }
         }
+        refuse_mixed_encryption(&table, &request.attributes)?;
         directory::require(&path).await.map_err(StageError::Directory)?;
         log_notes(&request.volume, &request.attributes.notes);
         match &request.attributes.protocol {
@@ -397,6 +415,42 @@ fn occupant(
     Ok(if top.peer_group.is_some() { Occupant::ThisVolume } else { Occupant::HalfMade })
 }
 
+/// Whoever believes a file system to be encrypted on its way is not to find it mounted in the clear beside. The mount
+/// table is asked, so that mounts by hand count too, and only names are compared: a volume that names its server by
+/// an address is another one.
+fn refuse_mixed_encryption(
+    table: &[MountEntry],
+    attributes: &VolumeAttributes,
+) -> Result<(), StageError> {
+    let wanted = matches!(attributes.protocol, MountProtocol::Alinas(_));
+    let device = attributes.device();
+    let is_of_server = |mount: &MountEntry| {
+        let mounted = DeviceName::parse(&mount.source);
+        mounted.is_ok_and(|mounted| mounted.host().eq_ignore_ascii_case(device.host()))
+    };
+    let other = table
+        .iter()
+        .find(|mount| mount.is_nfs() && has_tunnel(mount) == Some(!wanted) && is_of_server(mount));
+    match other {
+        Some(other) if !attributes.mixed_encryption => Err(StageError::MixedEncryption {
+            server: device.host().to_owned(),
+            at: other.mount_point.clone(),
+            held: word_for(!wanted),
+            wanted: word_for(wanted),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn word_for(with_tls: bool) -> &'static str {
+    if with_tls { "with" } else { "without" }
+}
+
+/// Unknown where the kernel does not show the address.
+fn has_tunnel(mount: &MountEntry) -> Option<bool> {
+    mount.super_option("addr")?.parse().ok().map(is_tunnel)
+}
+
 /// Tunnels begin on loopback. Where the kernel does not show the address, the mount is taken for ours.
 fn leads_to_no_tunnel(mount: &MountEntry) -> bool {
     let address = mount.super_option("addr").and_then(|address| address.parse::<IpAddr>().ok());
@@ -505,6 +559,38 @@ mod tests {
         world.forget_everything();
         assert_eq!(node.stage(stage.plain(&["vers=4.1"])).await.unwrap(), Staged::Now);
         assert_eq!(node.stage(stage.plain(&["vers=3"])).await.unwrap(), Staged::Already);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_is_mounted_with_and_without_encryption_only_where_a_volume_asks_for_it() {
+        let (plain, alinas) = (("mountProtocol", "nfs"), ("mountProtocol", "alinas"));
+        for (there, source, protocol, refused) in [
+            ("addr=192.0.2.1", "NAS.example.com:/b", alinas, true),
+            ("addr=127.0.1.1", "nas.example.com:/b", plain, true),
+            ("addr=127.0.1.1", "nas.example.com:/b", alinas, false),
+            ("addr=192.0.2.1", "nas.example.com:/b", plain, false),
+            ("addr=192.0.2.1", "other.example.com:/b", alinas, false),
+            ("vers=3", "nas.example.com:/b", alinas, false),
+        ] {
+            let mut mount = entry(1, "/other", source);
+            mount.super_options = vec![there.to_owned()];
+            let (stage, world) = (Stage::new(), World::default().mounted(mount));
+            let node = world.node();
+            let staged = node.stage(stage.request_with(&[protocol], &[])).await;
+            let what = format!("{there} {source} {protocol:?}: {staged:?}");
+            assert_eq!(
+                matches!(staged, Err(StageError::MixedEncryption { .. })),
+                refused,
+                "{what}"
+            );
+            assert_eq!(world.mounts().len(), if refused { 1 } else { 2 }, "{what}");
+            if let Err(error) = staged {
+                assert!(error.to_string().contains("allowMixedEncryption"), "{error}");
+                let asked = [protocol, ("allowMixedEncryption", "true")];
+                let request = stage.request_with(&asked, &[]);
+                assert_eq!(node.stage(request).await.unwrap(), Staged::Now, "{what}");
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

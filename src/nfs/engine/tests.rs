@@ -329,7 +329,9 @@ async fn an_address_for_calls_back_is_remarked_on_where_it_is_not_ours() {
         let note = Note::ClientAddressOfUser(address.into());
         let ended = bench
             .underway("")
-            .drive(|_, _| Step::Finish(Box::new(Mounted { version, ..mounted(vec![note.clone()]) })))
+            .drive(|_, _| {
+                Step::Finish(Box::new(Mounted { version, ..mounted(vec![note.clone()]) }))
+            })
             .await;
         assert_eq!(!ended.unwrap().notes.is_empty(), remarked, "{address:?} {version}");
     }

@@ -257,8 +257,7 @@ impl Underway {
     fn is_worth_saying(&self, note: &Note, version: NfsVersion) -> bool {
         match note {
             Note::ClientAddressOfUser(address) => {
-                version == NfsVersion::V40
-                    && !self.engine.network.is_ours(*address).unwrap_or(true)
+                version == NfsVersion::V40 && !self.engine.network.is_ours(*address).unwrap_or(true)
             }
             Note::NoClientAddress(_) | Note::DaemonUnknown(..) => true,
         }
