@@ -12,12 +12,15 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::model::NfsVersion;
 use crate::model::nearest::did_you_mean;
 use crate::model::nfs_option::NfsOption;
 use crate::model::nfs_option::OPTIONS;
+use crate::model::nfs_option::Transport;
 use crate::model::nfs_option::ValueKind;
 use crate::model::nfs_option::keys;
 use crate::model::nfs_option::row_of;
+use crate::nfs::Start;
 
 const FILE: &str = "/etc/nfsmount.conf";
 const FOLDER: &str = "/etc/nfsmount.conf.d";
@@ -37,6 +40,8 @@ pub(super) struct Conf {
 pub(super) struct Layers {
     /// Option texts; a later one goes before an earlier one, and the command line before all.
     pub(super) texts: Vec<String>,
+    /// `Defaultvers` and `Defaultproto`: where negotiation begins.
+    pub(super) start: Start,
     /// What could not be used, each with file and line.
     pub(super) warnings: Vec<String>,
 }
@@ -114,7 +119,7 @@ impl Conf {
 
     /// What holds for a mount of `server` at `mount_point`, where the command line said `given`.
     pub(super) fn layers(&self, server: &str, mount_point: &str, given: &[String]) -> Layers {
-        let mut layers = Layers { texts: Vec::new(), warnings: self.warnings.clone() };
+        let mut layers = Layers { warnings: self.warnings.clone(), ..Layers::default() };
         let mut has_version = given.iter().any(|text| keys(text).any(is_version));
         let mut settings: Vec<_> = self
             .settings
@@ -123,7 +128,6 @@ impl Conf {
             .collect();
         // Stable: within a section, the last one wins as everywhere.
         settings.sort_by(|one, other| one.section.cmp(&other.section));
-        let mut default_version = None;
         for setting in settings.into_iter().rev() {
             match setting.option() {
                 // Two versions are an error, so that only the weightiest is taken.
@@ -135,14 +139,16 @@ impl Conf {
                 }
                 Ok(Meant::Option(text)) => layers.texts.push(text),
                 Ok(Meant::Nothing) => {}
-                Ok(Meant::DefaultVersion3) => {
-                    default_version.get_or_insert("vers=3".to_owned());
+                Ok(Meant::FirstVersion(version)) => {
+                    layers.start.version.get_or_insert(version);
+                }
+                Ok(Meant::FirstTransport(transport)) => {
+                    layers.start.transport.get_or_insert(transport);
                 }
                 Err(why) => layers.warnings.push(format!("{}: {why}", setting.place)),
             }
         }
         layers.texts.reverse();
-        layers.texts.extend(default_version.filter(|_| !has_version));
         layers
     }
 }
@@ -190,8 +196,8 @@ impl Section {
 /// What a setting means for a mount.
 enum Meant {
     Option(String),
-    /// `Defaultvers=3`: nothing else is left to negotiate.
-    DefaultVersion3,
+    FirstVersion(NfsVersion),
+    FirstTransport(Transport),
     /// It says what holds anyway.
     Nothing,
 }
@@ -222,26 +228,33 @@ impl Setting {
         Ok(text.map_or(Meant::Nothing, Meant::Option))
     }
 
-    /// Where mount.nfs begins to negotiate. We begin at the top, where a server of any version answers at once.
+    /// nfsmount.conf(5): where negotiation begins, and never what is left of it when the command line names one.
     fn default_version(&self) -> Result<Meant, String> {
-        match self.value.as_str() {
-            "3" => Ok(Meant::DefaultVersion3),
-            "4" | "4.2" => Ok(Meant::Nothing),
-            other => Err(format!(
-                "\"Defaultvers={other}\" is not supported: negotiation begins at 4.2; to mount with one version \
-                 only, write \"Vers={other}\""
-            )),
-        }
+        Ok(Meant::FirstVersion(match self.value.as_str() {
+            "3" => NfsVersion::V3,
+            "4.0" => NfsVersion::V40,
+            "4.1" => NfsVersion::V41,
+            "4" | "4.2" => NfsVersion::V42,
+            other => {
+                return Err(format!(
+                    "\"Defaultvers\" is {other:?}; expected 3, 4, 4.0, 4.1 or 4.2"
+                ));
+            }
+        }))
     }
 
     fn default_protocol(&self) -> Result<Meant, String> {
-        match self.value.as_str() {
-            "tcp" => Ok(Meant::Nothing),
-            other => Err(format!(
-                "\"Defaultproto={other}\" is not supported: TCP is tried first; to mount over one transport only, \
-                 write \"Proto={other}\""
-            )),
-        }
+        Ok(Meant::FirstTransport(match self.value.to_lowercase().as_str() {
+            "tcp" => Transport::Tcp,
+            "udp" => Transport::Udp,
+            _ => {
+                return Err(format!(
+                    "\"Defaultproto\" is {:?}; expected tcp or udp; to mount over one transport only, write \
+                     \"Proto={}\"",
+                    self.value, self.value
+                ));
+            }
+        }))
     }
 }
 
@@ -351,10 +364,10 @@ Lock=False
             ("timeo=600", "timeo=600"),
             ("Proto=tcp6", "proto=tcp6"),
             ("context=a,b", "context=\"a,b\""),
-            ("Defaultvers=3", "vers=3"),
-            ("Defaultproto=tcp", ""),
-            ("Defaultvers=4.1", "f:2: \"Defaultvers=4.1\" is not supported"),
-            ("Defaultproto=udp", "f:2: \"Defaultproto=udp\" is not supported"),
+            ("Defaultvers=3", ""),
+            ("Defaultproto=Tcp", ""),
+            ("Defaultvers=2", "f:2: \"Defaultvers\" is \"2\"; expected 3,"),
+            ("Defaultproto=rdma", "f:2: \"Defaultproto\" is \"rdma\"; expected tcp or udp"),
             ("rsize=8q", "f:2: \"8q\" is no number for \"rsize\""),
             ("rsize=", "f:2: \"\" is no number for \"rsize\""),
             ("rsise=1", "f:2: unknown key \"rsise\"; did you mean \"rsize\"?"),
@@ -369,6 +382,20 @@ Lock=False
                 said == text || text.starts_with("f:") && said.starts_with(text),
                 "{line}: {said}"
             );
+        }
+    }
+
+    #[test]
+    fn negotiation_begins_where_the_weightiest_line_says_and_what_is_asked_for_stays_open() {
+        let text = "[Server \"nas\"]\nDefaultvers=4.1\nDefaultproto=UDP\n[NFSMount_Global_Options]\n\
+                    Defaultvers=3\nDefaultproto=tcp\n";
+        let (v3, v41) = (Some(NfsVersion::V3), Some(NfsVersion::V41));
+        for (server, version, transport) in
+            [("nas", v41, Some(Transport::Udp)), ("other", v3, Some(Transport::Tcp))]
+        {
+            let layers = conf(text).layers(server, "/", &[]);
+            assert_eq!(layers.start, Start { version, transport }, "{server}");
+            assert_eq!((layers.texts.len(), layers.warnings.len()), (0, 0), "{server}");
         }
     }
 

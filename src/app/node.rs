@@ -23,7 +23,9 @@ use crate::csi::NodeService;
 use crate::host::mount_table::ProcMountTable;
 use crate::host::worker::ChildWorker;
 use crate::nfs::engine::HostNetwork;
+use crate::nfs::farewell::NetworkMountd;
 use crate::node::Node;
+use crate::node::PlainRecordFiles;
 use crate::node::Tunnels;
 use crate::node::WatchdogTunnels;
 use crate::proto::csi::identity_server::IdentityServer;
@@ -104,6 +106,8 @@ pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
         Arc::new(ChildWorker),
         Arc::clone(&tunnels),
         Arc::new(HostNetwork),
+        Arc::new(PlainRecordFiles::below(&args.state_dir)),
+        Arc::new(NetworkMountd),
     );
     tracing::info!(
         driver.name = %args.driver_name,

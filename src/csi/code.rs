@@ -28,8 +28,12 @@ pub(super) fn stage(error: &StageError) -> Code {
         StageError::Path(fault) => path(fault),
         StageError::Directory(fault) => directory(fault),
         StageError::ReadMounts(_) | StageError::Crashed(_) => Code::Internal,
-        StageError::StagedDifferently { .. } => Code::AlreadyExists,
-        StageError::TakenByAnother { .. } => Code::FailedPrecondition,
+        StageError::StagedDifferently { .. } | StageError::OtherOptions { .. } => {
+            Code::AlreadyExists
+        }
+        StageError::TakenByAnother { .. } | StageError::MixedEncryption { .. } => {
+            Code::FailedPrecondition
+        }
         StageError::HalfMade(_)
         | StageError::NotUndone { .. }
         | StageError::InBackground { .. } => Code::Unavailable,
@@ -122,9 +126,10 @@ fn refused(kind: Kind) -> Code {
 fn mount(fault: &MountFault) -> Code {
     match fault.cause {
         Cause::NoSuchExport => Code::NotFound,
-        Cause::ExportDenied | Cause::ExportDeniedOrMissing | Cause::SecurityRefused => {
-            Code::PermissionDenied
-        }
+        Cause::ExportDenied
+        | Cause::ExportDeniedOrMissing
+        | Cause::SecurityRefused
+        | Cause::FlavoursOffered(_) => Code::PermissionDenied,
         Cause::OptionRefused(_)
         | Cause::OptionsTooLong
         | Cause::NameTooLong
@@ -251,6 +256,7 @@ mod tests {
         ("nfs.rpcbind-no-answer", Code::DeadlineExceeded),
         ("nfs.rpcbind-other-protocol", Code::Unavailable),
         ("nfs.rpcbind-refused", Code::Unavailable),
+        ("nfs.security-offered", Code::PermissionDenied),
         ("nfs.security-refused", Code::PermissionDenied),
         ("nfs.server-failed", Code::Internal),
         ("nfs.statd-missing", Code::FailedPrecondition),
@@ -348,7 +354,20 @@ mod tests {
                 StageError::StagedDifferently { path: at(), held: text(), wanted: text() },
                 Code::AlreadyExists,
             ),
+            (
+                StageError::OtherOptions { path: at(), held: text(), wanted: text() },
+                Code::AlreadyExists,
+            ),
             (StageError::TakenByAnother { path: at(), fs_type: text() }, Code::FailedPrecondition),
+            (
+                StageError::MixedEncryption {
+                    server: text(),
+                    at: at(),
+                    held: "with",
+                    wanted: "without",
+                },
+                Code::FailedPrecondition,
+            ),
             (StageError::HalfMade(still_there()), Code::Unavailable),
             (
                 StageError::InBackground { tried: Duration::from_secs(1), last: text() },

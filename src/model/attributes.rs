@@ -14,6 +14,7 @@ use crate::model::mount_target::MountTarget;
 use crate::model::mount_target::MountTargetError;
 use crate::model::nearest::did_you_mean;
 use crate::model::nfs_option::MountOptions;
+use crate::model::nfs_option::Note;
 use crate::model::nfs_option::OptionError;
 use crate::model::nfs_option::Rules;
 use crate::model::tls_policy::CaBundle;
@@ -70,6 +71,12 @@ pub const KEYS: &[Key] = &[
         name: "tls",
         default: "true",
         help: "Encryption in transit. \"false\" mounts without it, as mountProtocol \"nfs\" does.",
+    },
+    Key {
+        name: "allowMixedEncryption",
+        default: "false",
+        help: "\"true\" mounts the volume although the node has the same server mounted with TLS and this volume goes \
+               without, or the other way round.",
     },
     Key {
         name: "tlsPort",
@@ -140,8 +147,13 @@ pub struct VolumeAttributes {
     pub path: ExportPath,
     /// How it is mounted.
     pub protocol: MountProtocol,
+    /// Whether it may be mounted beside mounts of the server that are encrypted where this one is not, or not
+    /// encrypted where this one is.
+    pub mixed_encryption: bool,
     /// The text mount options: those of the attributes `vers` and `options`, then the mount flags.
     pub options: MountOptions,
+    /// Which of them do not do all that they say, and why.
+    pub notes: Vec<Note>,
 }
 
 /// How a volume is mounted.
@@ -230,7 +242,8 @@ impl VolumeAttributes {
         let server = MountTarget::parse(given.require("server")?)?;
         let path = ExportPath::parse(given.get("path").unwrap_or_default())?;
         let protocol = mount_protocol(&server, &given)?;
-        let options = MountOptions::parse(
+        let mixed_encryption = given.flag("allowMixedEncryption")?.unwrap_or_default();
+        let (options, notes) = MountOptions::parse_with_notes(
             protocol.rules(),
             given
                 .get("vers")
@@ -240,7 +253,7 @@ impl VolumeAttributes {
                 .chain(given.get("options"))
                 .chain(mount_flags.iter().map(String::as_str)),
         )?;
-        Ok(Self { server, path, protocol, options })
+        Ok(Self { server, path, protocol, mixed_encryption, options, notes })
     }
 
     /// What is mounted.
@@ -490,6 +503,19 @@ mod tests {
             let error = parse(&attributes, &flags).unwrap_err().to_string();
             assert!(error.contains(said), "{attributes:?} {flags:?}: {error}");
         }
+    }
+
+    #[test]
+    fn encryption_is_mixed_only_where_it_is_asked_for() {
+        let mixed = |more: &[(&str, &str)]| {
+            parse(&[&[("server", DOMAIN)], more].concat(), &[])
+                .map(|volume| volume.mixed_encryption)
+        };
+        assert_eq!(mixed(&[]), Ok(false));
+        assert_eq!(mixed(&[("allowMixedEncryption", "true")]), Ok(true));
+        assert_eq!(mixed(&[("allowMixedEncryption", "true"), ("tls", "false")]), Ok(true));
+        let error = mixed(&[("allowMixedEncryption", "yes")]).unwrap_err().to_string();
+        assert!(error.contains("expected \"true\" or \"false\""), "{error}");
     }
 
     #[test]

@@ -251,6 +251,11 @@ pub const CATALOGUE: &[Message] = &[
         "the server's rpcbind does not listen",
         "start it there, give port= and mountport=, or mount with vers=4",
     ),
+    same(
+        "nfs.security-offered",
+        "the server exports the directory for {flavours} only",
+        "mount with one of these (krb5 and its like need rpc.gssd on this host), or change sec= of its export",
+    ),
     each(
         "nfs.security-refused",
         (
@@ -423,6 +428,7 @@ mod tests {
         "nfs.rpcbind-no-answer",
         "nfs.rpcbind-other-protocol",
         "nfs.rpcbind-refused",
+        "nfs.security-offered",
         "nfs.security-refused",
         "nfs.server-failed",
         "nfs.statd-missing",

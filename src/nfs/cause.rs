@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::catalogue;
 use super::catalogue::Message;
 use super::catalogue::fill;
+use super::probe::Export;
+use super::probe::Flavour;
 use super::probe::Peer;
 use super::probe::Service;
 use crate::host::daemon::Daemon;
@@ -29,6 +31,8 @@ pub enum Cause {
     ExportStale,
     /// None of the flavours of `sec=` will do (NFS4ERR_WRONGSEC).
     SecurityRefused,
+    /// None of the flavours of `sec=` is among these, by which an NFSv3 server lets the directory be mounted.
+    FlavoursOffered(Vec<Flavour>),
     /// The server does not speak this version.
     VersionNotServed,
     /// The server speaks none of these versions, which are all that were tried.
@@ -129,6 +133,7 @@ impl Cause {
             Self::ExportDeniedOrMissing => "nfs.export-denied-or-missing",
             Self::ExportStale => "nfs.export-stale",
             Self::SecurityRefused => "nfs.security-refused",
+            Self::FlavoursOffered(_) => "nfs.security-offered",
             Self::VersionNotServed => "nfs.version-not-served",
             Self::NoCommonVersion(_) => "nfs.no-common-version",
             Self::MountdVersion(_) => "nfs.mountd-version",
@@ -190,6 +195,7 @@ impl Cause {
             | Self::ExportDeniedOrMissing
             | Self::ExportStale
             | Self::SecurityRefused
+            | Self::FlavoursOffered(_)
             | Self::VersionNotServed
             | Self::NoCommonVersion(_)
             | Self::MountdVersion(_)
@@ -239,9 +245,10 @@ impl Cause {
             | Self::NoResources
             | Self::WorkerFailed
             | Self::Other => Weight::NoAnswer,
-            Self::ExportDenied | Self::ExportDeniedOrMissing | Self::SecurityRefused => {
-                Weight::Denied
-            }
+            Self::ExportDenied
+            | Self::ExportDeniedOrMissing
+            | Self::SecurityRefused
+            | Self::FlavoursOffered(_) => Weight::Denied,
             Self::NoSuchExport
             | Self::ExportNotADirectory
             | Self::ExportStale
@@ -287,6 +294,9 @@ impl Cause {
                 ]
             }
             Self::NoAnswer(_, after) => vec![("within", after.map(within).unwrap_or_default())],
+            Self::FlavoursOffered(flavours) => {
+                vec![("flavours", Export::Flavours(flavours.clone()).to_string())]
+            }
             Self::OptionRefused(Some(option)) => vec![("option", format!("{option:?}"))],
             Self::DaemonMissing(_, how) => vec![("why", how.clone())],
             Self::MountdVersion(version) => vec![("mount_version", version.to_string())],
@@ -387,6 +397,7 @@ pub(crate) fn every() -> Vec<Cause> {
         Cause::NoAnswer(Peer::Rpcbind, Some(Duration::from_secs(3))),
         Cause::OtherProtocol(Peer::Rpcbind),
         Cause::Refused(Peer::Rpcbind),
+        Cause::FlavoursOffered(vec![Flavour(390_003), Flavour(390_005)]),
         Cause::SecurityRefused,
         Cause::ServerFailed,
         Cause::DaemonMissing(Daemon::Statd, why.clone()),

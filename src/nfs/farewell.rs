@@ -104,7 +104,7 @@ impl Mountd for NetworkMountd {
             Some(port) => port,
             None => {
                 let program = Program { number: 100_005, version: u32::from(version) };
-                ask_port(server, program, transport, LIMIT).await?
+                ask_port(server, program, transport, transport, LIMIT).await?
             }
         };
         say_unmounted(server.at(port), version, transport, &farewell.path, LIMIT).await

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::policy::Export;
+use super::policy::Flavour;
 use super::policy::Presence;
 use super::policy::ResolveFault;
 use super::policy::RpcFault;
@@ -208,6 +210,13 @@ fn services() -> Vec<Situation> {
     vec![
         situation("a firewall swallows what goes to rpcbind", direct(THIRD), rpcbind(SILENCE)),
         situation("rpcbind is not running", direct(THIRD), rpcbind(RpcFault::Refused)),
+        situation(
+            "rpcbind is silent over TCP, and knows no nfsd over UDP",
+            direct(THIRD),
+            World::default()
+                .rpcbind(|over| if over == Transport::Tcp { Err(SILENCE) } else { Ok(()) })
+                .port(|_, _, _| Err(RpcFault::NotRegistered)),
+        ),
         situation("another program has port 111", direct(THIRD), rpcbind(html())),
         situation("rpcbind closes", direct(THIRD), rpcbind(RpcFault::Closed)),
         situation("rpcbind runs, nfsd does not", direct(THIRD), rpcbind(RpcFault::NotRegistered)),
@@ -268,6 +277,17 @@ fn answers_of_the_server() -> Vec<Situation> {
             kernel(server_says(Errno::PROTONOSUPPORT)),
         ),
     ];
+    let krb5 = || vec![Flavour(390_003), Flavour(390_004), Flavour(390_005)];
+    let kerberos_only =
+        |errno| World { export: Ok(Export::Flavours(krb5())), ..kernel(server_says(errno)) };
+    all.extend([
+        situation("the export is for Kerberos only", direct(THIRD), kerberos_only(Errno::INVAL)),
+        situation(
+            "the export is for Kerberos only, and sec=sys is given",
+            direct("vers=3,nolock,sec=sys,retry=0"),
+            kerberos_only(Errno::ACCESS),
+        ),
+    ]);
     for (title, fourth, third) in [
         ("no such path", Errno::NOENT, Errno::ACCESS),
         ("no such path within an export", Errno::NOENT, Errno::NOENT),

@@ -43,4 +43,5 @@ pub use fault::MountFault;
 pub use fault::Subject;
 pub use request::MountRequest;
 pub use request::Patience;
+pub use request::Start;
 pub use request::Way;

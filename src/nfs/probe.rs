@@ -25,6 +25,58 @@ pub enum Peer {
     Mountd,
 }
 
+/// What mountd says of a directory (RFC 1813, section 5.2.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Export {
+    /// This host may mount it, by one of these.
+    Flavours(Vec<Flavour>),
+    /// It may not, for this reason (mountstat3).
+    Refused(u32),
+}
+
+/// A security flavour, as RPC numbers them (<https://www.iana.org/assignments/rpc-authentication-numbers>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flavour(pub u32);
+
+impl Flavour {
+    /// AUTH_NONE.
+    pub const NONE: Self = Self(0);
+    /// AUTH_SYS.
+    pub const SYS: Self = Self(1);
+}
+
+/// As in `sec=`; the number of one that has no name there.
+impl fmt::Display for Flavour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("none"),
+            1 => f.write_str("sys"),
+            390_003 => f.write_str("krb5"),
+            390_004 => f.write_str("krb5i"),
+            390_005 => f.write_str("krb5p"),
+            390_006 => f.write_str("lkey"),
+            390_007 => f.write_str("lkeyi"),
+            390_008 => f.write_str("lkeyp"),
+            390_009 => f.write_str("spkm3"),
+            390_010 => f.write_str("spkm3i"),
+            390_011 => f.write_str("spkm3p"),
+            other => write!(f, "{other}"),
+        }
+    }
+}
+
+impl fmt::Display for Export {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flavours(flavours) => {
+                let flavours: Vec<_> = flavours.iter().map(ToString::to_string).collect();
+                write!(f, "sec={}", flavours.join(":"))
+            }
+            Self::Refused(status) => write!(f, "refused with status {status}"),
+        }
+    }
+}
+
 /// Why a remote procedure call did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RpcFault {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::model::DeviceName;
 use crate::model::MountOptions;
+use crate::model::NfsVersion;
+use crate::model::nfs_option::Transport;
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct MountRequest {
     pub options: MountOptions,
     /// How the kernel reaches the server.
     pub way: Way,
+    /// Where negotiation begins.
+    pub start: Start,
     /// How long it is tried.
     pub patience: Patience,
 }
@@ -35,6 +39,16 @@ pub enum Way {
     },
     /// Straight to the server, unencrypted.
     Direct,
+}
+
+/// Where negotiation begins, in what the user's options leave open. Nothing else is ruled out: what it does not lead
+/// to is tried next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// Lower versions are tried after it, higher ones never. The highest, where nothing is said.
+    pub version: Option<NfsVersion>,
+    /// The transport of NFSv3 that is tried first, where this kernel has it. TCP, where nothing is said.
+    pub transport: Option<Transport>,
 }
 
 /// How long a mount is tried.

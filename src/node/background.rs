@@ -54,6 +54,11 @@ enum News {
 }
 
 impl Background {
+    /// Whether a mount is being tried, or was until lately.
+    pub(super) fn is_trying(&self, user: &TunnelUser) -> bool {
+        self.all().contains_key(&key(&user.volume, &user.staging_path))
+    }
+
     /// What is known of a mount in the background. `None` where there is none, or none any more.
     pub(super) fn news_of(&self, user: &TunnelUser) -> Option<Result<Staged, StageError>> {
         let key = key(&user.volume, &user.staging_path);

@@ -25,7 +25,10 @@ use crate::host::worker::Worker;
 use crate::model::TunnelSpec;
 use crate::model::VolumeId;
 use crate::nfs::engine::fake::FakeNetwork;
+use crate::nfs::farewell::fake::FakeMountd;
 use crate::node::Node;
+use crate::node::plain_record::PlainRecord;
+use crate::node::plain_record::PlainRecords;
 use crate::node::tunnels::Acquired;
 use crate::node::tunnels::TunnelFault;
 use crate::node::tunnels::TunnelUser;
@@ -59,6 +62,9 @@ struct State {
     of_mounts: Option<Answer>,
     ids: u64,
     unreadable: bool,
+    records: Vec<PlainRecord>,
+    forgets: bool,
+    mountd: Arc<FakeMountd>,
 }
 
 /// An NFS mount of a superblock and a peer group that all entries made here share.
@@ -118,7 +124,31 @@ impl World {
 
     pub(crate) fn node(&self) -> Node {
         let world = Arc::new(self.clone());
-        Node::new(world.clone(), world.clone(), world, Arc::new(FakeNetwork::default()))
+        let (table, worker, tunnels) = (world.clone(), world.clone(), world.clone());
+        let network = Arc::new(FakeNetwork::default());
+        Node::new(table, worker, tunnels, network, world, self.mountd())
+    }
+
+    /// Who is told of unmounts.
+    pub(crate) fn mountd(&self) -> Arc<FakeMountd> {
+        Arc::clone(&self.state().mountd)
+    }
+
+    /// From now on mountd takes note and never answers.
+    pub(crate) fn silence_mountd(&self) {
+        self.state().mountd = Arc::new(FakeMountd { silent: true, ..FakeMountd::default() });
+    }
+
+    /// What is remembered of volumes of plain NFS.
+    pub(crate) fn records(&self) -> Vec<PlainRecord> {
+        self.state().records.clone()
+    }
+
+    /// From now on nothing can be remembered.
+    pub(crate) fn forget_everything(&self) {
+        let mut state = self.state();
+        state.records.clear();
+        state.forgets = true;
     }
 
     pub(crate) fn mounts(&self) -> Vec<MountEntry> {
@@ -225,6 +255,28 @@ impl MountTable for World {
             return Err(io::Error::other("hidden"));
         }
         Ok(state.mounts.clone())
+    }
+}
+
+#[async_trait]
+impl PlainRecords for World {
+    async fn read(&self, staging_path: &Path) -> io::Result<Option<PlainRecord>> {
+        let records = self.records();
+        Ok(records.into_iter().find(|record| record.staging_path == staging_path))
+    }
+
+    async fn write(&self, record: PlainRecord) -> io::Result<()> {
+        if self.state().forgets {
+            return Err(io::Error::other("no disk"));
+        }
+        PlainRecords::remove(self, &record.staging_path).await?;
+        self.state().records.push(record);
+        Ok(())
+    }
+
+    async fn remove(&self, staging_path: &Path) -> io::Result<()> {
+        self.state().records.retain(|record| record.staging_path != staging_path);
+        Ok(())
     }
 }
 

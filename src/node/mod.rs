@@ -7,7 +7,8 @@
 //! unstage    staging path unmounted -> tunnel released
 //! ```
 //!
-//! Nothing is remembered: the kernel's mount table is the state. A staging mount is shared, so its bind mounts
+//! The kernel's mount table is the state. Nothing is remembered but the options of a volume of plain NFS, which
+//! the table does not show ([`plain_record`]). A staging mount is shared, so its bind mounts
 //! carry its peer group, and that is how the volume's publications are known. Nothing here touches a path that
 //! has an NFS mount on it: such calls could block for ever, so they run in a [`Worker`] with a deadline.
 //!
@@ -23,6 +24,7 @@ use crate::host::worker::Worker;
 use crate::model::VolumeId;
 use crate::nfs::Engine;
 use crate::nfs::engine::Network;
+use crate::nfs::farewell::Mountd;
 use crate::runtime::InFlight;
 
 pub mod access;
@@ -33,6 +35,7 @@ pub mod directory;
 pub(crate) mod fake;
 pub mod mounts;
 pub mod place;
+pub mod plain_record;
 pub mod publish;
 pub mod stage;
 pub mod stats;
@@ -44,6 +47,8 @@ pub mod unstage;
 use background::Background;
 
 pub use access::AccessMode;
+pub use plain_record::PlainRecordFiles;
+pub use plain_record::PlainRecords;
 pub use publish::PublishError;
 pub use publish::PublishRequest;
 pub use publish::Published;
@@ -66,6 +71,8 @@ pub struct Node {
     mounts: Arc<dyn MountTable>,
     worker: Arc<dyn Worker>,
     tunnels: Arc<dyn Tunnels>,
+    records: Arc<dyn PlainRecords>,
+    mountd: Arc<dyn Mountd>,
     engine: Engine,
     background: Background,
     in_flight: InFlight,
@@ -80,12 +87,16 @@ impl Node {
         worker: Arc<dyn Worker>,
         tunnels: Arc<dyn Tunnels>,
         network: Arc<dyn Network>,
+        records: Arc<dyn PlainRecords>,
+        mountd: Arc<dyn Mountd>,
     ) -> Self {
         let engine = Engine::new(network, Arc::clone(&worker), Arc::clone(&mounts));
         Self {
             mounts,
             worker,
             tunnels,
+            records,
+            mountd,
             engine,
             background: Background::default(),
             in_flight: InFlight::default(),

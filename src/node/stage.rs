@@ -5,6 +5,7 @@
 //! what is at the staging path   what is done
 //! nothing                       acquire, mount; where mounting fails: unmount, release
 //! this volume                   acquire again (the watchdog may have lost its records), nothing else
+//! this volume, other options    refused, by the record of the watchdog's or of our own
 //! this volume, not yet shared   a mount that was cut half way: unmount, then as nothing
 //! this volume, unencrypted      refused where it is to be encrypted
 //! another mount                 refused
@@ -24,14 +25,18 @@ use tokio_util::sync::CancellationToken;
 use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::topmost_at;
 use crate::host::route;
+use crate::model::DeviceName;
 use crate::model::MountProtocol;
 use crate::model::TunnelSpec;
 use crate::model::VolumeAttributes;
 use crate::model::VolumeId;
+use crate::model::nfs_option::Note;
 use crate::nfs::MountFault;
 use crate::nfs::MountRequest;
 use crate::nfs::Patience;
+use crate::nfs::Start;
 use crate::nfs::Way;
+use crate::nfs::farewell::is_tunnel;
 use crate::node::Node;
 use crate::node::deadline;
 use crate::node::directory;
@@ -40,6 +45,7 @@ use crate::node::mounts;
 use crate::node::mounts::ReadMounts;
 use crate::node::place;
 use crate::node::place::PathFault;
+use crate::node::plain_record::PlainRecord;
 use crate::node::tunnels::Acquired;
 use crate::node::tunnels::TunnelFault;
 use crate::node::tunnels::TunnelUser;
@@ -94,6 +100,33 @@ pub enum StageError {
         held: String,
         /// The source of the volume.
         wanted: String,
+    },
+    /// The volume is mounted there with other options, or being tried with them.
+    #[error(
+        "{path:?} holds this volume with the options {held:?}, and it is asked for with {wanted:?}; unstage it first"
+    )]
+    OtherOptions {
+        /// Where.
+        path: PathBuf,
+        /// The options on record.
+        held: String,
+        /// The options that are wanted.
+        wanted: String,
+    },
+    /// The server is mounted both with and without encryption.
+    #[error(
+        "{server} is mounted {held} TLS at {at:?}, and this volume asks for a mount {wanted} TLS; mount all of its \
+         volumes in one way, or set the volume attribute \"allowMixedEncryption\" to \"true\""
+    )]
+    MixedEncryption {
+        /// The mount target.
+        server: String,
+        /// Where it is mounted.
+        at: PathBuf,
+        /// `with` or `without`.
+        held: &'static str,
+        /// `with` or `without`.
+        wanted: &'static str,
     },
     /// Something is mounted there that we did not make.
     #[error(
@@ -169,6 +202,9 @@ impl Node {
             source: request.attributes.source(),
             options: request.attributes.options.to_string(),
         };
+        if self.background.is_trying(&user) {
+            self.refuse_other_options(request, &path).await?;
+        }
         if let Some(known) = self.background.news_of(&user) {
             return known;
         }
@@ -176,8 +212,11 @@ impl Node {
         match occupant(topmost_at(&table, &path), &user, &request.attributes.protocol)? {
             Occupant::Nobody => {}
             Occupant::ThisVolume => {
-                if let MountProtocol::Alinas(tunnel) = &request.attributes.protocol {
-                    self.tunnels.acquire(tunnel, &user).await?;
+                match &request.attributes.protocol {
+                    MountProtocol::Alinas(tunnel) => {
+                        self.tunnels.acquire(tunnel, &user).await?;
+                    }
+                    MountProtocol::Nfs => self.refuse_other_options(request, &path).await?,
                 }
                 return Ok(Staged::Already);
             }
@@ -186,12 +225,50 @@ impl Node {
                 cleared.map_err(StageError::HalfMade)?;
             }
         }
+        refuse_mixed_encryption(&table, &request.attributes)?;
         directory::require(&path).await.map_err(StageError::Directory)?;
+        log_notes(&request.volume, &request.attributes.notes);
         match &request.attributes.protocol {
             MountProtocol::Alinas(tunnel) => {
                 self.stage_through(tunnel, &request.attributes, &user).await
             }
-            MountProtocol::Nfs => self.stage_plain(&request.attributes, &user).await,
+            MountProtocol::Nfs => {
+                self.remember(request, &path).await;
+                self.stage_plain(&request.attributes, &user).await
+            }
+        }
+    }
+
+    /// CSI 1.13, NodeStageVolume: ALREADY_EXISTS where the volume is staged, but not as it is wanted now.
+    async fn refuse_other_options(
+        &self,
+        request: &StageRequest,
+        path: &Path,
+    ) -> Result<(), StageError> {
+        let known = self.records.read(path).await.unwrap_or_else(|error| {
+            tracing::warn!(
+                volume.id = %request.volume, %error, "the options that a volume was staged with cannot be read"
+            );
+            None
+        });
+        let wanted = record_of(request, path);
+        match known {
+            Some(known) if known.options != wanted.options => Err(StageError::OtherOptions {
+                path: path.to_owned(),
+                held: known.options,
+                wanted: wanted.options,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Before the mount, so that there is none without a record. Without one, all that is lost is to notice later
+    /// that the options have changed.
+    async fn remember(&self, request: &StageRequest, path: &Path) {
+        if let Err(error) = self.records.write(record_of(request, path)).await {
+            tracing::warn!(
+                volume.id = %request.volume, %error, "the options of a volume cannot be remembered"
+            );
         }
     }
 
@@ -271,6 +348,17 @@ impl Node {
     }
 }
 
+/// Where a volume is staged again and again in vain, the kubelet asks each time anew, and so this is said each time.
+fn log_notes(volume: &VolumeId, notes: &[Note]) {
+    for note in notes {
+        if note.is_warning() {
+            tracing::warn!(volume.id = %volume, "{note}");
+        } else {
+            tracing::info!(volume.id = %volume, "{note}");
+        }
+    }
+}
+
 fn mount_request(
     attributes: &VolumeAttributes,
     user: &TunnelUser,
@@ -282,8 +370,15 @@ fn mount_request(
         target: user.staging_path.clone(),
         options: attributes.options.clone(),
         way,
+        start: Start::default(),
         patience,
     }
+}
+
+fn record_of(request: &StageRequest, path: &Path) -> PlainRecord {
+    let StageRequest { volume, attributes, .. } = request;
+    let options = attributes.options.lasting().to_string();
+    PlainRecord::new(volume.as_str(), path, &attributes.source(), &options)
 }
 
 enum Occupant {
@@ -320,6 +415,42 @@ fn occupant(
     Ok(if top.peer_group.is_some() { Occupant::ThisVolume } else { Occupant::HalfMade })
 }
 
+/// Whoever believes a file system to be encrypted on its way is not to find it mounted in the clear beside. The mount
+/// table is asked, so that mounts by hand count too, and only names are compared: a volume that names its server by
+/// an address is another one.
+fn refuse_mixed_encryption(
+    table: &[MountEntry],
+    attributes: &VolumeAttributes,
+) -> Result<(), StageError> {
+    let wanted = matches!(attributes.protocol, MountProtocol::Alinas(_));
+    let device = attributes.device();
+    let is_of_server = |mount: &MountEntry| {
+        let mounted = DeviceName::parse(&mount.source);
+        mounted.is_ok_and(|mounted| mounted.host().eq_ignore_ascii_case(device.host()))
+    };
+    let other = table
+        .iter()
+        .find(|mount| mount.is_nfs() && has_tunnel(mount) == Some(!wanted) && is_of_server(mount));
+    match other {
+        Some(other) if !attributes.mixed_encryption => Err(StageError::MixedEncryption {
+            server: device.host().to_owned(),
+            at: other.mount_point.clone(),
+            held: word_for(!wanted),
+            wanted: word_for(wanted),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn word_for(with_tls: bool) -> &'static str {
+    if with_tls { "with" } else { "without" }
+}
+
+/// Unknown where the kernel does not show the address.
+fn has_tunnel(mount: &MountEntry) -> Option<bool> {
+    mount.super_option("addr")?.parse().ok().map(is_tunnel)
+}
+
 /// Tunnels begin on loopback. Where the kernel does not show the address, the mount is taken for ours.
 fn leads_to_no_tunnel(mount: &MountEntry) -> bool {
     let address = mount.super_option("addr").and_then(|address| address.parse::<IpAddr>().ok());
@@ -329,6 +460,7 @@ fn leads_to_no_tunnel(mount: &MountEntry) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::Arc;
     use std::time::Duration;
 
     use tokio::time::Instant;
@@ -399,6 +531,85 @@ mod tests {
         let mount = format!("mount {SOURCE} {}", stage.path().display());
         let acquire = "acquire nas.example.com";
         assert_eq!(world.journal(), [acquire, &mount, acquire]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plain_volume_that_is_staged_with_other_options_is_refused_until_it_is_unstaged() {
+        let (stage, world) = (Stage::new(), World::default());
+        let node = world.node();
+        let staged = |options: &[&str]| node.stage(stage.plain(options));
+        assert_eq!(staged(&["vers=4.1", "hard"]).await.unwrap(), Staged::Now);
+        for same in [&["vers=4.1"][..], &["nfsvers=4.1", "retry=5"]] {
+            assert_eq!(staged(same).await.unwrap(), Staged::Already, "{same:?}");
+        }
+        let error = staged(&["vers=4.1", "soft"]).await.unwrap_err();
+        let StageError::OtherOptions { held, wanted, .. } = &error else { panic!("{error}") };
+        assert_eq!((held.as_str(), wanted.as_str()), ("vers=4.1", "vers=4.1,soft"));
+        let unstage =
+            UnstageRequest { volume: VolumeId::parse("vol").unwrap(), staging_path: stage.path() };
+        node.unstage(unstage).await.unwrap();
+        assert_eq!(world.records(), []);
+        assert_eq!(staged(&["vers=4.1", "soft"]).await.unwrap(), Staged::Now);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plain_volume_without_a_record_is_taken_for_the_same() {
+        let (stage, world) = (Stage::new(), World::default());
+        let node = world.node();
+        world.forget_everything();
+        assert_eq!(node.stage(stage.plain(&["vers=4.1"])).await.unwrap(), Staged::Now);
+        assert_eq!(node.stage(stage.plain(&["vers=3"])).await.unwrap(), Staged::Already);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_is_mounted_with_and_without_encryption_only_where_a_volume_asks_for_it() {
+        let (plain, alinas) = (("mountProtocol", "nfs"), ("mountProtocol", "alinas"));
+        for (there, source, protocol, refused) in [
+            ("addr=192.0.2.1", "NAS.example.com:/b", alinas, true),
+            ("addr=127.0.1.1", "nas.example.com:/b", plain, true),
+            ("addr=127.0.1.1", "nas.example.com:/b", alinas, false),
+            ("addr=192.0.2.1", "nas.example.com:/b", plain, false),
+            ("addr=192.0.2.1", "other.example.com:/b", alinas, false),
+            ("vers=3", "nas.example.com:/b", alinas, false),
+        ] {
+            let mut mount = entry(1, "/other", source);
+            mount.super_options = vec![there.to_owned()];
+            let (stage, world) = (Stage::new(), World::default().mounted(mount));
+            let node = world.node();
+            let staged = node.stage(stage.request_with(&[protocol], &[])).await;
+            let what = format!("{there} {source} {protocol:?}: {staged:?}");
+            assert_eq!(
+                matches!(staged, Err(StageError::MixedEncryption { .. })),
+                refused,
+                "{what}"
+            );
+            assert_eq!(world.mounts().len(), if refused { 1 } else { 2 }, "{what}");
+            if let Err(error) = staged {
+                assert!(error.to_string().contains("allowMixedEncryption"), "{error}");
+                let asked = [protocol, ("allowMixedEncryption", "true")];
+                let request = stage.request_with(&asked, &[]);
+                assert_eq!(node.stage(request).await.unwrap(), Staged::Now, "{what}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_option_does_not_do_is_logged_once_at_its_level() {
+        let (stage, world) = (Stage::new(), World::default());
+        let log = stage.home.path().join("log");
+        let file = Arc::new(std::fs::File::create(&log).unwrap());
+        let to_log = tracing_subscriber::fmt().with_ansi(false).with_writer(file);
+        let _until_dropped = tracing::subscriber::set_default(to_log.finish());
+        let node = world.node();
+        let request = || stage.plain(&["vers=4.2", "addr=192.0.2.9", "intr"]);
+        node.stage(request()).await.unwrap();
+        node.stage(request()).await.unwrap();
+        let log = std::fs::read_to_string(log).unwrap();
+        let lines = |part: &str| log.lines().filter(|line| line.contains(part)).collect::<Vec<_>>();
+        for (part, level) in [("\"addr\" is not taken", " WARN "), ("\"intr\" has no", " INFO ")] {
+            let lines = lines(part);
+            assert!(lines.len() == 1 && lines[0].contains(level), "{part}: {log}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

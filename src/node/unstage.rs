@@ -2,19 +2,32 @@
 //!
 //! What is still tried in the background ends first. Nothing tells a volume of plain NFS from one with a tunnel
 //! here, and the watchdog takes no offence at a release of what it does not know.
+//!
+//! An NFSv3 server is told of it (UMNT), but not waited for.
 
+use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinError;
 
+use crate::host::mount_table::topmost_at;
 use crate::model::VolumeId;
+use crate::nfs::farewell;
+use crate::nfs::farewell::Farewell;
 use crate::node::Node;
+use crate::node::mounts;
 use crate::node::place;
 use crate::node::place::PathFault;
 use crate::node::tunnels::TunnelFault;
 use crate::node::unmount;
 use crate::node::unmount::UnmountError;
+use crate::node::unmount::Unmounted;
 use crate::runtime::in_flight::Busy;
+
+/// A question to rpcbind, where there is one, and UMNT.
+const FAREWELL: Duration = Duration::from_secs(2 * farewell::LIMIT.as_secs());
 
 /// A volume to unstage.
 #[derive(Clone, Debug)]
@@ -57,10 +70,33 @@ impl Node {
             let _until_done = operation;
             let path = place::resolve(&request.staging_path).await.map_err(UnstageError::Path)?;
             node.background.end(&request.volume, &path).await;
-            node.ensure_unmounted(&path, unmount::STAGED).await?;
+            let farewell = node.farewell_to(&path);
+            if node.ensure_unmounted(&path, unmount::STAGED).await? == Unmounted::Now {
+                node.say(farewell);
+            }
+            if let Err(error) = node.records.remove(&path).await {
+                // The next stage at this path writes over it.
+                tracing::debug!(volume.id = %request.volume, %error, "a record stays behind");
+            }
             node.tunnels.release(&request.volume, &path).await.map_err(UnstageError::Release)
         };
         self.operations.spawn(work).await.map_err(UnstageError::Crashed)?
+    }
+
+    /// Read off the mount before it is gone.
+    fn farewell_to(&self, path: &Path) -> Option<Farewell> {
+        let table = mounts::read(&*self.mounts).ok()?;
+        Farewell::of(topmost_at(&table, path)?, &table, "")
+    }
+
+    /// Good manners: the kubelet has its answer whatever the server does.
+    fn say(&self, farewell: Option<Farewell>) {
+        if let Some(farewell) = farewell {
+            let mountd = Arc::clone(&self.mountd);
+            self.operations.spawn(async move {
+                let _ = tokio::time::timeout(FAREWELL, farewell.say(&*mountd)).await;
+            });
+        }
     }
 }
 
@@ -85,6 +121,29 @@ mod tests {
         world.node().unstage(request()).await.unwrap();
         world.node().unstage(request()).await.unwrap();
         assert_eq!(world.journal(), ["unmount Plain /nowhere/stage", "release", "release"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_version_3_server_is_told_and_not_waited_for() {
+        let told = |world: &World| world.mountd().told.lock().unwrap().len();
+        for (options, tells) in [
+            ("vers=3,addr=192.0.2.7,mountaddr=192.0.2.7,mountport=20048,mountproto=tcp", 1),
+            ("vers=3,addr=127.0.1.1,mountaddr=127.0.1.1", 0),
+            ("vers=4.2,addr=192.0.2.7", 0),
+        ] {
+            let mut mount = entry(1, "/nowhere/stage", "nas:/a");
+            mount.super_options = options.split(',').map(str::to_owned).collect();
+            let world = World::default().mounted(mount);
+            world.silence_mountd();
+            let node = world.node();
+            let began = tokio::time::Instant::now();
+            node.unstage(request()).await.unwrap();
+            assert_eq!(began.elapsed(), Duration::ZERO, "{options}");
+            node.unstage(request()).await.unwrap();
+            node.drained().await;
+            assert_eq!(told(&world), tells, "{options}");
+            assert!(began.elapsed() <= FAREWELL);
+        }
     }
 
     #[tokio::test(start_paused = true)]

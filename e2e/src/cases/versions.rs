@@ -54,7 +54,7 @@ pub(super) fn cases() -> Vec<Case> {
         )
         .shows(&[5, 71, 83])
         .fails(&[&["tcp", "udp"]])
-        .differs("the kernel has no NFS over UDP: the message says so"),
+        .differs("the transport that the server lacks is named"),
         at("udp_to_a_server_with_tcp_only", Condition::OnlyTcp, "vers=3,nolock,proto=udp,retry=0")
             .shows(&[28, 72])
             .fails(&[&["udp"]])

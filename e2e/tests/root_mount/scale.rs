@@ -14,6 +14,7 @@ use alinas_csi::model::nfs_option::Rules;
 use alinas_csi::nfs::Engine;
 use alinas_csi::nfs::MountRequest;
 use alinas_csi::nfs::Patience;
+use alinas_csi::nfs::Start;
 use alinas_csi::nfs::Way;
 use e2e::cases::stage::Stage;
 use e2e::failure::Failure;
@@ -145,6 +146,7 @@ fn request(front: Front, target: &Path, export: usize) -> Result<MountRequest> {
         target: target.to_owned(),
         options: MountOptions::parse(Rules::Direct, ["vers=4.2"])?,
         way: Way::Direct,
+        start: Start::default(),
         patience: Patience::Deadline(PATIENCE),
     })
 }

@@ -7,6 +7,7 @@ use super::MountArgs;
 use crate::app::exit::Ending;
 use crate::app::exit::Exit;
 use crate::app::nfsmount_conf::Conf;
+use crate::app::nfsmount_conf::Layers;
 use crate::model::DeviceName;
 use crate::model::ExportPath;
 use crate::model::MountOptions;
@@ -14,9 +15,11 @@ use crate::model::MountTarget;
 use crate::model::NfsVersion;
 use crate::model::RemotePort;
 use crate::model::TunnelSpec;
+use crate::model::nfs_option::Note;
 use crate::model::nfs_option::Rules;
 use crate::model::nfs_option::VersionWish;
 use crate::model::nfs_option::keys;
+use crate::nfs::Start;
 
 /// What the vendor's client tells mount.nfs where no TLS is asked for (aliyun-alinas-utils 2.2).
 const VENDOR_DEFAULTS: &str = "hard,timeo=600,retrans=2,rsize=1048576,wsize=1048576,noresvport";
@@ -36,8 +39,12 @@ pub(super) struct Asked {
     pub(super) tunnel: Option<TunnelSpec>,
     /// What utab keeps as `OPTS`.
     pub(super) for_utab: String,
-    /// What the caller may want to know before it begins.
-    pub(super) notes: Vec<String>,
+    /// Where negotiation begins.
+    pub(super) start: Start,
+    /// What the caller has to know before it begins.
+    pub(super) warnings: Vec<String>,
+    /// What the caller may want to know.
+    pub(super) remarks: Vec<String>,
 }
 
 impl Asked {
@@ -45,12 +52,11 @@ impl Asked {
         let device = DeviceName::parse(&args.spec).map_err(refused)?;
         let given = given(args)?;
         let with_tls = args.fs_type == FsType::Alinas && has(&given, |key| key == "tls");
-        let mut notes = Vec::new();
+        let mut layers = Layers::default();
         let mut texts = defaults(args.fs_type, with_tls, &given);
         if args.fs_type != FsType::Alinas {
-            let layers = conf.layers(device.host(), &target.to_string_lossy(), &given);
-            notes = layers.warnings;
-            texts.extend(layers.texts);
+            layers = conf.layers(device.host(), &target.to_string_lossy(), &given);
+            texts.append(&mut layers.texts);
         }
         texts.extend(given.iter().cloned());
         let rules = if with_tls { Rules::Tunnel } else { Rules::Direct };
@@ -61,11 +67,18 @@ impl Asked {
         }
         // That `tls` is no option of the mount itself is no news to who wrote it.
         let of_options = of_options.iter().filter(|note| note.option != "tls");
-        notes.extend(of_options.map(ToString::to_string));
+        let (warnings, remarks): (Vec<_>, Vec<_>) = of_options.partition(|note| note.is_warning());
+        let Layers { start, warnings: of_files, .. } = layers;
+        let warnings = of_files.into_iter().chain(told(&warnings)).collect();
+        let remarks = told(&remarks).collect();
         let tunnel = if with_tls { Some(tunnel_to(&device)?) } else { None };
         let for_utab = kept_in_utab(&given, with_tls);
-        Ok(Self { device, options, tunnel, for_utab, notes })
+        Ok(Self { device, options, tunnel, for_utab, start, warnings, remarks })
     }
+}
+
+fn told(notes: &[&Note]) -> impl Iterator<Item = String> {
+    notes.iter().map(ToString::to_string)
 }
 
 /// The option texts of the command line, the flags that stand for options behind them.
@@ -216,7 +229,7 @@ mod tests {
         assert!(options("-t alinas nas:/ /mnt -o v3").contains("port=2049"));
         let version_4 = asked("-t alinas nas:/ /mnt -o vers=4.0").unwrap();
         assert!(!version_4.options.to_string().contains("port=2049"));
-        assert!(version_4.notes.is_empty(), "{:?}", version_4.notes);
+        assert!(version_4.remarks.is_empty(), "{:?}", version_4.remarks);
     }
 
     #[test]
@@ -228,11 +241,21 @@ mod tests {
             ("nas.example.com", RemotePort::Known)
         );
         assert_eq!(asked_for.for_utab, "_netdev,helper=alinas");
-        assert!(!asked_for.notes.iter().any(|note| note.contains("tls")), "{:?}", asked_for.notes);
+        assert_eq!((asked_for.warnings.len(), asked_for.remarks.len()), (0, 1), "_netdev");
         for (spec, part) in [("192.0.2.1:/a", "named by its domain"), ("nas:../a", "must begin")] {
             let said = asked(&format!("-t alinas {spec} /mnt -o tls")).unwrap_err();
             assert!(said.contains(part), "{said}");
         }
+    }
+
+    #[test]
+    fn what_is_done_otherwise_than_asked_is_a_warning_and_the_rest_is_a_remark() {
+        let asked = asked("nas:/ /mnt -o addr=192.0.2.9,rsize=5000,intr,_netdev").unwrap();
+        let said = |notes: &[String], part: &str| notes.iter().any(|note| note.contains(part));
+        assert!(said(&asked.warnings, "\"addr\" is not taken from the user"));
+        assert!(said(&asked.warnings, "\"rsize\" acts as 4096"));
+        assert!(said(&asked.remarks, "intr") && said(&asked.remarks, "_netdev"));
+        assert_eq!((asked.warnings.len(), asked.remarks.len()), (2, 2), "{asked:?}");
     }
 
     #[test]

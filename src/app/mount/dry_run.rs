@@ -19,6 +19,7 @@ use crate::nfs::engine::Engine;
 use crate::nfs::engine::HostNetwork;
 use crate::nfs::engine::Network;
 use crate::nfs::policy::Daemon;
+use crate::nfs::policy::Export;
 use crate::nfs::policy::Presence;
 use crate::nfs::policy::ResolveFault;
 use crate::nfs::policy::RpcFault;
@@ -76,9 +77,10 @@ impl Network for DryNetwork {
         server: ServerAddress,
         service: Service,
         transport: Transport,
+        over: Transport,
         limit: Duration,
     ) -> Result<u16, RpcFault> {
-        HostNetwork.ask_port(server, service, transport, limit).await
+        HostNetwork.ask_port(server, service, transport, over, limit).await
     }
 
     async fn ping(
@@ -92,6 +94,16 @@ impl Network for DryNetwork {
             Service::Nfs(version) if version.is_4() => Ok(()),
             service => HostNetwork.ping(server, service, transport, limit).await,
         }
+    }
+
+    async fn ask_export(
+        &self,
+        mountd: SocketAddr,
+        transport: Transport,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Export, RpcFault> {
+        HostNetwork.ask_export(mountd, transport, path, limit).await
     }
 
     fn is_ours(&self, address: IpAddr) -> std::io::Result<bool> {

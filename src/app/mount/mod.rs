@@ -164,9 +164,10 @@ impl Mount<'_> {
             return remount::run(self.args, &target).await;
         }
         let asked = Asked::of(self.args, &target, &Conf::load())?;
-        for note in &asked.notes {
-            tracing::warn!("{note}");
-            self.caller.say_if_verbose(note);
+        self.warn(&asked.warnings);
+        for remark in &asked.remarks {
+            tracing::info!("{remark}");
+            self.caller.say_if_verbose(remark);
         }
         let tunnel = tunnel::open(self.args, &asked, &target, &self.cancel).await?;
         let request = MountRequest {
@@ -174,6 +175,7 @@ impl Mount<'_> {
             target: target.clone(),
             options: asked.options.clone(),
             way: tunnel.way(),
+            start: asked.start,
             patience: Patience::AsOptionsSay,
         };
         match self.engine(request).await {
@@ -182,6 +184,16 @@ impl Mount<'_> {
             Err(ending) => {
                 tunnel.give_back().await;
                 Err(ending)
+            }
+        }
+    }
+
+    /// What the user may have to know is said, once: the process that goes on in the background says nothing.
+    fn warn(&self, warnings: &[String]) {
+        for warning in warnings {
+            tracing::warn!("{warning}");
+            if !self.args.in_background {
+                self.caller.say(warning);
             }
         }
     }
@@ -252,6 +264,10 @@ impl Mount<'_> {
             source = %asked.device, target = %target.display(), version = %mounted.version,
             server = %mounted.server, options = %mounted.options, already = mounted.already, history = %mounted.history, "mounted"
         );
+        // The engine has them in the log already.
+        if !self.args.in_background {
+            mounted.notes.iter().for_each(|note| self.caller.say(&note.to_string()));
+        }
         if mounted.already {
             self.caller
                 .say_if_verbose(&format!("{} is mounted at {target:?} already", asked.device));

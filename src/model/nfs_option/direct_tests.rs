@@ -141,7 +141,10 @@ fn each_refusal_names_the_option_and_the_reason() {
 #[test]
 fn an_option_that_does_not_do_all_that_it_says_is_noted() {
     for (text, said) in [
-        ("addr=10.0.0.1", "\"addr\" has no effect: the name of the server is resolved anew"),
+        (
+            "addr=10.0.0.1",
+            "\"addr\" is not taken from the user: the name of the server is resolved anew",
+        ),
         ("vers=4,nolock", "\"nolock\" has no effect: it says nothing to this NFS version"),
         ("vers=4.1,mountport=1", "\"mountport\" has no effect"),
         ("secret=hunter2,sloppy", "\"secret\" has no effect: nobody knows it"),

@@ -88,11 +88,17 @@ pub enum Effect {
     As(String),
     /// What it says; the note is a warning.
     Whole,
+    /// Nothing, and something else holds instead: the note is a warning.
+    Overruled,
 }
 
 impl Note {
     pub(super) fn no_effect(option: &str, why: &'static str) -> Self {
         Self { option: option.to_owned(), effect: Effect::None, why: why.into() }
+    }
+
+    pub(super) fn overruled(option: &str, why: &'static str) -> Self {
+        Self { option: option.to_owned(), effect: Effect::Overruled, why: why.into() }
     }
 
     pub(super) fn warning(option: &str, why: &'static str) -> Self {
@@ -104,6 +110,18 @@ impl Note {
     }
 }
 
+impl Note {
+    /// Whether the user may get something else than what was asked for. Else it is about an option that Linux has
+    /// no use for, or that another one makes superfluous.
+    #[must_use]
+    pub fn is_warning(&self) -> bool {
+        match self.effect {
+            Effect::None => false,
+            Effect::As(_) | Effect::Whole | Effect::Overruled => true,
+        }
+    }
+}
+
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { option, effect, why } = self;
@@ -111,6 +129,9 @@ impl fmt::Display for Note {
             Effect::None => write!(f, "mount option {option:?} has no effect: {why}"),
             Effect::As(value) => write!(f, "mount option {option:?} acts as {value}: {why}"),
             Effect::Whole => write!(f, "mount option {option:?}: {why}"),
+            Effect::Overruled => {
+                write!(f, "mount option {option:?} is not taken from the user: {why}")
+            }
         }
     }
 }

@@ -86,6 +86,9 @@ impl Reading {
         }
         let setting = option.check(self.rules, key, value)?;
         match meaning.consumer {
+            Consumer::Ignored(why) if place == place::ADDRESS => {
+                self.notes.push(Note::overruled(option.name, why));
+            }
             Consumer::Ignored(why) => self.notes.push(Note::no_effect(option.name, why)),
             _ if place == place::VERSION => self.take_version(&setting)?,
             _ => self.set(place, setting),

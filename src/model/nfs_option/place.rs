@@ -13,6 +13,7 @@ pub(super) const VERSION: usize = place("vers");
 pub(super) const MINOR_VERSION: usize = place("minorversion");
 pub(super) const SLOPPY: usize = place("sloppy");
 pub(super) const BACKGROUND: usize = place("bg");
+pub(super) const ADDRESS: usize = place("addr");
 pub(super) const RETRY: usize = place("retry");
 pub(super) const PROTO: usize = place("proto");
 pub(super) const PORT: usize = place("port");

@@ -283,7 +283,7 @@ pub const OPTIONS: &[NfsOption] = &[
         .attribute(),
     // Accepted, without effect.
     // Refusing `addr` would be of no use: the option texts that mountinfo shows, and people copy, hold it.
-    // mount.nfs drops it without a word.
+    // mount.nfs drops it without a word; here a note says so.
     row("addr", ValueKind::Text, "The address of the server.")
         .ignored("the name of the server is resolved anew for every mount")
         .tunnel_refused(TUNNEL_DECIDES),

@@ -16,6 +16,8 @@ use crate::host::resolve::ServerAddress;
 use crate::model::nfs_option::Family;
 use crate::model::nfs_option::Transport;
 use crate::nfs::engine::Network;
+use crate::nfs::policy::Export;
+use crate::nfs::policy::Flavour;
 use crate::nfs::policy::RpcFault;
 use crate::nfs::policy::Service;
 
@@ -99,9 +101,10 @@ impl Network for FakeNetwork {
         server: ServerAddress,
         service: Service,
         transport: Transport,
+        over: Transport,
         limit: Duration,
     ) -> Result<u16, RpcFault> {
-        let question = format!("port {server} {service:?} {transport:?}");
+        let question = format!("port {server} {service:?} {transport:?} over {over:?}");
         self.answer_within(limit, question, &self.port).await
     }
 
@@ -114,6 +117,17 @@ impl Network for FakeNetwork {
     ) -> Result<(), RpcFault> {
         let question = format!("ping {server} {service:?} {transport:?}");
         self.answer_within(limit, question, &self.ping).await
+    }
+
+    async fn ask_export(
+        &self,
+        mountd: SocketAddr,
+        transport: Transport,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Export, RpcFault> {
+        let question = format!("export {path} {mountd} {transport:?}");
+        self.answer_within(limit, question, &Ok(Export::Flavours(vec![Flavour::SYS]))).await
     }
 
     fn is_ours(&self, address: IpAddr) -> io::Result<bool> {

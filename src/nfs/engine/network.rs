@@ -17,10 +17,12 @@ use crate::host::resolve::ServerAddress;
 use crate::host::route;
 use crate::model::nfs_option::Family;
 use crate::model::nfs_option::Transport;
+use crate::nfs::policy::Export;
 use crate::nfs::policy::RpcFault;
 use crate::nfs::policy::Service;
 use crate::nfs::rpc;
 use crate::nfs::rpc::Program;
+use crate::nfs::rpc::mountd;
 use crate::nfs::rpc::rpcbind;
 
 /// A daemon of this host is there at once or not at all.
@@ -40,12 +42,14 @@ pub trait Network: Send + Sync + std::fmt::Debug {
     /// The address of this host that packets to `destination` leave from.
     fn locate(&self, destination: ServerAddress) -> io::Result<IpAddr>;
 
-    /// The port of a service, from the server's rpcbind, asked over the same transport.
+    /// The port of a service over `transport`, from the server's rpcbind, which is asked `over` another one only
+    /// of IPv4.
     async fn ask_port(
         &self,
         server: ServerAddress,
         service: Service,
         transport: Transport,
+        over: Transport,
         limit: Duration,
     ) -> Result<u16, RpcFault>;
 
@@ -57,6 +61,15 @@ pub trait Network: Send + Sync + std::fmt::Debug {
         transport: Transport,
         limit: Duration,
     ) -> Result<(), RpcFault>;
+
+    /// What mountd says of an export.
+    async fn ask_export(
+        &self,
+        mountd: SocketAddr,
+        transport: Transport,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Export, RpcFault>;
 
     /// Whether an interface of this host has the address.
     fn is_ours(&self, address: IpAddr) -> io::Result<bool>;
@@ -89,9 +102,10 @@ impl Network for HostNetwork {
         server: ServerAddress,
         service: Service,
         transport: Transport,
+        over: Transport,
         limit: Duration,
     ) -> Result<u16, RpcFault> {
-        rpcbind::ask_port(server, service.into(), transport, limit).await
+        rpcbind::ask_port(server, service.into(), transport, over, limit).await
     }
 
     async fn ping(
@@ -102,6 +116,16 @@ impl Network for HostNetwork {
         limit: Duration,
     ) -> Result<(), RpcFault> {
         rpc::null(server, service.into(), transport, limit).await
+    }
+
+    async fn ask_export(
+        &self,
+        mountd: SocketAddr,
+        transport: Transport,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Export, RpcFault> {
+        mountd::ask_export(mountd, transport, path, limit).await
     }
 
     fn is_ours(&self, address: IpAddr) -> io::Result<bool> {
@@ -125,8 +149,9 @@ async fn seen(look: fn() -> Presence) -> Presence {
 /// As lockd does it: over TCP, at 127.0.0.1, by rpcbind (fs/lockd/mon.c: nsm_create).
 async fn asked_of_rpcbind() -> Result<(), RpcFault> {
     let here = ServerAddress::from(IpAddr::from([127, 0, 0, 1]));
-    let port = rpcbind::ask_port(here, Program::STATD, Transport::Tcp, LOCAL_LIMIT).await?;
-    rpc::null(here.at(port), Program::STATD, Transport::Tcp, LOCAL_LIMIT).await
+    let tcp = Transport::Tcp;
+    let port = rpcbind::ask_port(here, Program::STATD, tcp, tcp, LOCAL_LIMIT).await?;
+    rpc::null(here.at(port), Program::STATD, tcp, LOCAL_LIMIT).await
 }
 
 fn statd(asked: Result<(), RpcFault>) -> Presence {

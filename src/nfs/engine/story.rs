@@ -18,6 +18,7 @@ pub(super) fn is_failure(answer: &Answer) -> bool {
         Answer::Daemon(presence) => matches!(presence, Presence::Missing(_)),
         Answer::Port(answer) => answer.is_err(),
         Answer::Pinged(answer) => answer.is_err(),
+        Answer::Export(answer) => answer.is_err(),
         Answer::MountedThere(answer) => answer.is_err(),
         Answer::Begin | Answer::Waited | Answer::InBackground | Answer::Cancelled => false,
     }
@@ -25,7 +26,7 @@ pub(super) fn is_failure(answer: &Answer) -> bool {
 
 pub(super) fn success(source: &str, target: &Path, mounted: &Mounted, took: Duration) {
     for note in &mounted.notes {
-        tracing::warn!(mount.source = source, ?note, "a mount has a peculiarity");
+        tracing::warn!(mount.source = source, mount.target = %target.display(), "{note}");
     }
     tracing::info!(
         mount.source = source, mount.target = %target.display(), mount.version = %mounted.version,

@@ -28,6 +28,7 @@ use crate::model::NfsVersion;
 use crate::model::nfs_option::Rules;
 use crate::model::nfs_option::Transport;
 use crate::nfs::Patience;
+use crate::nfs::Start;
 use crate::nfs::Way;
 use crate::nfs::policy::Answer;
 use crate::nfs::policy::Note;
@@ -103,6 +104,7 @@ fn request(options: &str) -> MountRequest {
         target: TARGET.into(),
         options: MountOptions::parse(Rules::Direct, [options]).unwrap(),
         way: Way::Direct,
+        start: Start::default(),
         patience: Patience::AsOptionsSay,
     }
 }
@@ -139,13 +141,19 @@ fn resolve() -> Step {
 fn ask_port() -> Step {
     let server = IpAddr::from([192, 0, 2, 1]).into();
     let service = Service::Nfs(NfsVersion::V3);
-    Step::AskPort { server, service, transport: Transport::Tcp, limit: A_WEEK }
+    let (transport, over) = (Transport::Tcp, Transport::Udp);
+    Step::AskPort { server, service, transport, over, limit: A_WEEK }
 }
 
 fn ping() -> Step {
     let service = Service::Mount(3);
     let server = ([192, 0, 2, 1], 20048).into();
     Step::Ping { server, service, transport: Transport::Udp, limit: A_WEEK }
+}
+
+fn ask_export() -> Step {
+    let mountd = ([192, 0, 2, 1], 20048).into();
+    Step::AskExport { mountd, transport: Transport::Udp, path: "/a".to_owned(), limit: A_WEEK }
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,6 +168,7 @@ async fn each_step_is_done_and_answered_in_its_own_kind() {
         Step::LookFor(Daemon::Statd),
         ask_port(),
         ping(),
+        ask_export(),
         look(),
         Step::Wait(A_SECOND),
         mount(),
@@ -174,6 +183,7 @@ async fn each_step_is_done_and_answered_in_its_own_kind() {
         "Daemon(Runs)",
         "Port(Ok(2049))",
         "Pinged(Ok(()))",
+        "Export(Ok(Flavours([Flavour(1)])))",
         "MountedThere(Ok(None))",
         "Waited",
         "Mounted(Ok(Done))",
@@ -189,7 +199,7 @@ async fn each_step_is_done_and_answered_in_its_own_kind() {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_it_waits_for_a_cancelled_mount_is_answered_within_a_second() {
-    for step in [resolve(), ask_port(), ping(), mount(), Step::Wait(A_WEEK)] {
+    for step in [resolve(), ask_port(), ping(), ask_export(), mount(), Step::Wait(A_WEEK)] {
         let bench = Bench::new(FakeNetwork::silent());
         bench.worker.answers([WorkerAnswer::Hang]);
         let shown = format!("{step:?}");
@@ -308,13 +318,21 @@ async fn a_mount_that_nobody_waits_for_any_more_is_cancelled() {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_for_calls_back_is_remarked_on_where_it_is_not_ours() {
-    for (address, remarked) in [([192, 0, 2, 200], false), ([203, 0, 113, 1], true)] {
+    use NfsVersion::V40;
+    use NfsVersion::V42;
+    for (address, version, remarked) in [
+        ([192, 0, 2, 200], V40, false),
+        ([203, 0, 113, 1], V40, true),
+        ([203, 0, 113, 1], V42, false),
+    ] {
         let bench = Bench::new(FakeNetwork::default());
         let note = Note::ClientAddressOfUser(address.into());
         let ended = bench
             .underway("")
-            .drive(|_, _| Step::Finish(Box::new(mounted(vec![note.clone()]))))
+            .drive(|_, _| {
+                Step::Finish(Box::new(Mounted { version, ..mounted(vec![note.clone()]) }))
+            })
             .await;
-        assert_eq!(!ended.unwrap().notes.is_empty(), remarked, "{address:?}");
+        assert_eq!(!ended.unwrap().notes.is_empty(), remarked, "{address:?} {version}");
     }
 }

@@ -133,11 +133,14 @@ impl Underway {
             }
             Step::Locate { destination } => Answer::Source(network.locate(destination)),
             Step::LookFor(daemon) => Answer::Daemon(network.look_for(daemon).await),
-            Step::AskPort { server, service, transport, limit } => {
-                Answer::Port(network.ask_port(server, service, transport, limit).await)
+            Step::AskPort { server, service, transport, over, limit } => {
+                Answer::Port(network.ask_port(server, service, transport, over, limit).await)
             }
             Step::Ping { server, service, transport, limit } => {
                 Answer::Pinged(network.ping(server, service, transport, limit).await)
+            }
+            Step::AskExport { mountd, transport, path, limit } => {
+                Answer::Export(network.ask_export(mountd, transport, &path, limit).await)
             }
             Step::LookAtTarget(path) => Answer::MountedThere(self.top_of(&path)),
             Step::Wait(time) => {
@@ -243,16 +246,18 @@ impl Underway {
     }
 
     fn finish(&self, mut mounted: Mounted) -> Mounted {
-        mounted.notes.retain(|note| self.is_worth_saying(note));
+        let version = mounted.version;
+        mounted.notes.retain(|note| self.is_worth_saying(note, version));
         story::success(&self.source, &self.target, &mounted, self.began.elapsed());
         mounted
     }
 
-    /// An address for calls back is only remarkable where it is somebody else's (a NAT may well want that).
-    fn is_worth_saying(&self, note: &Note) -> bool {
+    /// An address for calls back is only remarkable where it is somebody else's (a NAT may well want that), and where
+    /// the server calls back to it: a later version does so over the connection that is there.
+    fn is_worth_saying(&self, note: &Note, version: NfsVersion) -> bool {
         match note {
             Note::ClientAddressOfUser(address) => {
-                !self.engine.network.is_ours(*address).unwrap_or(true)
+                version == NfsVersion::V40 && !self.engine.network.is_ours(*address).unwrap_or(true)
             }
             Note::NoClientAddress(_) | Note::DaemonUnknown(..) => true,
         }

@@ -29,6 +29,8 @@ use crate::nfs::cause::Cause;
 use crate::nfs::class::Class;
 use crate::nfs::diagnose::Diagnosis;
 use crate::nfs::diagnose::Tried;
+use crate::nfs::probe::Export;
+use crate::nfs::probe::Flavour;
 use crate::nfs::probe::RpcFault;
 use crate::nfs::request::Way;
 
@@ -65,6 +67,9 @@ impl Policy {
             (Question::PingAgain, Answer::Pinged(answer)) => self.learn_whether_up(&answer),
             (Question::Kernel(mounted), Answer::Mounted(answer)) => {
                 self.learn_of_kernel(mounted, answer, took)
+            }
+            (Question::Export(diagnosis), Answer::Export(answer)) => {
+                Learned::AttemptFailed(self.learn_export(*diagnosis, answer))
             }
             (Question::TargetTable(mounted, diagnosis), Answer::MountedThere(answer)) => {
                 self.learn_what_is_there(mounted, *diagnosis, answer)
@@ -222,8 +227,10 @@ impl Policy {
         };
         self.was_killed |= matches!(failure, Failure::Deadline(_));
         let through_tunnel = self.request.way != Way::Direct;
-        let transport =
-            self.request.options.netid().map_or(Transport::Tcp, |(transport, _)| transport);
+        let attempt = self.round.as_ref().and_then(|round| round.attempt.as_ref());
+        let found = attempt.and_then(|attempt| attempt.nfs.found());
+        let mountd = attempt.and_then(|attempt| attempt.mount.as_ref()?.found());
+        let transport = found.map_or(Transport::Tcp, |nfs| nfs.transport);
         let tried = Tried { version: mounted.version, transport, through_tunnel, took };
         let mut diagnosis = Diagnosis::of_mount(&failure, tried);
         if !through_tunnel && asks_server(&failure) {
@@ -234,7 +241,40 @@ impl Policy {
             let question = Question::TargetTable(mounted, Box::new(diagnosis));
             return Learned::Step(question, Step::LookAtTarget(target));
         }
-        Learned::AttemptFailed(self.patient_with_target(diagnosis))
+        match mountd {
+            Some(mountd) if !through_tunnel && self.may_be_about_flavours(&diagnosis) => {
+                Learned::FlavourInDoubt(Box::new(diagnosis), mountd)
+            }
+            _ => Learned::AttemptFailed(self.patient_with_target(diagnosis)),
+        }
+    }
+
+    /// Of NFSv3, the kernel says EACCES where the server does not have the flavour that was asked for, and EINVAL
+    /// where it cannot speak the one that the server wants (fs/nfs/super.c: `nfs_verify_authflavors`,
+    /// `nfs_try_mount_request`): words that it has for other failures too.
+    fn may_be_about_flavours(&self, diagnosis: &Diagnosis) -> bool {
+        let tells_flavours = self.request.options.mount_service().version.is_none_or(|it| it == 3);
+        tells_flavours
+            && match diagnosis.cause {
+                Cause::OptionRefused(None) => true,
+                Cause::ExportDeniedOrMissing => !self.request.options.security().is_empty(),
+                _ => false,
+            }
+    }
+
+    /// Where mountd does not say that it was the flavour, the kernel's word stands.
+    fn learn_export(&self, diagnosis: Diagnosis, answer: Result<Export, RpcFault>) -> Diagnosis {
+        let Ok(Export::Flavours(offered)) = answer else { return diagnosis };
+        let asked = self.request.options.security();
+        let will_do = |flavour: &Flavour| match asked.as_slice() {
+            // RFC 2623, section 2.7: where nothing is said, the client chooses, and sys needs nothing else.
+            [] => *flavour == Flavour::SYS,
+            asked => *flavour == Flavour::NONE || asked.contains(&flavour.to_string().as_str()),
+        };
+        if offered.is_empty() || offered.iter().any(will_do) {
+            return diagnosis;
+        }
+        Diagnosis { cause: Cause::FlavoursOffered(offered), ..diagnosis }
     }
 
     /// What we want may be there already: mounted by somebody else, or by an attempt of ours that was killed

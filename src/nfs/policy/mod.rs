@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::job::Endpoint;
 use self::patience::Clock;
 use self::round::Round;
 use crate::model::NfsVersion;
@@ -53,6 +54,8 @@ pub use crate::host::resolve::ResolveFault;
 pub use crate::host::resolve::ServerAddress;
 pub use crate::nfs::history::History;
 pub use crate::nfs::history::Trial;
+pub use crate::nfs::probe::Export;
+pub use crate::nfs::probe::Flavour;
 pub use crate::nfs::probe::RpcFault;
 pub use crate::nfs::probe::Service;
 pub use step::Answer;
@@ -117,6 +120,8 @@ enum Question {
     /// Whether NFSv4 is up by now.
     PingAgain,
     Kernel(Box<Mounted>),
+    /// Whether the flavour was what failed.
+    Export(Box<Diagnosis>),
     /// Whether what the kernel found at the target is what we want there.
     TargetTable(Box<Mounted>, Box<Diagnosis>),
     Background,
@@ -133,6 +138,8 @@ enum Learned {
     AttemptFailed(Diagnosis),
     /// The round is in vain, whatever the version and the address.
     RoundFailed(Diagnosis),
+    /// The kernel's refusal may be about the flavour, which this mountd knows.
+    FlavourInDoubt(Box<Diagnosis>, Endpoint),
     /// Something else has to be known first.
     Step(Question, Step),
     /// The caller knows that the round is over.
@@ -147,7 +154,7 @@ impl Policy {
     /// A mount of which nothing was tried yet.
     #[must_use]
     pub fn new(request: MountRequest, facts: KernelFacts, now: Instant) -> Self {
-        let versions = round::versions(&request.options);
+        let versions = round::versions(&request.options, request.start);
         let clock = Clock::new(request.patience, &request.options, now);
         Self {
             request,
@@ -183,6 +190,10 @@ impl Policy {
             Learned::Fact => self.proceed(now),
             Learned::AttemptFailed(diagnosis) => self.fail_attempt(diagnosis, now),
             Learned::RoundFailed(diagnosis) => self.fail_round(diagnosis, now),
+            Learned::FlavourInDoubt(diagnosis, mountd) => {
+                let step = self.ask_export(mountd, now);
+                self.ask(Question::Export(diagnosis), step, now)
+            }
             Learned::Step(question, step) => self.ask(question, step, now),
             Learned::RoundOver => self.wait(now),
             Learned::NextRound => self.start_round(now),

@@ -238,9 +238,19 @@ impl Policy {
             Service::Nfs(_) => Question::NfsPort,
             Service::Mount(_) => Question::MountPort,
         };
-        let Candidate { address: server, transport } = candidate;
-        let limit = self.cut(limit_of(transport), now);
-        (question, Step::AskPort { server, service, transport, limit })
+        let Candidate { address: server, transport, rpcbind_over: over } = candidate;
+        let limit = self.cut(limit_of(over), now);
+        (question, Step::AskPort { server, service, transport, over, limit })
+    }
+
+    /// Of a directory that the kernel did not mount.
+    pub(super) fn ask_export(&self, mountd: Endpoint, now: Instant) -> Step {
+        Step::AskExport {
+            mountd: mountd.address.at(mountd.port),
+            transport: mountd.transport,
+            path: self.request.device.path().to_owned(),
+            limit: self.cut(limit_of(mountd.transport), now),
+        }
     }
 
     fn ping(&self, endpoint: Endpoint, service: Service, now: Instant) -> Step {

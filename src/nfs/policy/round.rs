@@ -25,6 +25,7 @@ use crate::nfs::class::Fallback;
 use crate::nfs::diagnose::Diagnosis;
 use crate::nfs::probe::Service;
 use crate::nfs::request::MountRequest;
+use crate::nfs::request::Start;
 use crate::nfs::request::Way;
 
 /// RFC 8267, section 6; RFC 8881, section 2.9.3.
@@ -88,7 +89,7 @@ pub(super) struct Attempt {
 }
 
 /// The versions that may be tried, best first.
-pub(super) fn versions(options: &MountOptions) -> Vec<NfsVersion> {
+pub(super) fn versions(options: &MountOptions, start: Start) -> Vec<NfsVersion> {
     use NfsVersion::V3;
     use NfsVersion::V40;
     use NfsVersion::V41;
@@ -97,7 +98,10 @@ pub(super) fn versions(options: &MountOptions) -> Vec<NfsVersion> {
         VersionWish::Exactly(version) => vec![version],
         VersionWish::AnyMinor => vec![V42, V41, V40],
         VersionWish::Open if options.selects_version_3() => vec![V3],
-        VersionWish::Open => vec![V42, V41, V40, V3],
+        VersionWish::Open => {
+            let all = [V42, V41, V40, V3].into_iter();
+            all.skip_while(|version| start.version.is_some_and(|first| first != *version)).collect()
+        }
     }
 }
 
@@ -152,7 +156,7 @@ impl Round {
         let searched = self.searched.iter().find(|(known, _)| *known == address && version.is_4());
         let nfs = match searched {
             Some((_, end)) => Search::ended(Service::Nfs(version), end.clone()),
-            None => search_nfs(version, address, &request.options, facts),
+            None => search_nfs(version, address, request, facts),
         };
         Attempt { version, address, nfs, mount: None }
     }
@@ -252,12 +256,12 @@ impl Attempt {
 fn search_nfs(
     version: NfsVersion,
     address: ServerAddress,
-    options: &MountOptions,
+    MountRequest { options, start, .. }: &MountRequest,
     facts: KernelFacts,
 ) -> Search {
     let service = Service::Nfs(version);
     let wish = options.netid().map(|(transport, _)| transport);
-    let at = |transport| Candidate { address, transport };
+    let at = |transport| Candidate::new(address, transport);
     match wish {
         Some(Transport::Rdma) => {
             let port = options.port().filter(|port| *port != 0).unwrap_or(RDMA_PORT);
@@ -270,8 +274,12 @@ fn search_nfs(
         Some(transport) => Search::new(service, options.port(), [at(transport)]),
         None => {
             let udp = facts.nfs_over_udp.then_some(Transport::Udp);
-            let transports = [Some(Transport::Tcp), udp].into_iter().flatten();
-            Search::new(service, options.port(), transports.map(at))
+            let mut transports = [Some(Transport::Tcp), udp];
+            if start.transport == Some(Transport::Udp) {
+                transports.reverse();
+            }
+            let candidates = transports.into_iter().flatten().map(at);
+            Search::new(service, options.port(), either_way(candidates))
         }
     }
 }
@@ -284,13 +292,23 @@ pub(super) fn search_mount(addresses: &[ServerAddress], options: &MountOptions) 
     let wish = options.mount_service();
     let service = Service::Mount(wish.version.unwrap_or(MOUNT_VERSION));
     let said = wish.netid.map(|netid| netid.transport);
-    let transports = match said.or(options.netid().map(|(transport, _)| transport)) {
+    let said = said.or(options.netid().map(|(transport, _)| transport));
+    let transports = match said {
         Some(transport) => vec![transport],
         None => vec![Transport::Udp, Transport::Tcp],
     };
     let at = |address: &ServerAddress| {
         let address = *address;
-        transports.iter().map(move |transport| Candidate { address, transport: *transport })
+        transports.iter().map(move |transport| Candidate::new(address, *transport))
     };
-    Search::new(service, wish.port, addresses.iter().flat_map(at).collect::<Vec<_>>())
+    let candidates = addresses.iter().flat_map(at);
+    match said {
+        Some(_) => Search::new(service, wish.port, candidates),
+        None => Search::new(service, wish.port, either_way(candidates)),
+    }
+}
+
+/// Behind each candidate, the other way to ask rpcbind for the same port.
+fn either_way(candidates: impl Iterator<Item = Candidate>) -> impl Iterator<Item = Candidate> {
+    candidates.flat_map(|candidate| [Some(candidate), candidate.asked_over_udp()]).flatten()
 }

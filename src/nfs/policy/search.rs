@@ -8,6 +8,10 @@
 //!     ^                               │             │
 //!     └────── the next candidate <────┴─────────────┘   none left: the failure that says most
 //! ```
+//!
+//! Where rpcbind does not answer over TCP, it is asked for the same port over UDP, unless the user named a transport:
+//! a firewall that lets NFS through and not port 111 over TCP is no reason to fail (mount.nfs fails there). It costs
+//! the limit of one call over UDP, and only a mount that would fail without.
 
 use std::collections::VecDeque;
 
@@ -40,6 +44,8 @@ pub(super) struct Search {
 pub(super) struct Candidate {
     pub(super) address: ServerAddress,
     pub(super) transport: Transport,
+    /// What rpcbind is asked over, where the port is not known.
+    pub(super) rpcbind_over: Transport,
 }
 
 /// What is to be asked next.
@@ -109,6 +115,15 @@ impl Search {
             Ok(port) => self.told_port = Some(port),
             Err(fault) => {
                 let transport = candidate.transport;
+                let is_silent = !matches!(fault, RpcFault::NotRegistered);
+                // That it did not answer the same question otherwise is no news then.
+                if !is_silent && candidate.rpcbind_over != transport {
+                    self.fault = None;
+                }
+                self.candidates.retain(|other| match is_silent {
+                    true => !other.asks_the_same(candidate),
+                    false => !other.is_the_same(candidate),
+                });
                 self.go_on(Diagnosis::of_rpcbind(&fault, self.service, transport, asked));
             }
         }
@@ -119,13 +134,18 @@ impl Search {
         let Next::Ping(endpoint) = self.next() else { return };
         match answer {
             Ok(()) | Err(RpcFault::Denied) => self.found = Some(endpoint),
-            Err(fault) => self.go_on(Diagnosis::of_ping(&fault, self.service, asked)),
+            Err(fault) => {
+                self.candidates.retain(|other| {
+                    (other.address, other.transport) != (endpoint.address, endpoint.transport)
+                });
+                self.go_on(Diagnosis::of_ping(&fault, self.service, asked));
+            }
         }
     }
 
+    /// The candidate at hand is out already.
     fn go_on(&mut self, diagnosis: Diagnosis) {
         self.told_port = None;
-        self.candidates.pop_front();
         let says_more = |before: &Diagnosis| diagnosis.cause.weight() > before.cause.weight();
         if self.fault.as_ref().is_none_or(says_more) {
             self.fault = Some(diagnosis);
@@ -134,6 +154,25 @@ impl Search {
 }
 
 impl Candidate {
+    /// One that is looked for where it is found.
+    pub(super) fn new(address: ServerAddress, transport: Transport) -> Self {
+        Self { address, transport, rpcbind_over: transport }
+    }
+
+    /// The other way to ask for the same, where there is one.
+    pub(super) fn asked_over_udp(self) -> Option<Self> {
+        let other = Self { rpcbind_over: Transport::Udp, ..self };
+        (self.transport == Transport::Tcp && self.address.ip.is_ipv4()).then_some(other)
+    }
+
+    fn is_the_same(self, other: Self) -> bool {
+        (self.address, self.transport) == (other.address, other.transport)
+    }
+
+    fn asks_the_same(self, other: Self) -> bool {
+        (self.address, self.rpcbind_over) == (other.address, other.rpcbind_over)
+    }
+
     fn at(self, port: u16) -> Endpoint {
         Endpoint { address: self.address, transport: self.transport, port }
     }

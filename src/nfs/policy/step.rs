@@ -19,6 +19,7 @@ use crate::model::nfs_option::Family;
 use crate::model::nfs_option::Transport;
 use crate::nfs::MountFault;
 use crate::nfs::history::History;
+use crate::nfs::probe::Export;
 use crate::nfs::probe::RpcFault;
 use crate::nfs::probe::Service;
 
@@ -55,8 +56,10 @@ pub enum Step {
         server: ServerAddress,
         /// The service to find.
         service: Service,
-        /// The transport, of the question as of the service.
+        /// The transport of the service.
         transport: Transport,
+        /// The transport of the question; another one only to IPv4.
+        over: Transport,
         /// How long to wait; then [`RpcFault::NoAnswer`] with this time.
         limit: Duration,
     },
@@ -68,6 +71,18 @@ pub enum Step {
         service: Service,
         /// The transport.
         transport: Transport,
+        /// How long to wait; then [`RpcFault::NoAnswer`] with this time.
+        limit: Duration,
+    },
+    /// Ask mountd, version 3, by which flavours a directory may be mounted, and tell it that this was no mount;
+    /// answered by [`Answer::Export`].
+    AskExport {
+        /// Where mountd listens.
+        mountd: SocketAddr,
+        /// The transport.
+        transport: Transport,
+        /// The directory.
+        path: String,
         /// How long to wait; then [`RpcFault::NoAnswer`] with this time.
         limit: Duration,
     },
@@ -108,6 +123,8 @@ pub enum Answer {
     Port(Result<u16, RpcFault>),
     /// The service answered.
     Pinged(Result<(), RpcFault>),
+    /// What mountd says of the directory.
+    Export(Result<Export, RpcFault>),
     /// The kernel's answer.
     Mounted(Result<Done, Failure>),
     /// The mount on top at the target, where there is one.
@@ -137,14 +154,22 @@ pub struct Mounted {
     pub history: History,
 }
 
-/// Something about a mount that is no fault.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Something about a mount that is no fault. Its text is one sentence for the user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Note {
     /// The user chose the address for the server's calls back; whether it is one of this host's is to be seen.
+    #[error(
+        "clientaddr={0} is not an address of this host; unless something on the way to the server translates it, the \
+         server cannot call back, and grants no delegations"
+    )]
     ClientAddressOfUser(IpAddr),
     /// No address for the server's calls back was found, for this reason; the kernel chooses one.
+    #[error(
+        "no address of this host was found for the server's calls back, so the kernel chooses one: {0}"
+    )]
     NoClientAddress(String),
     /// Whether a daemon runs could not be found out, for this reason.
+    #[error("whether {0:?} runs on this host could not be found out: {1}")]
     DaemonUnknown(Daemon, String),
 }
 

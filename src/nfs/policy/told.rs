@@ -22,13 +22,18 @@ impl Step {
             Self::CheckTarget { .. } => "directory to mount at".to_owned(),
             Self::Locate { destination } => format!("own address towards {destination}"),
             Self::LookFor(daemon) => format!("{daemon:?}"),
-            Self::AskPort { server, service, transport, .. } => {
-                format!("rpcbind of {server} for {service} over {}", name(*transport))
+            Self::AskPort { server, service, transport, over, .. } => {
+                let asked =
+                    if over == transport { "" } else { &format!(", asked over {},", name(*over)) };
+                format!("rpcbind of {server}{asked} for {service} over {}", name(*transport))
             }
             Self::Ping { server, service, transport, .. } => {
                 format!("NULL call of {service} to {server} over {}", name(*transport))
             }
             Self::Mount { job, .. } => format!("mount with {:?}", job::text(job)),
+            Self::AskExport { mountd, transport, path, .. } => {
+                format!("flavours of {path:?} from mountd at {mountd} over {}", name(*transport))
+            }
             Self::LookAtTarget(target) => format!("what is mounted at {target:?}"),
             Self::Wait(_) | Self::GoToBackground(_) | Self::Finish(_) | Self::GiveUp(_) => {
                 return None;
@@ -54,6 +59,7 @@ impl Answer {
             Self::Port(answer) => shown(answer),
             Self::Pinged(Ok(())) => "answered".to_owned(),
             Self::Pinged(Err(fault)) => fault.to_string(),
+            Self::Export(answer) => shown(answer),
             Self::MountedThere(Ok(Some(entry))) => format!("{:?}", entry.source),
             Self::MountedThere(Ok(None)) => "nothing".to_owned(),
             Self::MountedThere(Err(error)) => error.to_string(),

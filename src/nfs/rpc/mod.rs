@@ -5,7 +5,7 @@
 //! | [`message`] | a call into bytes, bytes into a reply |
 //! | [`channel`] | one call after the other over UDP or TCP |
 //! | [`rpcbind`] | where a service listens |
-//! | [`mountd`] | good manners after an NFSv3 unmount |
+//! | [`mountd`] | what an NFSv3 export asks for, and good manners after an unmount |
 //!
 //! Each call has one limit for everything that it does, and is cancelled by being dropped. What answers may be
 //! anything: nothing is believed before it was checked, and no length from outside is allocated. The bytes are

@@ -32,7 +32,9 @@ const LOOK_UP: u32 = 3;
 /// Newest first.
 const VERSIONS_WITH_ADDRESSES: [u32; 2] = [4, 3];
 
-/// Asks rpcbind for the port of a program over `transport`, which is also the one that is asked for.
+/// Asks rpcbind for the port of a program over `transport`. The question itself goes `over` another one only to
+/// IPv4: the later versions tell of the transport that they are asked over, whatever the question names (RFC 1833,
+/// section 2.2.1).
 ///
 /// # Errors
 /// [`RpcFault::NotRegistered`] where rpcbind knows none; else says why it does not answer.
@@ -40,23 +42,29 @@ pub async fn ask_port(
     server: ServerAddress,
     program: Program,
     transport: Transport,
+    over: Transport,
     limit: Duration,
 ) -> Result<u16, RpcFault> {
-    ask_port_of(server, PMAP_PORT, program, transport, limit).await
+    ask_port_of((server, PMAP_PORT), program, transport, over, limit).await
 }
 
 async fn ask_port_of(
-    server: ServerAddress,
-    rpcbind: u16,
+    (server, rpcbind): (ServerAddress, u16),
     program: Program,
     transport: Transport,
+    over: Transport,
     limit: Duration,
 ) -> Result<u16, RpcFault> {
     within(limit, async {
-        let mut channel = Channel::open(server.at(rpcbind), transport).await?;
         match server.ip {
-            IpAddr::V4(_) => by_protocol(&mut channel, program, transport).await,
-            IpAddr::V6(_) => by_address(&mut channel, server, rpcbind, program, transport).await,
+            IpAddr::V4(_) => {
+                let mut channel = Channel::open(server.at(rpcbind), over).await?;
+                by_protocol(&mut channel, program, transport).await
+            }
+            IpAddr::V6(_) => {
+                let mut channel = Channel::open(server.at(rpcbind), transport).await?;
+                by_address(&mut channel, server, rpcbind, program, transport).await
+            }
         }
     })
     .await
@@ -165,7 +173,7 @@ mod tests {
 
     async fn ask(server: &Stub, transport: Transport) -> Result<u16, RpcFault> {
         let address = server.address();
-        ask_port_of(address.into(), address.port(), NFS3, transport, SOON).await
+        ask_port_of((address.into(), address.port()), NFS3, transport, transport, SOON).await
     }
 
     #[tokio::test]
@@ -191,6 +199,15 @@ mod tests {
             assert_eq!(call[1..6], [0, 2, 100_000, 2, 3]);
             assert_eq!(call[10..], [100_003, 3, protocol, 0]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_port_of_tcp_may_be_asked_for_over_udp() {
+        let server = Stub::replying(Transport::Udp, &[0, 0, 0, 0, 2049]).await;
+        let rpcbind = (server.address().into(), server.address().port());
+        let port = ask_port_of(rpcbind, NFS3, Transport::Tcp, Transport::Udp, SOON).await;
+        assert_eq!(port, Ok(2049));
+        assert_eq!(server.last_call()[10..], [100_003, 3, 6, 0], "IPPROTO_TCP");
     }
 
     #[tokio::test]

@@ -31,12 +31,14 @@ use crate::model::MountOptions;
 use crate::model::nfs_option::Rules;
 use crate::model::nfs_option::Transport;
 use crate::nfs::Patience;
+use crate::nfs::Start;
 use crate::nfs::Way;
 
 pub(in crate::nfs) const SERVER: &str = "192.0.2.1";
 pub(in crate::nfs) const TUNNEL: ([u8; 4], u16) = ([127, 0, 1, 1], 12049);
 
 type PortOf = Box<dyn FnMut(IpAddr, Service, Transport) -> Result<u16, RpcFault>>;
+type RpcbindOf = Box<dyn FnMut(Transport) -> Result<(), RpcFault>>;
 type PingOf = Box<dyn FnMut(SocketAddr, Service, Transport) -> Result<(), RpcFault>>;
 type KernelOf = Box<dyn FnMut(NfsVersion, &str) -> (Result<Done, Failure>, Duration)>;
 
@@ -47,9 +49,13 @@ pub(in crate::nfs) struct World {
     pub(in crate::nfs) target: Result<Done, Failure>,
     pub(in crate::nfs) daemons: Presence,
     pub(in crate::nfs) source: Option<IpAddr>,
+    /// Whether rpcbind answers what is asked over a transport.
+    pub(in crate::nfs) rpcbind: RpcbindOf,
     pub(in crate::nfs) port: PortOf,
     pub(in crate::nfs) ping: PingOf,
     pub(in crate::nfs) kernel: KernelOf,
+    /// mountd's word on every directory.
+    pub(in crate::nfs) export: Result<Export, RpcFault>,
     pub(in crate::nfs) there: Option<MountEntry>,
     /// Instead of the answer to the step of this number, the caller goes away.
     pub(in crate::nfs) cancelled_at: Option<usize>,
@@ -72,11 +78,13 @@ impl Default for World {
             target: Ok(Done::Done),
             daemons: Presence::Runs,
             source: Some([192, 0, 2, 7].into()),
+            rpcbind: Box::new(|_| Ok(())),
             port: Box::new(|_, service, _| {
                 Ok(if matches!(service, Service::Nfs(_)) { 2049 } else { 20048 })
             }),
             ping: Box::new(|_, _, _| Ok(())),
             kernel: Box::new(|_, _| (Ok(Done::Done), Duration::ZERO)),
+            export: Ok(Export::Flavours(vec![Flavour::SYS])),
             there: None,
             cancelled_at: None,
         }
@@ -118,6 +126,14 @@ impl World {
         self
     }
 
+    pub(in crate::nfs) fn rpcbind(
+        mut self,
+        answer: impl FnMut(Transport) -> Result<(), RpcFault> + 'static,
+    ) -> Self {
+        self.rpcbind = Box::new(answer);
+        self
+    }
+
     /// Runs a mount to its end.
     pub(in crate::nfs) fn run(mut self, request: MountRequest) -> Run {
         let began = Instant::now();
@@ -153,8 +169,10 @@ impl World {
                 Answer::Source(self.source.ok_or_else(|| io::Error::other("no route")))
             }
             Step::LookFor(_) => Answer::Daemon(self.daemons.clone()),
-            Step::AskPort { server, service, transport, limit } => {
-                let answer = cut((self.port)(server.ip, *service, *transport), *limit);
+            Step::AskPort { server, service, transport, over, limit } => {
+                let answer = (self.rpcbind)(*over)
+                    .and_then(|()| (self.port)(server.ip, *service, *transport));
+                let answer = cut(answer, *limit);
                 took = time_of(&answer);
                 Answer::Port(answer)
             }
@@ -169,6 +187,11 @@ impl World {
                 let killed = time > *deadline || answer == Err(Failure::Deadline(Duration::MAX));
                 took = if killed { *deadline } else { took };
                 Answer::Mounted(if killed { Err(Failure::Deadline(*deadline)) } else { answer })
+            }
+            Step::AskExport { limit, .. } => {
+                let answer = cut(self.export.clone(), *limit);
+                took = time_of(&answer);
+                Answer::Export(answer)
             }
             Step::LookAtTarget(_) => Answer::MountedThere(Ok(self.there.clone())),
             Step::Wait(time) => {
@@ -217,6 +240,7 @@ pub(in crate::nfs) fn direct(options: &str) -> MountRequest {
         target: "/t".into(),
         options: MountOptions::parse(Rules::Direct, [options]).unwrap(),
         way: Way::Direct,
+        start: Start::default(),
         patience: Patience::AsOptionsSay,
     }
 }

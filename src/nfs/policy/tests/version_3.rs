@@ -209,3 +209,86 @@ fn a_path_that_version_3_cannot_carry_is_said_at_once() {
     let request = MountRequest { options: direct("").options, ..request };
     assert_eq!(World::default().run(request).mounted().version, NfsVersion::V42);
 }
+
+#[test]
+fn the_port_of_tcp_is_asked_for_over_udp_where_rpcbind_does_not_answer_over_tcp() {
+    for fault in [SILENCE, RpcFault::Refused, RpcFault::Closed] {
+        let silent = fault.clone();
+        let run = World::default()
+            .rpcbind(move |over| match over {
+                Transport::Tcp => Err(silent.clone()),
+                _ => Ok(()),
+            })
+            .run(direct("vers=3,nolock"));
+        assert!(mount_options(&run).contains("proto=tcp,"), "{fault}");
+        assert_eq!(run.asked("rpcbind of 192.0.2.1, asked over udp, for NFS 3 over tcp"), 1);
+    }
+}
+
+#[test]
+fn rpcbind_is_asked_over_each_transport_once_where_it_does_not_answer_at_all() {
+    let facts = KernelFacts { nfs_over_udp: true };
+    let silent = || World { facts, ..World::default() }.rpcbind(|_| Err(SILENCE));
+    let run = silent().run(direct("vers=3,nolock,retry=0"));
+    assert_eq!((run.asked("rpcbind"), run.took), (2, Duration::from_secs(10 + 3)));
+    assert!(run.fault().to_string().contains("within 10 s"), "{}", run.fault());
+    let run = silent().run(direct("vers=3,nolock,port=2049,retry=0"));
+    assert_eq!((run.asked("rpcbind"), run.took), (2, Duration::from_secs(10 + 3)));
+}
+
+#[test]
+fn rpcbind_is_asked_over_no_transport_but_the_one_that_the_user_names_or_the_address_allows() {
+    for (options, server) in [("vers=3,nolock,proto=tcp", SERVER), ("vers=3,nolock", "2001:db8::1")]
+    {
+        let world = World { addresses: Ok(vec![address(server)]), ..World::default() };
+        let run = world.rpcbind(|_| Err(SILENCE)).run(direct(&format!("{options},retry=0")));
+        assert_eq!(run.asked("rpcbind"), 1, "{options} {server}");
+    }
+}
+
+#[test]
+fn the_transport_that_was_found_is_the_one_that_the_kernel_is_said_to_lack() {
+    let facts = KernelFacts { nfs_over_udp: true };
+    let refusal = Failure::refused(
+        call::CREATE,
+        Errno::INVAL,
+        vec!["NFS: Unsupported transport protocol udp".to_owned()],
+    );
+    let run = World { facts, ..World::default() }
+        .port(only(Transport::Udp))
+        .kernel(move |_| Err(refusal.clone()))
+        .run(direct("vers=3,nolock,retry=0"));
+    assert_eq!(run.fault().cause, crate::nfs::Cause::TransportNotInKernel(Transport::Udp));
+}
+
+#[test]
+fn a_refusal_that_may_be_about_the_flavour_is_looked_up_at_mountd() {
+    let krb5 = || vec![Flavour(390_003)];
+    let sys = || vec![Flavour(6), Flavour::SYS];
+    for (options, errno, offered, id, asked) in [
+        ("", Errno::INVAL, krb5(), "nfs.security-offered", 1),
+        ("", Errno::INVAL, sys(), "nfs.options-refused", 1),
+        ("", Errno::INVAL, vec![], "nfs.options-refused", 1),
+        ("", Errno::ACCESS, krb5(), "nfs.export-denied-or-missing", 0),
+        ("sec=sys", Errno::ACCESS, krb5(), "nfs.security-offered", 1),
+        ("sec=krb5:sys", Errno::ACCESS, krb5(), "nfs.export-denied-or-missing", 1),
+        ("sec=krb5p", Errno::ACCESS, vec![Flavour::NONE], "nfs.export-denied-or-missing", 1),
+        ("mountvers=1", Errno::INVAL, krb5(), "nfs.options-refused", 0),
+    ] {
+        let world = World { export: Ok(Export::Flavours(offered)), ..World::default() };
+        let request = direct(&format!("vers=3,nolock,retry=0,{options}"));
+        let run = world.kernel(move |_| Err(server_says(errno))).run(request);
+        let question = "flavours of \"/a\" from mountd at 192.0.2.1:20048 over udp";
+        assert_eq!((run.fault().id(), run.asked(question)), (id, asked), "{options} {errno}");
+    }
+}
+
+#[test]
+fn where_mountd_does_not_tell_the_flavours_the_kernels_word_stands() {
+    for export in [Err(SILENCE), Ok(Export::Refused(13))] {
+        let world = World { export, ..World::default() };
+        let run =
+            world.kernel(|_| Err(server_says(Errno::INVAL))).run(direct("vers=3,nolock,retry=0"));
+        assert_eq!(run.fault().id(), "nfs.options-refused");
+    }
+}

@@ -262,3 +262,34 @@ fn an_address_is_never_the_users() {
     assert!(run.mounted().options.contains(",addr=192.0.2.1,"));
     assert!(run.mounted().options.contains(",mountaddr=192.0.2.9,"));
 }
+
+#[test]
+fn negotiation_begins_where_it_is_told_to_and_goes_down_from_there() {
+    use NfsVersion::V3;
+    use NfsVersion::V40;
+    use NfsVersion::V41;
+    for (options, first, asked) in [
+        ("", V41, vec!["4.1", "4.0", "3"]),
+        ("", V40, vec!["4.0", "3"]),
+        ("", V3, vec!["3"]),
+        ("vers=4", V40, vec!["4.2", "4.1", "4.0"]),
+        ("vers=4.2", V3, vec!["4.2"]),
+        ("mountproto=tcp", V41, vec!["3"]),
+    ] {
+        let start = Start { version: Some(first), transport: None };
+        let request = MountRequest { start, ..direct(&format!("nolock,retry=0,{options}")) };
+        let run = World::default().kernel(|_| Err(server_says(Errno::PROTONOSUPPORT))).run(request);
+        assert_eq!(run.versions(), asked, "{options} {first}");
+    }
+}
+
+#[test]
+fn udp_is_tried_first_where_it_is_told_to_be_and_the_kernel_has_it() {
+    let start = Start { version: None, transport: Some(Transport::Udp) };
+    for (nfs_over_udp, proto) in [(true, ",proto=udp,"), (false, ",proto=tcp,")] {
+        let facts = KernelFacts { nfs_over_udp };
+        let request = MountRequest { start, ..direct("vers=3,nolock") };
+        let run = World { facts, ..World::default() }.run(request);
+        assert!(run.mounted().options.contains(proto), "{}", run.mounted().options);
+    }
+}
