@@ -1,6 +1,6 @@
 //! Runs every case with mount.nfs(8) and with ours, and prints the table of differences in Markdown.
 //!
-//!     e2e/lab/run target/debug/differences [--only mount.nfs|ours] [--reference FILE] [FILTER]
+//!     e2e/lab/run target/debug/differences [--only mount.nfs|ours] [--reference FILE] [FILTER]...
 //!
 //! Each takes minutes where the lab is emulated. `--only mount.nfs` writes what mount.nfs did,
 //! for a later `--reference`: it does not change while ours does. Results are `mount.nfs.tsv` and `table.md` in
@@ -36,8 +36,8 @@ struct Arguments {
     /// What mount.nfs did, from an earlier run.
     #[arg(long)]
     reference: Option<PathBuf>,
-    /// Only cases whose name contains this.
-    filter: Option<String>,
+    /// Only cases whose name contains one of these.
+    filters: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -67,8 +67,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let mut cases = cases::all();
-    if let Some(filter) = &arguments.filter {
-        cases.retain(|case| case.name.contains(filter));
+    if !arguments.filters.is_empty() {
+        cases.retain(|case| arguments.filters.iter().any(|filter| case.name.contains(filter)));
     }
     let lanes = Lanes::default();
     let reference = match (&arguments.reference, arguments.only) {

@@ -16,7 +16,7 @@ use crate::plain::Etc;
 use crate::plain::Lane;
 
 /// How many there are at most. Each is a server with its daemons, and they share two emulated processors.
-pub const LANES: usize = 6;
+pub const LANES: usize = 4;
 /// How many tests may be asked for at once: some wait for the one stage whose server is as they want it.
 pub const AT_ONCE: usize = 3 * LANES;
 

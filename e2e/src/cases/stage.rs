@@ -20,7 +20,7 @@ use crate::process::Observed;
 use crate::process::observe;
 
 /// Generous: the machine is emulated.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The world and the program under test, in a lane of their own.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ pub(crate) const TESTS: &[Steps] = &[
 const MTAB: &str = "/etc/mtab";
 const UTAB: &str = "/run/mount/utab";
 const SPEC: &str = "203.0.113.10:/share";
-const SHORT: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_secs(60);
 
 /// Mounts and unmounts while the table is what `spoil` made of it; `check` looks in between.
 fn with_mtab(

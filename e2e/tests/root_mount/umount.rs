@@ -73,7 +73,7 @@ fn umount_of_a_dead_server_ends_by_force(stage: &mut Stage) -> Result<()> {
         let unmounted = stage.unmount(flags, &target)?;
         let what = format!("{options} {flags:?}: {unmounted:?}");
         ensure(unmounted.code == Some(0), what.clone())?;
-        ensure(unmounted.took < Duration::from_secs(25), what.clone())?;
+        ensure(unmounted.took < PATIENCE, what.clone())?;
         ensure(lab::mounts_below(&target)?.is_empty(), what)?;
     }
     Ok(())
