@@ -1,7 +1,6 @@
 //! Unmounting: what the server is told, what is left, and what a dead server may not do.
 
 use std::fs;
-use std::time::Duration;
 
 use e2e::cases::stage::PATIENCE;
 use e2e::cases::stage::Stage;
@@ -11,7 +10,6 @@ use e2e::failure::Result;
 use e2e::failure::ensure;
 use e2e::lab;
 use e2e::plain::Front;
-use e2e::process::observe;
 use e2e::process::wait_until;
 
 use crate::Steps;
@@ -79,17 +77,18 @@ fn umount_of_a_dead_server_ends_by_force(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// R24: the record says which address and transport; the user's options alone would not.
+/// R24: the record says which address and transport; over TCP, as the user's options alone would have it, mountd
+/// would never be told.
 fn umount_uses_what_the_mount_finally_used(stage: &mut Stage) -> Result<()> {
     let target = stage.target("record")?;
     let spec = format!("{}:/e08", Front::MountTcpDropped.address());
+    let table = stage.world.folder().join("lib/rmtab");
+    let listed = || fs::read_to_string(&table).is_ok_and(|table| table.contains(":/e08:"));
     succeeded(&stage.mount("vers=3,nolock", &spec, &target)?)?;
     ensure(only_mount(&target)?.options.contains("mountproto=udp"), "MOUNT did not go over UDP")?;
-    let mut unmount = stage.command(&[&"umount", &target])?;
-    let unmounted = observe(PATIENCE, &mut unmount)?;
-    succeeded(&unmounted)?;
-    // Over TCP, UMNT would have waited for an answer that never comes.
-    ensure(unmounted.took < Duration::from_secs(8), format!("{unmounted:?}"))
+    wait_until("mountd has noted the client", PATIENCE, listed)?;
+    succeeded(&stage.unmount(&[], &target)?)?;
+    wait_until("mountd has forgotten the client", PATIENCE, || !listed())
 }
 
 /// R139: the server cannot call back there, so it delegates nothing; the seed's umount hung.
@@ -103,6 +102,6 @@ fn a_client_address_that_cannot_work_harms_nobody(stage: &mut Stage) -> Result<(
     let unmounted = stage.unmount(&[], &target)?;
     written.and(removed)?;
     ensure(read? == "through the mount", "another text was read")?;
-    succeeded(&unmounted)?;
-    ensure(unmounted.took < Duration::from_secs(8), format!("{unmounted:?}"))
+    // A plain unmount gives a server that does not answer 20 s, and then fails.
+    succeeded(&unmounted)
 }
