@@ -31,6 +31,10 @@ demo: needs ## show the driver at work: an encrypted kernel mount, and what happ
 test: needs ## run every test, those of the kernel in the lab
 	e2e/run-tests
 
+.PHONY: plans
+plans: needs ## run the test plans of a mount alone, on the lab's kernel or another (kernel=6.12)
+	LAB_KERNEL=$(or $(kernel),default) e2e/run-tests plans
+
 .PHONY: bench
 bench: needs ## print what a tunnel costs beside stunnel and haproxy, what NodeStageVolume and option texts cost (options=--quick)
 	e2e/lab/setup

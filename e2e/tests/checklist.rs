@@ -107,7 +107,9 @@ fn tests_in(text: &str) -> Vec<String> {
         } else if let Some(name) = test_follows.then(|| function(line)).flatten() {
             names.push(name);
             test_follows = false;
-        } else if let Some(name) = line.strip_prefix("(\"").or(line.strip_prefix('"')) {
+        } else if let Some(name) =
+            ["(\"", "&[(\"", "\""].iter().find_map(|it| line.strip_prefix(it))
+        {
             names.extend(name.split_once("\",").map(|(name, _)| name.to_owned()));
         }
     }
@@ -151,4 +153,5 @@ fn tests_are_found_by_their_attribute_and_in_lists() {
     assert_eq!(tests_in(text), ["one", "two"]);
     let list = "const TESTS: &[Steps] = &[\n(\"three\", three),\n];";
     assert_eq!(tests_in(list), ["three"]);
+    assert_eq!(tests_in("const TESTS: &[Steps] =\n    &[(\"four\", four)];"), ["four"]);
 }

@@ -73,7 +73,10 @@ pub async fn unmount(
         said = worker.run(job, (*deadline).min(left)).await.map(|_| ());
         // The table decides, not the answer: a step cut at its deadline may have done it all the same.
         let table = mounts.read().map_err(UnmountFault::ReadMounts)?;
-        if !table.iter().any(|entry| entry.id == mount.id) {
+        // The kernel gives the id of a mount that is gone to the next one, wherever that is.
+        let still =
+            |entry: &MountEntry| entry.id == mount.id && entry.mount_point == mount.mount_point;
+        if !table.iter().any(still) {
             return Ok(());
         }
     }
@@ -126,5 +129,30 @@ mod tests {
         assert_eq!(steps(Others::Spare, true, &[Answer::Hang]).await, [Plain, Lazy]);
         assert_eq!(steps(Others::Disturb, true, &[Answer::Hang]).await, [Plain, Forced]);
         assert_eq!(steps(Others::Spare, false, &[Answer::HangAndSucceed]).await, [Plain]);
+    }
+
+    /// A table where the next mount has the id of the one that is gone.
+    #[derive(Debug)]
+    struct IdUsedAgain(FakeMountTable);
+
+    impl MountTable for IdUsedAgain {
+        fn read(&self) -> io::Result<Vec<MountEntry>> {
+            let mut entries = self.0.read()?;
+            if entries.is_empty() {
+                entries.push(MountEntry { id: 1, ..nfs_mount("nas:/", Path::new("/other")) });
+            }
+            Ok(entries)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_mount_that_got_the_id_of_the_one_that_is_gone_is_not_taken_for_it() {
+        let table = FakeMountTable::default();
+        table.add(nfs_mount("nas:/", Path::new("/mnt")));
+        let (worker, mount) = (FakeWorker::acting_on(table.clone()), table.entries().remove(0));
+        let until = Instant::now() + Duration::from_secs(60);
+        let steps = (LADDER, Others::Spare);
+        unmount(&IdUsedAgain(table), &worker, &mount, steps, until).await.unwrap();
+        assert_eq!(worker.jobs().len(), 1);
     }
 }

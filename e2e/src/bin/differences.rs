@@ -1,8 +1,8 @@
 //! Runs every case with mount.nfs(8) and with ours, and prints the table of differences in Markdown.
 //!
-//!     e2e/lab/run target/debug/differences [--only mount.nfs|ours] [--reference FILE] [FILTER]
+//!     e2e/lab/run target/debug/differences [--only mount.nfs|ours] [--reference FILE] [FILTER]...
 //!
-//! Both take a quarter of an hour each where the lab is emulated. `--only mount.nfs` writes what mount.nfs did,
+//! Each takes minutes where the lab is emulated. `--only mount.nfs` writes what mount.nfs did,
 //! for a later `--reference`: it does not change while ours does. Results are `mount.nfs.tsv` and `table.md` in
 //! `$ALINAS_CSI_LAB_OUT`; `e2e/differences` makes the whole document of them.
 
@@ -11,18 +11,22 @@ use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::thread;
 
 use clap::Parser;
 use clap::ValueEnum;
 use e2e::cases;
 use e2e::cases::Case;
+use e2e::cases::lanes::AT_ONCE;
+use e2e::cases::lanes::Lanes;
 use e2e::cases::program::Program;
 use e2e::cases::trial;
 use e2e::cases::trial::Outcome;
 use e2e::failure::Failure;
 use e2e::failure::Result;
 use e2e::failure::ensure;
-use e2e::plain::Plain;
 
 #[derive(Parser)]
 struct Arguments {
@@ -32,8 +36,8 @@ struct Arguments {
     /// What mount.nfs did, from an earlier run.
     #[arg(long)]
     reference: Option<PathBuf>,
-    /// Only cases whose name contains this.
-    filter: Option<String>,
+    /// Only cases whose name contains one of these.
+    filters: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -63,20 +67,19 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let mut cases = cases::all();
-    if let Some(filter) = &arguments.filter {
-        cases.retain(|case| case.name.contains(filter));
+    if !arguments.filters.is_empty() {
+        cases.retain(|case| arguments.filters.iter().any(|filter| case.name.contains(filter)));
     }
-    let mut world = Plain::start()?;
+    let lanes = Lanes::default();
     let reference = match (&arguments.reference, arguments.only) {
         (Some(file), _) => read_table(&fs::read_to_string(file)?)?,
         (None, Some(Which::Ours)) => BTreeMap::new(),
-        (None, _) => run_all(&mut world, &Program::Reference, &cases)?,
+        (None, _) => run_all(&lanes, Which::Reference, &cases)?,
     };
     if arguments.only == Some(Which::Reference) {
         return write_result("mount.nfs.tsv", &written_table(&reference));
     }
-    let program = Program::ours(&world)?;
-    let ours = run_all(&mut world, &program, &cases)?;
+    let ours = run_all(&lanes, Which::Ours, &cases)?;
     write_result("table.md", &markdown(&cases, &reference, &ours))?;
     let unexplained = cases.iter().filter(|case| case.reason.is_empty());
     let unexplained: Vec<_> = unexplained
@@ -93,18 +96,46 @@ fn write_result(name: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-fn run_all(world: &mut Plain, program: &Program, cases: &[Case]) -> Result<BTreeMap<String, Told>> {
-    let mut told = BTreeMap::new();
-    for case in cases {
-        let outcome = trial::perform(world, program, case)?;
-        let line = tell(case, &outcome);
-        println!("{}: {line:?} {:?}", case.name, outcome.trouble);
-        told.insert(case.name.clone(), line);
-    }
-    Ok(told)
+fn run_all(lanes: &Lanes, which: Which, cases: &[Case]) -> Result<BTreeMap<String, Told>> {
+    let left = Mutex::new(cases.iter());
+    let told = Mutex::new(BTreeMap::new());
+    let work = || {
+        while let Some(case) = next(&left) {
+            let line = run_one(lanes, which, case)?;
+            told.lock().unwrap_or_else(PoisonError::into_inner).insert(case.name.clone(), line);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        let ended = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|_| Err(Failure::new("a worker panicked"))));
+        ended.collect::<Result<Vec<()>>>()
+    })?;
+    Ok(told.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn tell(case: &Case, outcome: &Outcome) -> Told {
+fn next<'a>(left: &Mutex<std::slice::Iter<'a, Case>>) -> Option<&'a Case> {
+    left.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
+
+fn run_one(lanes: &Lanes, which: Which, case: &Case) -> Result<Told> {
+    lanes.perform(case.condition, |stage| {
+        let program = match which {
+            Which::Reference => &Program::Reference,
+            Which::Ours => &stage.program,
+        };
+        let outcome = trial::perform(&mut stage.world, program, case)?;
+        // The lab's folder and the case's name say nothing to a reader.
+        let target = stage.world.folder().join("targets").join(&case.name).join("target");
+        let line = tell(&outcome, &target.display().to_string());
+        println!("{}: {line:?} {:?}", case.name, outcome.trouble);
+        Ok(line)
+    })
+}
+
+fn tell(outcome: &Outcome, target: &str) -> Told {
     let observed = &outcome.observed;
     let mut result = match (observed.overdue, observed.code) {
         (true, _) => "never ended".to_owned(),
@@ -124,9 +155,7 @@ fn tell(case: &Case, outcome: &Outcome) -> Told {
             let _ = write!(result, ", mounted {} times", more.len());
         }
     }
-    // The lab's folder and the case's name say nothing to a reader.
-    let target = format!("/srv/alinas-csi-plain/targets/{}/target", case.name);
-    let message = observed.output.trim().replace(&target, "DIR").replace('\n', " / ");
+    let message = observed.output.trim().replace(target, "DIR").replace('\n', " / ");
     Told { result, time: time(observed.took.as_secs()), message }
 }
 

@@ -20,7 +20,6 @@ fn repaired() -> Vec<Case> {
             Case::at(format!("bg_until_{name}_{version}"), front, background.as_str())
                 .shows(&[76, 108, 110])
                 .becomes(Expected::MountedOnce(repaired))
-                .within(60)
         };
         let firewall = |name: &str, front: Front| at(name, front, Repaired::Background(front));
         cases.push(
@@ -42,8 +41,7 @@ fn repaired() -> Vec<Case> {
         cases.push(
             Case::at(format!("fg_waits_until_nfs_passes_{version}"), Front::NfsReset, foreground)
                 .shows(&[77, 81, 108, 111])
-                .becomes(Expected::MountedOnce(waiting))
-                .within(60),
+                .becomes(Expected::MountedOnce(waiting)),
         );
     }
     cases.push(
@@ -61,9 +59,8 @@ fn repaired() -> Vec<Case> {
 
 /// A permanent error is told at once, whatever `bg` and `retry=` say.
 fn given_up() -> Vec<Case> {
-    let at = |name: &str, spec: &str, options: &str| {
-        Case::new(name, spec, options).shows(&[31, 76]).within(15)
-    };
+    let at =
+        |name: &str, spec: &str, options: &str| Case::new(name, spec, options).shows(&[31, 76]);
     vec![
         at("bg_of_a_path_that_is_not_there", "203.0.113.10:/share/nil", "vers=4.2,bg")
             .fails(&[&["/share/nil"]]),

@@ -9,7 +9,8 @@ use crate::plain::Front;
 use crate::plain::SILENT_PORT;
 
 pub(super) fn cases() -> Vec<Case> {
-    [of_version_4(), of_version_3(), that_do_no_harm(), peers(), negotiated(), daemons()].concat()
+    [of_version_4(), of_version_3(), that_do_no_harm(), ports(), peers(), negotiated(), daemons()]
+        .concat()
 }
 
 const V4: &str = "vers=4.2,retry=0";
@@ -39,8 +40,7 @@ const NFS: [Row; 11] = [
 
 fn row(version: &str, options: &str, (name, front, shows, says): Row) -> Case {
     let options = format!("{options},{IMPATIENT}");
-    // A refusal comes back at once; silence costs each attempt of a probe or of the kernel its time.
-    Case::at(format!("{name}_{version}"), front, options).shows(shows).fails(says).within(40)
+    Case::at(format!("{name}_{version}"), front, options).shows(shows).fails(says)
 }
 
 fn of_version_4() -> Vec<Case> {
@@ -71,25 +71,39 @@ fn that_do_no_harm() -> Vec<Case> {
             .with(&["proto=tcp"]),
         Case::at("mountd_udp_dropped_v3", Front::MountUdpDropped, third)
             .shows(&[5, 7])
-            .with(&["mountproto=tcp"])
-            .within(40),
+            .with(&["mountproto=tcp"]),
         Case::at("mountd_tcp_dropped_v3", Front::MountTcpDropped, third)
             .shows(&[5, 7])
-            .with(&["mountproto=udp"])
-            .within(40),
-        Case::at("rpcbind_udp_dropped_v3", Front::RpcbindUdpDropped, third)
-            .shows(&[5, 7])
-            .within(40),
-        Case::at("rpcbind_tcp_dropped_v3", Front::RpcbindTcpDropped, third)
-            .shows(&[5, 7])
-            .within(60),
+            .with(&["mountproto=udp"]),
+        Case::at("rpcbind_udp_dropped_v3", Front::RpcbindUdpDropped, third).shows(&[5, 7]),
+        Case::at("rpcbind_tcp_dropped_v3", Front::RpcbindTcpDropped, third).shows(&[5, 7]),
         Case::at("rpcbind_dropped_but_ports_given_v3", Front::RpcbindDropped, fixed)
             .shows(&[7, 73, 115, 117])
             .with(&["mountport=20048"]),
-        Case::at("only_nfs_passes_v4", Front::OnlyNfs, V4).shows(&[7, 21]).with(&["vers=4.2"]),
+        Case::at("only_nfs_passes_v4", Front::OnlyNfs, V4).shows(&[7, 21, 132]).with(&["vers=4.2"]),
         Case::at("only_nfs_passes", Front::OnlyNfs, "retry=0").shows(&[7, 21]).with(&["vers=4.2"]),
-        Case::at("a_slow_server_v4", Front::Slow, V4).shows(&[78]).within(40),
-        Case::at("a_slow_server_v3", Front::Slow, third).shows(&[78]).within(40),
+        Case::at("a_slow_server_v4", Front::Slow, V4).shows(&[78]),
+        Case::at("a_slow_server_v3", Front::Slow, third).shows(&[78]),
+    ]
+}
+
+/// The port that was asked for, and no other.
+fn ports() -> Vec<Case> {
+    let here: &[&[&str]] = &[&["2050"], REFUSED];
+    let at = |name: &str, front, options: String| Case::at(name, front, options);
+    let impatient = |options: &str, port: &str| format!("{options},{port},{IMPATIENT}");
+    vec![
+        at("a_port_where_nobody_listens_v4", Front::Good, impatient(V4, "port=2050"))
+            .shows(&[132])
+            .fails(here),
+        at("a_port_where_nobody_listens_v3", Front::Good, impatient(V3, "port=2050"))
+            .shows(&[115])
+            .fails(here)
+            .differs("the port is named"),
+        at("port_0_of_v4_where_rpcbind_is_dropped", Front::OnlyNfs, impatient(V4, "port=0"))
+            .shows(&[132])
+            .fails(&[&["111", "rpcbind"], SILENCE])
+            .differs("the service that did not answer is named"),
     ]
 }
 
@@ -106,7 +120,7 @@ fn peers() -> Vec<Case> {
         {
             let options = format!("{options},port={port},{IMPATIENT}");
             let case = Case::at(format!("a_peer_{name}_{version}"), Front::Good, options);
-            let case = case.shows(&[28, 49, 79]).within(40);
+            let case = case.shows(&[28, 49, 79]);
             let says: &'static [&'static [&'static str]] = match says {
                 ["3001"] => &[&["3001"]],
                 ["3002"] => &[&["3002"]],
@@ -121,7 +135,7 @@ fn peers() -> Vec<Case> {
 /// With the version left open, every failure is the whole chain's.
 fn negotiated() -> Vec<Case> {
     let options = format!("nolock,retry=0,{IMPATIENT}");
-    let at = |name: &str, front| Case::at(name, front, options.as_str()).within(60);
+    let at = |name: &str, front| Case::at(name, front, options.as_str());
     vec![
         at("everything_refused", Front::Closed).shows(&[18, 54, 79]).fails(&[REFUSED]),
         at("everything_dropped", Front::BlackHole).shows(&[18, 51, 79]).fails(&[SILENCE]),
@@ -132,7 +146,7 @@ fn negotiated() -> Vec<Case> {
 
 fn daemons() -> Vec<Case> {
     let at = |name: &str, condition, options: &str| {
-        Case::at(name, Front::Good, format!("{options},{IMPATIENT}")).when(condition).within(40)
+        Case::at(name, Front::Good, format!("{options},{IMPATIENT}")).when(condition)
     };
     let fixed = "vers=3,nolock,proto=tcp,port=2049,mountport=20048,mountproto=tcp,retry=0";
     vec![

@@ -6,9 +6,11 @@
 mod addresses;
 mod background;
 mod faults;
+pub mod lanes;
 mod options;
 mod paths;
 pub mod program;
+pub mod stage;
 pub mod trial;
 mod versions;
 
@@ -103,8 +105,9 @@ pub enum Repaired {
 
 /// Short enough that a kernel that gets no answer gives up in 4 s.
 pub const IMPATIENT: &str = "timeo=20,retrans=1";
-/// Emulated processors and a machine that others use as well.
-const GENEROUS: Duration = Duration::from_secs(20);
+/// Emulated processors, other rows beside it, and a machine that others use as well; but less than what a program
+/// takes that does not give up: `retry=` is two minutes, and the kernel's own patience three.
+const GENEROUS: Duration = Duration::from_secs(75);
 
 impl Case {
     /// A mount by root at an empty directory of a healthy server, which must succeed.

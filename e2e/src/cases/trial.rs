@@ -42,8 +42,8 @@ pub struct Outcome {
 /// So long a fault lasts.
 const FAULT: Duration = Duration::from_secs(5);
 /// A program that has ended may have children that end a moment later.
-const MOMENT: Duration = Duration::from_secs(3);
-const UNMOUNT: Duration = Duration::from_secs(20);
+const MOMENT: Duration = Duration::from_secs(10);
+const UNMOUNT: Duration = Duration::from_secs(60);
 
 /// Brings the world into the case's condition and runs a program in it.
 ///

@@ -7,9 +7,8 @@ use crate::plain::Front;
 const VERSION: &[&str] = &["version", "nfsv"];
 
 pub(super) fn cases() -> Vec<Case> {
-    let at = |name: &str, condition, options: &str| {
-        Case::at(name, Front::Good, options).when(condition).within(30)
-    };
+    let at =
+        |name: &str, condition, options: &str| Case::at(name, Front::Good, options).when(condition);
 
     vec![
         at("negotiated_down_to_4_1", Condition::Only41, "").shows(&[3, 18, 19]).with(&["vers=4.1"]),

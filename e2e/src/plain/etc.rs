@@ -1,4 +1,4 @@
-//! An `/etc` of the world's own: names, a name service that knows nothing, and an `mtab` that a test may
+//! An `/etc` of the worlds' own: names, a name service that knows nothing, and an `mtab` that a test may
 //! spoil.
 
 use std::fmt::Write;
@@ -9,10 +9,12 @@ use std::time::Duration;
 use crate::failure::During;
 use crate::failure::Result;
 use crate::lab;
-use crate::name_service::NameService;
 use crate::name_service::SILENT_PREFIX;
 use crate::plain::Front;
+use crate::plain::Memory;
+use crate::plain::NAME_SERVICE;
 use crate::plain::SERVER_V6;
+use crate::plain::folder;
 use crate::process::run;
 
 /// The server by name, IPv4 only.
@@ -24,9 +26,8 @@ pub const NAME_HALF: &str = "half.plain.test";
 /// No such name.
 pub const NAME_UNKNOWN: &str = "unknown.plain.test";
 
-/// The NAS has 127.0.0.201.
-const NAME_SERVICE: &str = "127.0.0.202";
 const SOURCE: &str = "alinas-csi-plain-etc";
+const LAYER: &str = "plain-etc";
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A name whose name servers do not answer.
@@ -35,22 +36,29 @@ pub fn silent_name() -> String {
     format!("{SILENT_PREFIX}.plain.test")
 }
 
-/// A writable layer over `/etc`, and the name service; both end when this is dropped.
+/// A writable layer over `/etc`, for every world of this machine; ends when dropped.
 #[derive(Debug)]
-pub(super) struct Etc {
-    _service: NameService,
+pub struct Etc {
+    _layer: Memory,
 }
 
 impl Etc {
-    /// `folder` must be a file system that overlayfs can write to.
-    pub(super) fn cover(folder: &Path) -> Result<Self> {
-        let (upper, work) = (folder.join("etc"), folder.join("etc-work"));
+    /// Every world has the same addresses, so that one table of names serves all; the name service that it
+    /// names is each world's own.
+    ///
+    /// # Errors
+    /// When this machine may not be changed so, or cannot be.
+    pub fn cover() -> Result<Self> {
+        lab::require()?;
+        Self::uncover();
+        let layer = Memory::create(LAYER)?;
+        let (upper, work) = (layer.0.join("upper"), layer.0.join("work"));
         fs::create_dir(&upper)?;
         fs::create_dir(&work)?;
         let layers =
             format!("lowerdir=/etc,upperdir={},workdir={}", upper.display(), work.display());
         run(DEADLINE, "mount", &["-t", "overlay", "-o", &layers, SOURCE, "/etc"])?;
-        let etc = Self { _service: NameService::start(NAME_SERVICE)? };
+        let etc = Self { _layer: layer };
         fs::write("/etc/hosts", hosts()).during("failed to write names")?;
         fs::remove_file("/etc/resolv.conf").during("failed to replace resolv.conf")?;
         let resolver = format!("nameserver {NAME_SERVICE}\noptions timeout:1 attempts:2\n");
@@ -64,6 +72,7 @@ impl Etc {
         if lab::mounts().unwrap_or_default().iter().any(ours) {
             let _ = run(DEADLINE, "umount", &["-l", "/etc"]);
         }
+        Memory::remove(&folder(LAYER));
     }
 }
 

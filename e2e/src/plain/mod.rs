@@ -6,12 +6,14 @@
 //! ```
 //!
 //! Most faults are addresses: see [`Front`]. What concerns the server as a whole is a [`Condition`].
-//! NFS with TLS has a world of its own, [`crate::nas`]; both can run at once.
+//! NFS with TLS has a world of its own, [`crate::nas`]; both can run at once. Several of this kind can, each
+//! beside a node's network of its own: see [`Lane`].
 
 mod condition;
 mod console;
 mod etc;
 mod front;
+mod lane;
 mod peers;
 
 use std::fs;
@@ -19,9 +21,11 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::plain::condition::Condition;
+pub use crate::plain::etc::Etc;
 pub use crate::plain::etc::NAME;
 pub use crate::plain::etc::NAME_HALF;
 pub use crate::plain::etc::NAME_UNKNOWN;
@@ -29,6 +33,7 @@ pub use crate::plain::etc::NAME_V6;
 pub use crate::plain::etc::silent_name;
 pub use crate::plain::front::FRONTS;
 pub use crate::plain::front::Front;
+pub use crate::plain::lane::Lane;
 pub use crate::plain::peers::CLOSING_PORT;
 pub use crate::plain::peers::FOREIGN_PORT;
 pub use crate::plain::peers::SILENT_PORT;
@@ -39,8 +44,8 @@ use crate::cable::ip;
 use crate::failure::During;
 use crate::failure::Result;
 use crate::lab;
+use crate::name_service::NameService;
 use crate::plain::console::Console;
-use crate::plain::etc::Etc;
 use crate::process::run;
 
 /// The node's address on the cable.
@@ -57,8 +62,10 @@ pub const SMALL_EXPORTS: usize = 20;
 /// What is exported to everybody. The last is made of everything that a careless parser stumbles over.
 const EXPORTS: [&str; 6] = ["/share", "/b l a n k", "/am&p", "/com,ma", "/grün", "/a=b:c\\d"];
 
-const FOLDER: &str = "/srv/alinas-csi-plain";
-const NAMESPACE: &str = "plain";
+/// The name of a world that is alone.
+const ALONE: &str = "plain";
+/// The NAS has 127.0.0.201.
+const NAME_SERVICE: &str = "127.0.0.202";
 const NODE_INTERFACE: &str = "plain-node";
 const SERVER_INTERFACE: &str = "plain-server";
 const START: Duration = Duration::from_secs(60);
@@ -70,9 +77,10 @@ pub struct Plain {
     condition: Condition,
     // In the order in which they must end.
     console: Console,
-    _etc: Etc,
-    _network: Network,
-    _folder: Folder,
+    _names: NameService,
+    _etc: Arc<Etc>,
+    network: Network,
+    folder: Folder,
 }
 
 impl Plain {
@@ -82,19 +90,31 @@ impl Plain {
     /// When this machine may not be used for it, or a part does not come up; with the end of its log.
     pub fn start() -> Result<Self> {
         lab::require()?;
-        clean_up();
-        let folder = Folder::create()?;
-        let network = Network::create()?;
-        let etc = Etc::cover(Path::new(FOLDER))?;
-        let mut console = Console::open(&network.path(), &log())?;
-        console.define("state", FOLDER)?;
+        clean_up(ALONE);
+        Self::start_as(ALONE, Arc::new(Etc::cover()?))
+    }
+
+    /// In the network of the calling thread; `name` is the server's namespace and a part of the folder.
+    fn start_as(name: &str, etc: Arc<Etc>) -> Result<Self> {
+        let folder = Folder::create(name)?;
+        let path = folder.path().display().to_string();
+        let network = Network::create(name, folder.path())?;
+        let names = NameService::start(NAME_SERVICE)?;
+        let mut console = Console::open(&network.path(), &folder.path().join("log"))?;
+        console.define("state", &path)?;
         console.define("slow", &Front::Slow.address().to_string())?;
-        console.run(SHORT, &format!("nft -f {FOLDER}/firewall\n{SLOW}"))?;
+        console.run(SHORT, &format!("nft -f {path}/firewall\n{SLOW}"))?;
         console.run(START, include_str!("serve.sh"))?;
         console.run(START, &condition::start_daemons())?;
         peers::listen(&network.path())?;
         let condition = Condition::Healthy;
-        Ok(Self { condition, console, _etc: etc, _network: network, _folder: folder })
+        Ok(Self { condition, console, _names: names, _etc: etc, network, folder })
+    }
+
+    /// What the server is like now.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        self.condition
     }
 
     /// Makes the server so; does nothing if it is so already.
@@ -135,13 +155,19 @@ impl Plain {
     /// The server's own disk.
     #[must_use]
     pub fn disk(&self) -> PathBuf {
-        disk()
+        disk(self.folder.path())
     }
 
     /// A folder that everybody can reach, for mount points and the program under test.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        Path::new(FOLDER)
+        self.folder.path()
+    }
+
+    /// The server's network namespace.
+    #[must_use]
+    pub fn network(&self) -> PathBuf {
+        self.network.path()
     }
 
     /// Runs commands in the server's network namespace.
@@ -166,41 +192,70 @@ impl Drop for Plain {
     }
 }
 
-fn disk() -> PathBuf {
-    Path::new(FOLDER).join("disk")
-}
-
-fn log() -> PathBuf {
-    Path::new(FOLDER).join("log")
+fn disk(folder: &Path) -> PathBuf {
+    folder.join("disk")
 }
 
 /// Ends what a killed run left. Whatever is not there is not missed.
-fn clean_up() {
-    let network = cable::namespace(NAMESPACE);
+fn clean_up(name: &str) {
+    let network = cable::namespace(name);
     if network.exists() {
         let net = format!("--net={}", network.display());
         let stop = "mount -t nfsd nfsd /proc/fs/nfsd && echo 0 >/proc/fs/nfsd/threads";
         let _ = run(SHORT, "nsenter", &[&net, "unshare", "--mount", "sh", "-c", stop]);
     }
-    Etc::uncover();
-    Network::remove();
-    Folder::remove();
+    Network::remove(name);
+    Memory::remove(&folder(name));
 }
 
-/// The world's folder, in memory.
+fn folder(name: &str) -> PathBuf {
+    Path::new("/srv").join(format!("alinas-csi-{name}"))
+}
+
+/// A folder in memory; gone when dropped.
 #[derive(Debug)]
-struct Folder;
+struct Memory(PathBuf);
+
+impl Memory {
+    fn create(name: &str) -> Result<Self> {
+        let path = folder(name);
+        fs::create_dir_all(&path).during("failed to make the plain server's folder")?;
+        let shown = path.display().to_string();
+        run(SHORT, "mount", &["-t", "tmpfs", "-o", "mode=755", "plain", &shown])?;
+        Ok(Self(path))
+    }
+
+    fn remove(path: &Path) {
+        if lab::mounts_below(path).is_ok_and(|mounts| !mounts.is_empty()) {
+            let _ = run(SHORT, "umount", &["-l", &path.display().to_string()]);
+        }
+        let _ = fs::remove_dir(path);
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        Self::remove(&self.0);
+    }
+}
+
+/// The world's folder: the server's disk and what its daemons read.
+#[derive(Debug)]
+struct Folder(Memory);
 
 impl Folder {
-    fn create() -> Result<Self> {
-        fs::create_dir_all(FOLDER).during("failed to make the plain server's folder")?;
-        run(SHORT, "mount", &["-t", "tmpfs", "-o", "mode=755", "plain", FOLDER])?;
-        let folder = Self;
+    fn path(&self) -> &Path {
+        &self.0.0
+    }
+
+    fn create(name: &str) -> Result<Self> {
+        let memory = Memory::create(name)?;
+        let disk = disk(&memory.0);
         let mut exports = String::new();
         for (number, path) in
             (1..).zip(EXPORTS.map(str::to_owned).into_iter().chain(small_exports()))
         {
-            fs::create_dir_all(disk().join(path.trim_start_matches('/')))?;
+            fs::create_dir_all(disk.join(path.trim_start_matches('/')))?;
             exports += &format!("{} *({OPTIONS},rw,fsid={number})\n", quoted(&path));
         }
         for (number, (path, line)) in (100..).zip([
@@ -208,29 +263,16 @@ impl Folder {
             ("kerberos", format!("*({OPTIONS},sec=krb5,rw,fsid=")),
             ("readonly", format!("*({OPTIONS},ro,fsid=")),
         ]) {
-            fs::create_dir(disk().join(path))?;
+            fs::create_dir(disk.join(path))?;
             exports += &format!("/{path} {line}{number})\n");
         }
         fs::create_dir_all(
-            disk().join("share").join("deep/er").join("long".repeat(50)).join("long".repeat(50)),
+            disk.join("share").join("deep/er").join("long".repeat(50)).join("long".repeat(50)),
         )?;
-        fs::write(disk().join("share/file"), "a file")?;
-        fs::write(Path::new(FOLDER).join("exports"), exports)?;
-        fs::write(Path::new(FOLDER).join("firewall"), front::firewall())?;
-        Ok(folder)
-    }
-
-    fn remove() {
-        if lab::mounts_below(Path::new(FOLDER)).is_ok_and(|mounts| !mounts.is_empty()) {
-            let _ = run(SHORT, "umount", &["-l", FOLDER]);
-        }
-        let _ = fs::remove_dir(FOLDER);
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        Self::remove();
+        fs::write(disk.join("share/file"), "a file")?;
+        fs::write(memory.0.join("exports"), exports)?;
+        fs::write(memory.0.join("firewall"), front::firewall())?;
+        Ok(Self(memory))
     }
 }
 
@@ -252,20 +294,20 @@ fn quoted(path: &str) -> String {
         .collect()
 }
 
-/// The namespace and the cable; gone when dropped.
+/// The server's namespace and the cable to it; gone when dropped.
 #[derive(Debug)]
-struct Network;
+struct Network(String);
 
 impl Network {
-    fn create() -> Result<Self> {
-        ip(&format!("netns add {NAMESPACE}"))?;
-        let network = Self;
+    fn create(name: &str, folder: &Path) -> Result<Self> {
+        ip(&format!("netns add {name}"))?;
+        let network = Self(name.to_owned());
         let unroutable = Front::Unroutable.address();
         batch(
             &[],
-            Path::new(FOLDER),
+            folder,
             &format!(
-                "link add {NODE_INTERFACE} type veth peer name {SERVER_INTERFACE} netns {NAMESPACE}\n\
+                "link add {NODE_INTERFACE} type veth peer name {SERVER_INTERFACE} netns {name}\n\
                  addr add {NODE}/24 dev {NODE_INTERFACE}\n\
                  addr add 2001:db8:98::1/64 dev {NODE_INTERFACE} nodad\n\
                  addr add fe80::98:1/64 dev {NODE_INTERFACE} nodad\n\
@@ -282,24 +324,23 @@ impl Network {
              addr add fe80::98:2/64 dev {SERVER_INTERFACE} nodad\n\
              link set lo up\nlink set {SERVER_INTERFACE} up\n"
         );
-        batch(&["-n", NAMESPACE], Path::new(FOLDER), &server)?;
+        batch(&["-n", name], folder, &server)?;
         Ok(network)
     }
 
-    fn remove() {
+    fn remove(name: &str) {
         let _ = ip(&format!("route del throw {}/32", Front::Unroutable.address()));
-        cable::remove(NODE_INTERFACE, NAMESPACE);
+        cable::remove(NODE_INTERFACE, name);
     }
 
-    #[expect(clippy::unused_self, reason = "the namespace exists as long as this value")]
     fn path(&self) -> PathBuf {
-        cable::namespace(NAMESPACE)
+        cable::namespace(&self.0)
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
-        Self::remove();
+        Self::remove(&self.0);
     }
 }
 

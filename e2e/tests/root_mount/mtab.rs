@@ -5,14 +5,15 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
+use e2e::cases::stage::Stage;
+use e2e::cases::stage::only_mount;
+use e2e::cases::stage::succeeded;
+use e2e::failure::Failure;
 use e2e::failure::Result;
 use e2e::failure::ensure;
 use e2e::process::run;
 
 use crate::Steps;
-use crate::stage::Stage;
-use crate::stage::only_mount;
-use crate::stage::succeeded;
 
 pub(crate) const TESTS: &[Steps] = &[
     ("mtab_that_does_not_exist", mtab_that_does_not_exist),
@@ -21,12 +22,13 @@ pub(crate) const TESTS: &[Steps] = &[
     ("mtab_that_is_a_file_is_left_alone", mtab_that_is_a_file_is_left_alone),
     ("utab_remembers_the_options_until_the_umount", utab_remembers_the_options_until_the_umount),
     ("utab_is_not_written_with_n", utab_is_not_written_with_n),
+    ("utab_has_the_client_address_that_is_in_use", utab_has_the_client_address_that_is_in_use),
 ];
 
 const MTAB: &str = "/etc/mtab";
 const UTAB: &str = "/run/mount/utab";
 const SPEC: &str = "203.0.113.10:/share";
-const SHORT: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_secs(60);
 
 /// Mounts and unmounts while the table is what `spoil` made of it; `check` looks in between.
 fn with_mtab(
@@ -108,4 +110,22 @@ fn utab_is_not_written_with_n(stage: &mut Stage) -> Result<()> {
     let table = fs::read_to_string(UTAB).unwrap_or_default();
     succeeded(&stage.unmount(&[], &target)?)?;
     ensure(!table.contains("no-utab"), format!("utab says {table:?}"))
+}
+
+/// R135, for an address that was found and for one that was given.
+fn utab_has_the_client_address_that_is_in_use(stage: &mut Stage) -> Result<()> {
+    let target = stage.target("client-address")?;
+    for options in ["vers=4.0", "vers=4.0,clientaddr=203.0.113.250"] {
+        succeeded(&stage.mount(options, SPEC, &target)?)?;
+        let table = fs::read_to_string(UTAB).unwrap_or_default();
+        let shown = only_mount(&target);
+        succeeded(&stage.unmount(&[], &target)?)?;
+        let shown = shown?.options;
+        let in_use = shown.split(',').find(|option| option.starts_with("clientaddr="));
+        let in_use = in_use.ok_or_else(|| Failure::new(format!("none is in use: {shown}")))?;
+        let line = table.lines().find(|line| line.contains("client-address")).unwrap_or_default();
+        let noted = line.split([' ', ',']).any(|word| word.trim_start_matches("ATTRS=") == in_use);
+        ensure(noted, format!("{in_use} is in use, utab says {line:?}"))?;
+    }
+    Ok(())
 }

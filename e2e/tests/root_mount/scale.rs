@@ -16,6 +16,7 @@ use alinas_csi::nfs::MountRequest;
 use alinas_csi::nfs::Patience;
 use alinas_csi::nfs::Start;
 use alinas_csi::nfs::Way;
+use e2e::cases::stage::Stage;
 use e2e::failure::Failure;
 use e2e::failure::Result;
 use e2e::failure::ensure;
@@ -27,7 +28,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::Steps;
-use crate::stage::Stage;
 
 pub(crate) const TESTS: &[Steps] = &[(
     "a_thousand_mounts_are_not_delayed_by_a_dead_server",
