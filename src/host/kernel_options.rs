@@ -18,6 +18,7 @@ use crate::host::worker::Failure;
 use crate::host::worker::Job;
 use crate::host::worker::OptionRefusal;
 use crate::host::worker::Worker;
+use crate::runtime::Together;
 
 /// No server is asked, so this only guards against a machine out of breath.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -26,20 +27,25 @@ const UDP: (&str, &str) = ("proto", "udp");
 
 type Setting = (String, Option<String>);
 
-/// The options of the running kernel. A clone knows what the original knows.
+/// The probes under way, by what they set.
+type Probes = Together<Vec<Setting>, Vec<Option<OptionRefusal>>>;
+
+/// The options of the running kernel. A clone knows what the original knows. Many who ask the same at once, as at
+/// the start of many mounts, cost one probe.
 #[derive(Clone, Debug)]
 pub struct KernelOptions {
     worker: Arc<dyn Worker>,
     /// By key. The lock is held to look up and to insert, never while the kernel is asked.
     unknown: Arc<Mutex<HashMap<String, Option<OptionRefusal>>>>,
     udp: Arc<Mutex<Option<bool>>>,
+    probes: Arc<Probes>,
 }
 
 impl KernelOptions {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(worker: Arc<dyn Worker>) -> Self {
-        Self { worker, unknown: Arc::default(), udp: Arc::default() }
+        Self { worker, unknown: Arc::default(), udp: Arc::default(), probes: Arc::default() }
     }
 
     /// The first option whose key the kernel does not know, as the refusal that a mount would meet. None where
@@ -78,6 +84,11 @@ impl KernelOptions {
     }
 
     async fn ask(&self, options: &[Setting]) -> Option<Vec<Option<OptionRefusal>>> {
+        let probe = async || self.probe(options).await.ok_or(());
+        self.probes.ask(options.to_vec(), probe).await.ok()
+    }
+
+    async fn probe(&self, options: &[Setting]) -> Option<Vec<Option<OptionRefusal>>> {
         let job = Job::ProbeOptions { options: options.to_vec() };
         match self.worker.run(job, DEADLINE).await {
             Ok(Done::Probed(answers)) if answers.len() == options.len() => Some(answers),
@@ -140,6 +151,22 @@ mod tests {
         }
         assert_eq!(kernel.first_unknown(&options(&[("hard", None)])).await, None);
         assert_eq!(worker.jobs().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_at_once_cost_one_probe() {
+        let (worker, kernel) = kernel(vec![vec![None], vec![None]]);
+        // Lets the others come before the worker answers.
+        worker.answers_slowly();
+        let told = options(&[("hard", None)]);
+        let all = tokio::join!(
+            kernel.first_unknown(&told),
+            kernel.first_unknown(&told),
+            kernel.first_unknown(&told)
+        );
+        assert_eq!(all, (None, None, None));
+        tokio::join!(kernel.has_udp(), kernel.has_udp());
+        assert_eq!(worker.jobs().len(), 2);
     }
 
     #[tokio::test]
