@@ -103,7 +103,7 @@ pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
     let tunnels: Arc<dyn Tunnels> = Arc::new(WatchdogTunnels::at(watchdog));
     let node = Node::new(
         Arc::new(ProcMountTable),
-        Arc::new(ChildWorker),
+        Arc::new(ChildWorker::default()),
         Arc::clone(&tunnels),
         Arc::new(HostNetwork),
         Arc::new(PlainRecordFiles::below(&args.state_dir)),

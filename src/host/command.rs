@@ -5,6 +5,7 @@
 //! kernel does not end at once.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::process::Stdio;
@@ -84,6 +85,17 @@ impl Command {
         self
     }
 
+    /// Starts the program with `conversation` as its standard input and output, and leaves it running. To be called
+    /// within a runtime. Where the kernel is asked to kill the program with its parent, that is the calling thread.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn start(mut self, conversation: OwnedFd) -> io::Result<Running> {
+        self.command.stdin(Stdio::from(conversation.try_clone()?));
+        self.command.stdout(Stdio::from(conversation));
+        self.command.spawn().map(Running)
+    }
+
     /// Runs the program to its end, at most until `deadline` has passed.
     ///
     /// # Errors
@@ -116,18 +128,36 @@ impl Command {
             () = stop => Err(Stopped),
             () = tokio::time::sleep(deadline) => Ok(Err(CommandError::Deadline(deadline))),
         };
-        running.kill();
-        if tokio::time::timeout(LAST_BREATH, running.0.wait()).await.is_err() {
-            tracing::warn!(process = running.0.id(), "a program that was killed is still there");
-        }
+        running.end().await;
         answer
     }
 }
 
-/// Kills the whole group when dropped, unless the program has ended.
-struct Running(Child);
+/// A program that was started. Its whole group is killed when this is dropped, unless the program has ended.
+#[derive(Debug)]
+pub struct Running(Child);
 
 impl Running {
+    /// Kills the program and gives it [`LAST_BREATH`] to be gone.
+    pub async fn end(mut self) {
+        self.kill();
+        if tokio::time::timeout(LAST_BREATH, self.0.wait()).await.is_err() {
+            tracing::warn!(process = self.0.id(), "a program that was killed is still there");
+        }
+    }
+
+    /// How a program ended that does not talk any more, with the beginning of its standard error; it is killed where
+    /// it goes on for more than [`LAST_BREATH`].
+    pub async fn last_words(mut self) -> String {
+        let stderr = self.0.stderr.take();
+        let ended = async { (self.0.wait().await, beginning_of(stderr).await.unwrap_or_default()) };
+        match tokio::time::timeout(LAST_BREATH, ended).await {
+            Ok((Ok(status), said)) => format!("{status} {}", String::from_utf8_lossy(&said).trim()),
+            Ok((Err(error), _)) => error.to_string(),
+            Err(_) => "no end".to_owned(),
+        }
+    }
+
     async fn finish(&mut self, input: &[u8]) -> io::Result<Output> {
         let (stdin, stdout, stderr) =
             (self.0.stdin.take(), self.0.stdout.take(), self.0.stderr.take());
@@ -140,9 +170,7 @@ impl Running {
         let ((), stdout, stderr) = tokio::join!(feed, beginning_of(stdout), beginning_of(stderr));
         Ok(Output { status: self.0.wait().await?, stdout: stdout?, stderr: stderr? })
     }
-}
 
-impl Running {
     fn kill(&self) {
         // `id` is gone once the program was reaped, so that nobody else's group is hit.
         let leader = self.0.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));

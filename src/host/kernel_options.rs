@@ -18,6 +18,7 @@ use crate::host::worker::Failure;
 use crate::host::worker::Job;
 use crate::host::worker::OptionRefusal;
 use crate::host::worker::Worker;
+use crate::runtime::Together;
 
 /// No server is asked, so this only guards against a machine out of breath.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -31,20 +32,34 @@ const NO_UDP: &str = "Unsupported transport protocol";
 
 type Setting = (String, Option<String>);
 
-/// The options of the running kernel. A clone knows what the original knows.
+/// What the kernel is told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Probe {
+    /// One option after the other.
+    Each(Vec<Setting>),
+    /// All, as a mount would set them.
+    Together(Vec<Setting>),
+}
+
+/// The probes under way.
+type Probes = Together<Probe, Vec<Option<OptionRefusal>>>;
+
+/// The options of the running kernel. A clone knows what the original knows. Many who ask the same at once, as at
+/// the start of many mounts, cost one probe.
 #[derive(Clone, Debug)]
 pub struct KernelOptions {
     worker: Arc<dyn Worker>,
     /// By key. The lock is held to look up and to insert, never while the kernel is asked.
     unknown: Arc<Mutex<HashMap<String, Option<OptionRefusal>>>>,
     udp: Arc<Mutex<Option<bool>>>,
+    probes: Arc<Probes>,
 }
 
 impl KernelOptions {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(worker: Arc<dyn Worker>) -> Self {
-        Self { worker, unknown: Arc::default(), udp: Arc::default() }
+        Self { worker, unknown: Arc::default(), udp: Arc::default(), probes: Arc::default() }
     }
 
     /// The first option whose key the kernel does not know, as the refusal that a mount would meet. None where
@@ -55,8 +70,7 @@ impl KernelOptions {
             options.iter().filter(|(key, _)| !known.contains_key(key)).cloned().collect()
         };
         if !new.is_empty() {
-            let job = Job::ProbeOptions { options: new.clone() };
-            let answers = self.ask(job, new.len()).await?;
+            let answers = self.ask(Probe::Each(new.clone())).await?;
             let answers = new.into_iter().map(|(key, _)| key).zip(answers);
             lock(&self.unknown)
                 .extend(answers.map(|(key, answer)| (key, answer.filter(is_unknown))));
@@ -77,8 +91,7 @@ impl KernelOptions {
             return known;
         }
         let options = NFS_OVER_UDP.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
-        let job = Job::ProbeTogether { options: options.to_vec() };
-        match self.ask(job, 1).await.as_deref() {
+        match self.ask(Probe::Together(options.to_vec())).await.as_deref() {
             Some([answer]) => {
                 let refused = answer.as_ref().is_some_and(|refusal| says(refusal, NO_UDP));
                 *lock(&self.udp).insert(!refused)
@@ -87,8 +100,17 @@ impl KernelOptions {
         }
     }
 
-    /// So many answers, in order.
-    async fn ask(&self, job: Job, number: usize) -> Option<Vec<Option<OptionRefusal>>> {
+    /// One answer for each option, or one for all.
+    async fn ask(&self, probe: Probe) -> Option<Vec<Option<OptionRefusal>>> {
+        let run = async || self.run(&probe).await.ok_or(());
+        self.probes.ask(probe.clone(), run).await.ok()
+    }
+
+    async fn run(&self, probe: &Probe) -> Option<Vec<Option<OptionRefusal>>> {
+        let (number, job) = match probe.clone() {
+            Probe::Each(options) => (options.len(), Job::ProbeOptions { options }),
+            Probe::Together(options) => (1, Job::ProbeTogether { options }),
+        };
         match self.worker.run(job, DEADLINE).await {
             Ok(Done::Probed(answers)) if answers.len() == number => Some(answers),
             Ok(other) => {
@@ -154,6 +176,22 @@ mod tests {
         }
         assert_eq!(kernel.first_unknown(&options(&[("hard", None)])).await, None);
         assert_eq!(worker.jobs().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_at_once_cost_one_probe() {
+        let (worker, kernel) = kernel(vec![vec![None], vec![None]]);
+        // Lets the others come before the worker answers.
+        worker.answers_slowly();
+        let told = options(&[("hard", None)]);
+        let all = tokio::join!(
+            kernel.first_unknown(&told),
+            kernel.first_unknown(&told),
+            kernel.first_unknown(&told)
+        );
+        assert_eq!(all, (None, None, None));
+        tokio::join!(kernel.has_udp(), kernel.has_udp());
+        assert_eq!(worker.jobs().len(), 2);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::NfsVersion;
 
 /// An RPC program in a version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Service {
     /// Program 100003.
     Nfs(NfsVersion),

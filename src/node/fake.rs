@@ -212,6 +212,7 @@ impl State {
                 self.mounts.push(MountEntry { peer_group, device, ..made });
             }
             Job::CheckTarget { .. } | Job::SetAttributes { .. } => {}
+            Job::FindNfs { target } => return Done::Found(self.nfs_at(&target)),
             Job::Bind { from, to, read_only } => {
                 let id = self.next_id();
                 let origin = self.mounts.iter().rfind(|entry| entry.mount_point == from).unwrap();
@@ -240,6 +241,11 @@ impl State {
             }
         }
         Done::Done
+    }
+
+    fn nfs_at(&self, target: &Path) -> Vec<u64> {
+        let there = |entry: &&MountEntry| entry.mount_point == target && entry.is_nfs();
+        self.mounts.iter().filter(there).map(|entry| entry.id).collect()
     }
 
     fn next_id(&mut self) -> u64 {
@@ -284,6 +290,8 @@ impl PlainRecords for World {
 impl Worker for World {
     async fn run(&self, job: Job, deadline: Duration) -> Result<Done, Failure> {
         let what = match &job {
+            // Goes before every mount, changes nothing, and is no step of its own.
+            Job::FindNfs { .. } => return Ok(self.state().perform(job)),
             Job::MountNfs { source, target, .. } => format!("mount {source} {}", target.display()),
             Job::CheckTarget { target } => format!("check {}", target.display()),
             Job::SetAttributes { target, .. } => format!("set {}", target.display()),

@@ -1,9 +1,11 @@
-//! What every role needs to run: deadlines, in-flight guards, whole error texts.
+//! What every role needs to run: deadlines, in-flight guards, shared questions, whole error texts.
 //!
 //! Knows nothing of NFS, TLS or CSI.
 
 pub mod chain;
 pub mod in_flight;
+pub mod together;
 
 pub use chain::Chain;
 pub use in_flight::InFlight;
+pub use together::Together;

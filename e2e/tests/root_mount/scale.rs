@@ -35,14 +35,22 @@ pub(crate) const TESTS: &[Steps] = &[(
 )];
 
 const MANY: usize = 1000;
-/// How many without a dead server, to compare with.
-const SOME: usize = 200;
+/// Before anything is measured: programs and tables of the kernel are read for the first time.
+const TO_WARM_UP: usize = 40;
 const AT_ONCE: usize = 200;
-/// Of those at once, so many are to the dead server, all the time.
-const TO_THE_DEAD: usize = 20;
-const PATIENCE: Duration = Duration::from_secs(900);
-/// How much longer the median may be with the dead server: the machine has other work as well.
-const AT_MOST_LONGER: u32 = 2;
+/// Of those at once, so many are kept for the dead server, all the time: in the run without it they stay empty, so
+/// that the others are as many at once in both.
+const FOR_THE_DEAD: usize = 20;
+/// With the flavour said. Else Linux asks knfsd, which names Kerberos three times, and starts modprobe for each of
+/// them at every mount, also where the module is there (net/sunrpc/auth_gss/gss_mech_switch.c: gss_mech_get_by_OID).
+/// In the emulated machine that costs more than a second a mount, and nothing else would be measured.
+const OPTIONS: &str = "vers=4.2,sec=sys";
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How much longer a share of the others may take beside the dead server: two runs of the same on a shared machine
+/// differ as well.
+const AT_MOST_LONGER: f64 = 1.5;
+/// The shares that are compared, in hundredths.
+const COMPARED: [usize; 2] = [50, 99];
 
 fn a_thousand_mounts_are_not_delayed_by_a_dead_server(stage: &mut Stage) -> Result<()> {
     let folder = stage.world.folder().join("targets/scale");
@@ -54,15 +62,30 @@ fn a_thousand_mounts_are_not_delayed_by_a_dead_server(stage: &mut Stage) -> Resu
 }
 
 fn compare(folder: &Path) -> Result<()> {
-    let alone = mount_many(&folder.join("alone"), SOME, 0)?;
-    println!("{alone}");
-    unmount_all(folder)?;
-    let beside = mount_many(&folder.join("beside"), MANY, TO_THE_DEAD)?;
-    println!("{beside}");
+    run(&folder.join("warm-up"), TO_WARM_UP, 0)?;
+    let alone = run(&folder.join("alone"), MANY, 0)?;
+    let beside = run(&folder.join("beside"), MANY, FOR_THE_DEAD)?;
+    for hundredths in COMPARED {
+        let (without, with) = (alone.share(hundredths), beside.share(hundredths));
+        let ratio = with.as_secs_f64() / without.as_secs_f64();
+        println!(
+            "{hundredths} of 100: {without:.2?} without the dead server, {with:.2?} with it: {ratio:.2}"
+        );
+        let sentence =
+            format!("{hundredths} of 100 took {ratio:.2} times as long; {alone}; {beside}");
+        ensure(ratio <= AT_MOST_LONGER, sentence)?;
+    }
+    Ok(())
+}
+
+/// Mounts, counts and unmounts.
+fn run(folder: &Path, count: usize, dead: usize) -> Result<Times> {
+    let times = mount_many(folder, count, dead)?;
+    println!("{times}");
     let mounted = lab::mounts_below(folder)?.len();
-    ensure(mounted == MANY, format!("{mounted} of {MANY} are mounted"))?;
-    let allowed = alone.median() * AT_MOST_LONGER;
-    ensure(beside.median() <= allowed, format!("{beside}; alone: {alone}"))
+    ensure(mounted == count, format!("{mounted} of {count} are mounted"))?;
+    unmount_all(folder)?;
+    Ok(times)
 }
 
 /// How long each mount took, sorted, and all of them together.
@@ -77,27 +100,24 @@ impl Times {
         let last = self.each.len().saturating_sub(1);
         self.each.get(last * hundredths / 100).copied().unwrap_or_default()
     }
-
-    fn median(&self) -> Duration {
-        self.share(50)
-    }
 }
 
 impl std::fmt::Display for Times {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} mounts in {:.1?}, {} others to a dead server: median {:.2?}, 95 of 100 within {:.2?}, last {:.2?}",
+            "{} mounts in {:.1?}, {} others to a dead server: median {:.2?}, 99 of 100 within {:.2?}, last {:.2?}",
             self.each.len(),
             self.whole,
             self.dead,
-            self.median(),
-            self.share(95),
+            self.share(50),
+            self.share(99),
             self.share(100)
         )
     }
 }
 
+/// The mounts are made as many at once as there is room for; those from the dead server are under way meanwhile.
 fn mount_many(folder: &Path, count: usize, dead: usize) -> Result<Times> {
     std::fs::create_dir_all(folder)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -109,33 +129,41 @@ fn mount_many(folder: &Path, count: usize, dead: usize) -> Result<Times> {
             let request = request(Front::BlackHole, &folder.join(format!("dead-{number}")), 1)?;
             hanging.spawn(mount(engine.clone(), request, cancel.clone()));
         }
-        let slots = Arc::new(Semaphore::new(AT_ONCE - dead));
-        let mut running = JoinSet::new();
         let start = Instant::now();
-        for number in 0..count {
-            let target = folder.join(format!("target-{number}"));
-            let request = request(Front::Good, &target, number % SMALL_EXPORTS + 1)?;
-            let (engine, cancel, slots) = (engine.clone(), cancel.clone(), Arc::clone(&slots));
-            running.spawn(async move {
-                let _slot = slots.acquire_owned().await;
-                let start = Instant::now();
-                mount(engine, request, cancel).await.map(|()| start.elapsed())
-            });
-        }
-        let mut each = Vec::new();
-        while let Some(ended) = running.join_next().await {
-            each.push(ended??);
-        }
+        let each = mount_the_others(folder, count, &engine).await?;
         let whole = start.elapsed();
-        each.sort();
         let still = hanging.len();
+        let early = hanging.try_join_next();
         cancel.cancel();
         while let Some(ended) = hanging.join_next().await {
             ensure(ended?.is_err(), "a mount from the dead server succeeded")?;
         }
-        ensure(still == dead, format!("only {still} of {dead} were outstanding all the time"))?;
+        let all_the_time = early.is_none() && still == dead;
+        ensure(all_the_time, format!("one of the {dead} was not outstanding all the time"))?;
         Ok(Times { each, whole, dead })
     })
+}
+
+async fn mount_the_others(folder: &Path, count: usize, engine: &Engine) -> Result<Vec<Duration>> {
+    let slots = Arc::new(Semaphore::new(AT_ONCE - FOR_THE_DEAD));
+    let mut running = JoinSet::new();
+    for number in 0..count {
+        let target = folder.join(format!("target-{number}"));
+        let request = request(Front::Good, &target, number % SMALL_EXPORTS + 1)?;
+        let (engine, slots) = (engine.clone(), Arc::clone(&slots));
+        running.spawn(async move {
+            let _slot = slots.acquire_owned().await;
+            let start = Instant::now();
+            let mounted = mount(engine, request, CancellationToken::new()).await;
+            mounted.map(|()| start.elapsed())
+        });
+    }
+    let mut each = Vec::new();
+    while let Some(ended) = running.join_next().await {
+        each.push(ended??);
+    }
+    each.sort();
+    Ok(each)
 }
 
 fn request(front: Front, target: &Path, export: usize) -> Result<MountRequest> {
@@ -144,7 +172,7 @@ fn request(front: Front, target: &Path, export: usize) -> Result<MountRequest> {
     Ok(MountRequest {
         device: DeviceName::parse(&spec)?,
         target: target.to_owned(),
-        options: MountOptions::parse(Rules::Direct, ["vers=4.2"])?,
+        options: MountOptions::parse(Rules::Direct, [OPTIONS])?,
         way: Way::Direct,
         start: Start::default(),
         patience: Patience::Deadline(PATIENCE),

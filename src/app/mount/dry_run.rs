@@ -29,15 +29,15 @@ use crate::nfs::policy::Service;
 /// The engine of this host, or one that only says what it would do.
 pub(super) fn engine(fake: bool) -> Engine {
     if fake {
-        Engine::new(Arc::new(DryNetwork), Arc::new(DryWorker), Arc::new(ProcMountTable))
+        Engine::new(Arc::new(DryNetwork), Arc::new(DryWorker::default()), Arc::new(ProcMountTable))
     } else {
         Engine::of_this_host()
     }
 }
 
 /// A worker whose mounts succeed and do not happen.
-#[derive(Debug)]
-struct DryWorker;
+#[derive(Debug, Default)]
+struct DryWorker(ChildWorker);
 
 #[async_trait]
 impl Worker for DryWorker {
@@ -47,7 +47,7 @@ impl Worker for DryWorker {
             | Job::Bind { .. }
             | Job::Unmount { .. }
             | Job::SetAttributes { .. } => Ok(Done::Done),
-            harmless => ChildWorker.run(harmless, deadline).await,
+            harmless => self.0.run(harmless, deadline).await,
         }
     }
 }

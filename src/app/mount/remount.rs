@@ -5,7 +5,6 @@
 //! mount with those of the user; what only repeats what holds is passed over.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::FsType;
@@ -49,8 +48,10 @@ pub(super) async fn run(args: &MountArgs, target: &Path) -> Result<(), Ending> {
     let attributes = new_attributes(args, mount, &recorded).map_err(|why| {
         Ending::new(Exit::Failure, format!("failed to remount {target:?}: {why}"))
     })?;
-    let worker: Arc<dyn Worker> = if args.fake { return Ok(()) } else { Arc::new(ChildWorker) };
-    set(&*worker, target, attributes).await
+    if args.fake {
+        return Ok(());
+    }
+    set(&ChildWorker::default(), target, attributes).await
 }
 
 /// Gives the mount at `target` these attributes, and takes all others away.

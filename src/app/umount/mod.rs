@@ -106,7 +106,7 @@ pub fn run(args: &UmountArgs, log: &str) -> ExitCode {
             args,
             caller,
             mounts: Arc::new(ProcMountTable),
-            worker: Arc::new(ChildWorker),
+            worker: Arc::new(ChildWorker::default()),
             mountd: Arc::new(NetworkMountd),
             utab: Utab::system(),
         };

@@ -1,6 +1,7 @@
 //! What the child process of a [`Job`] does: the system calls that may block.
 //!
-//! Runs nothing but one job and is killed from outside, so there are no deadlines here. Every refusal names
+//! Runs one job after the other and is killed from outside, so there are no deadlines here. A job leaves nothing
+//! behind in the process: no descriptor, no directory, no namespace. Every refusal names
 //! the call ([`call`]), by which [`crate::host::worker::Failure`] is told apart further up.
 
 mod bind;
@@ -13,11 +14,15 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 
+use rustix::fs::AtFlags;
 use rustix::fs::CWD;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::StatxAttributes;
+use rustix::fs::StatxFlags;
 use rustix::fs::openat;
 use rustix::fs::statvfs;
+use rustix::fs::statx;
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use rustix::mount::MountFlags;
@@ -69,15 +74,17 @@ pub mod call {
     }
 }
 
-/// Does a job.
+/// Does a job. What the kernel remarks on a mount that succeeds is added to `remarks`.
 ///
 /// # Errors
 /// Names the call that was refused.
-pub fn perform(job: &Job) -> Result<Done, Failure> {
+pub fn perform(job: &Job, remarks: &mut Vec<String>) -> Result<Done, Failure> {
     match job {
         Job::MountNfs { source, options, attributes, target } => {
-            nfs::mount(&nfs::Request { source, options, attributes: &flags(attributes)?, target })?;
+            let attributes = &flags(attributes)?;
+            nfs::mount(&nfs::Request { source, options, attributes, target }, remarks)?;
         }
+        Job::FindNfs { target } => return find_nfs(target).map(Done::Found),
         Job::CheckTarget { target } => drop(Directory::open(target, call::OPEN_TARGET)?),
         Job::Bind { from, to, read_only } => bind::bind(from, to, *read_only)?,
         Job::Unmount { target, force } => unmount_top(target, *force)?,
@@ -91,6 +98,12 @@ pub fn perform(job: &Job) -> Result<Done, Failure> {
         Job::StatFs { path } => return stat_fs(path).map(Done::StatFs),
     }
     Ok(Done::Done)
+}
+
+fn find_nfs(target: &Path) -> Result<Vec<u64>, Failure> {
+    let directory = Directory::open(target, call::OPEN_TARGET)?;
+    let here = directory.mounts_here().map_err(unreadable)?;
+    Ok(here.iter().filter(|entry| entry.is_nfs()).map(|entry| entry.id).collect())
 }
 
 fn unmount_top(target: &Path, force: Unmounting) -> Result<(), Failure> {
@@ -170,12 +183,27 @@ impl Directory {
     }
 
     /// The mounts at this directory, the one on top last. The kernel knows its path without links.
+    ///
+    /// The table is only read where there is one: the kernel writes all of it for each reader, which would make a
+    /// thousand mounts cost a million lines.
     fn mounts_here(&self) -> io::Result<Vec<MountEntry>> {
         let path = std::fs::read_link(self.path())?;
+        if is_mount_point(&path) == Some(false) {
+            return Ok(Vec::new());
+        }
         let mut entries = ProcMountTable.read()?;
         entries.retain(|entry| entry.mount_point == path);
         Ok(entries)
     }
+}
+
+/// Whether a mount is at `path`; asks no server for it. Nothing where that cannot be said: before Linux 5.8, or where
+/// the path leads nowhere any more.
+fn is_mount_point(path: &Path) -> Option<bool> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let status = statx(CWD, path, flags, StatxFlags::empty()).ok()?;
+    let known = status.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
+    known.then(|| status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 fn descriptor_path(descriptor: &impl AsRawFd) -> PathBuf {
@@ -243,11 +271,23 @@ mod tests {
                 attributes: Vec::new(),
                 target: target.clone(),
             };
-            for job in [Job::CheckTarget { target }, mount] {
+            let find = Job::FindNfs { target: target.clone() };
+            for job in [Job::CheckTarget { target }, find, mount] {
                 let refused = Failure::refused(call::OPEN_TARGET, errno, Vec::new());
-                assert_eq!(perform(&job), Err(refused));
+                assert_eq!(perform(&job, &mut Vec::new()), Err(refused));
             }
         }
+    }
+
+    #[test]
+    fn a_mount_point_is_told_from_a_directory_without_the_table() {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, expected) in [(Path::new("/proc"), true), (folder.path(), false)] {
+            assert!(is_mount_point(path).is_none_or(|there| there == expected), "{path:?}");
+        }
+        assert_eq!(is_mount_point(&folder.path().join("gone")), None);
+        let nothing = Job::FindNfs { target: folder.path().to_owned() };
+        assert_eq!(perform(&nothing, &mut Vec::new()), Ok(Done::Found(Vec::new())));
     }
 
     #[test]

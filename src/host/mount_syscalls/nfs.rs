@@ -47,14 +47,14 @@ pub(super) struct Request<'a> {
     pub(super) target: &'a Path,
 }
 
-pub(super) fn mount(request: &Request<'_>) -> Result<(), Failure> {
+pub(super) fn mount(request: &Request<'_>, remarks: &mut Vec<String>) -> Result<(), Failure> {
     let directory = Directory::open(request.target, call::OPEN_TARGET)?;
     directory.refuse_if_taken()?;
     if request.has_long_value() {
         return request.mount_at_once(&directory);
     }
     match fsopen("nfs", FsOpenFlags::FSOPEN_CLOEXEC) {
-        Ok(context) => request.mount_by_context(context, &directory),
+        Ok(context) => request.mount_by_context(context, &directory, remarks),
         // ENOSYS: a kernel before 5.2. EPERM: a seccomp profile that knows mount(2) only, or no privilege.
         Err(errno @ (Errno::NOSYS | Errno::PERM)) => {
             let at_once = request.mount_at_once(&directory);
@@ -82,14 +82,19 @@ impl Request<'_> {
         values.chain([self.source]).any(|value| value.len() > LONGEST_VALUE)
     }
 
-    fn mount_by_context(&self, context: OwnedFd, directory: &Directory) -> Result<(), Failure> {
+    fn mount_by_context(
+        &self,
+        context: OwnedFd,
+        directory: &Directory,
+        remarks: &mut Vec<String>,
+    ) -> Result<(), Failure> {
         let mount = match self.configure(&context) {
             Ok(mount) => mount,
             Err((name_of_call, errno)) => {
                 return Err(Failure::refused(&name_of_call, errno, kernel_log(&context)));
             }
         };
-        remark(&kernel_log(&context));
+        remarks.extend(kernel_log(&context));
         directory.refuse_if_taken()?;
         let by_descriptors =
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
@@ -159,14 +164,6 @@ fn share(path: &Path) -> Result<(), Failure> {
         let _ = unmount(path, UnmountFlags::DETACH);
         refused(call::SHARE)(errno)
     })
-}
-
-/// Warnings of a mount that succeeded. The parent logs what a worker writes to standard error.
-fn remark(words: &[String]) {
-    use std::io::Write;
-    for word in words {
-        let _ = writeln!(std::io::stderr(), "{word}");
-    }
 }
 
 #[cfg(test)]

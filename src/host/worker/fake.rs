@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +28,7 @@ pub struct FakeWorker {
     table: FakeMountTable,
     script: Mutex<VecDeque<Answer>>,
     jobs: Mutex<Vec<Job>>,
+    slow: AtomicBool,
 }
 
 /// One answer of the script.
@@ -55,6 +58,11 @@ impl FakeWorker {
         lock(&self.script).extend(answers);
     }
 
+    /// From now on, other tasks have a turn before each answer.
+    pub fn answers_slowly(&self) {
+        self.slow.store(true, Ordering::Relaxed);
+    }
+
     /// Every job so far.
     #[must_use]
     pub fn jobs(&self) -> Vec<Job> {
@@ -72,11 +80,17 @@ impl FakeWorker {
             Job::Unmount { .. } => {
                 return Err(Failure::refused("umount", Errno::INVAL, Vec::new()));
             }
+            Job::FindNfs { target } => return Ok(Done::Found(self.nfs_at(target))),
             Job::StatFs { .. } => return Ok(Done::StatFs(FsStats::default())),
             Job::ProbeOptions { options } => return Ok(Done::Probed(vec![None; options.len()])),
             Job::ProbeTogether { .. } => return Ok(Done::Probed(vec![None])),
         }
         Ok(Done::Done)
+    }
+
+    fn nfs_at(&self, target: &Path) -> Vec<u64> {
+        let there = |entry: &&MountEntry| entry.mount_point == target && entry.is_nfs();
+        self.table.entries().iter().filter(there).map(|entry| entry.id).collect()
     }
 
     fn mount(&self, source: &str, attributes: &[String], target: &Path) {
@@ -105,7 +119,14 @@ fn set_read_only(entry: &mut MountEntry, read_only: bool) {
 #[async_trait]
 impl Worker for FakeWorker {
     async fn run(&self, job: Job, deadline: Duration) -> Result<Done, Failure> {
+        // Goes before every mount, changes nothing, and is no part of the script.
+        if matches!(job, Job::FindNfs { .. }) {
+            return self.perform(&job);
+        }
         lock(&self.jobs).push(job.clone());
+        if self.slow.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
         let answer = lock(&self.script).pop_front().unwrap_or(Answer::Succeed);
         match answer {
             Answer::Succeed => self.perform(&job),

@@ -1,37 +1,34 @@
 //! System calls that can block on a dead server, run where they can be killed.
 //!
 //! mount(2), umount2(2) and statfs(2) on a server that does not answer ignore every signal but SIGKILL, and a
-//! thread cannot be killed. So each [`Job`] runs in a child process of its own, which is killed at its deadline.
-//! A child that even SIGKILL does not end at once is left to be reaped in the background.
+//! thread cannot be killed. So each [`Job`] runs in a child process that has nothing else to do meanwhile, and that is
+//! killed at the job's deadline. A child that even SIGKILL does not end at once is left to be reaped in the background.
+//! One that answers does the next job: to start a process costs more than most jobs.
 //!
 //! The child is this program again with the one argument [`ARGUMENT`]; [`child_main`] is its side.
 
+mod child;
+mod crew;
 #[cfg(test)]
 pub mod fake;
+mod line;
 
-use std::io;
-use std::io::Read;
-use std::io::Write;
-use std::path::Path;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::io::Errno;
-use rustix::process::Signal;
-use rustix::process::set_parent_process_death_signal;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::host::command::Command;
-use crate::host::command::CommandError;
-use crate::host::command::Output;
-use crate::host::command::Stopped;
+use self::crew::Crew;
+use self::crew::Process;
+use self::crew::Program;
 use crate::host::errno::errno_name;
 use crate::host::errno::errno_text;
-use crate::host::mount_syscalls;
+
+pub use child::child_main;
 
 /// The hidden argument that makes this program a worker. Whoever reads the command line calls
 /// [`child_main`] for it, before anything else runs.
@@ -43,7 +40,7 @@ const NAME: &str = "alinas-csi";
 /// This program itself, also after its file was replaced.
 const OURSELVES: &str = "/proc/self/exe";
 
-/// What a child process is to do. Travels as JSON on its standard input.
+/// What a child process is to do. Travels as a line of JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Job {
@@ -61,6 +58,11 @@ pub enum Job {
     },
     /// Opens a directory as [`Job::MountNfs`] would open its target, and asks no server of ours for it.
     CheckTarget {
+        /// The directory.
+        target: PathBuf,
+    },
+    /// Looks for NFS mounts at a directory, also below what is mounted on top, and asks no server of ours for it.
+    FindNfs {
         /// The directory.
         target: PathBuf,
     },
@@ -125,6 +127,8 @@ pub enum Done {
     Done,
     /// What statfs(2) said.
     StatFs(FsStats),
+    /// The ids of the mounts that were found.
+    Found(Vec<u64>),
     /// What the kernel said to each option, in order: nothing where it took it. Of [`Job::ProbeTogether`] it is
     /// one answer for all.
     Probed(Vec<Option<OptionRefusal>>),
@@ -213,99 +217,94 @@ impl Failure {
     }
 }
 
-/// Runs each job in a process of its own.
+/// Runs each job in a process that does nothing else meanwhile. A clone shares its processes.
 ///
-/// To be used from a runtime's own threads: a worker dies with the thread that started it (PR_SET_PDEATHSIG),
-/// so that none outlives the program.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ChildWorker;
+/// To be used within one runtime. No process outlives the program, nor the last clone.
+#[derive(Clone, Debug)]
+pub struct ChildWorker(Crew);
+
+impl Default for ChildWorker {
+    fn default() -> Self {
+        Self(Crew::new(Program { path: OURSELVES.into(), name: NAME, arguments: vec![ARGUMENT] }))
+    }
+}
+
+/// What a child says to a job. Travels as a line of JSON.
+#[derive(Debug, Serialize, Deserialize)]
+struct Said {
+    answer: Result<Done, Failure>,
+    /// What the kernel remarked on a mount that succeeded.
+    remarks: Vec<String>,
+}
 
 #[async_trait]
 impl Worker for ChildWorker {
     async fn run(&self, job: Job, deadline: Duration) -> Result<Done, Failure> {
-        answer_of(command_for(&job)?.run(deadline).await)
+        let never = CancellationToken::new();
+        let answer = self.run_until(job, deadline, &never).await;
+        answer.unwrap_or_else(|| Err(Failure::Worker("it was stopped by nobody".to_owned())))
     }
 
     /// Returns within [`crate::host::command::LAST_BREATH`] of the cancellation, and most often when the child
-    /// has ended.
+    /// has ended. The deadline counts from the moment when there is a process for the job.
     async fn run_until(
         &self,
         job: Job,
         deadline: Duration,
         cancel: &CancellationToken,
     ) -> Option<Result<Done, Failure>> {
-        let command = match command_for(&job) {
-            Ok(command) => command,
-            Err(failure) => return Some(Err(failure)),
+        let question = match serde_json::to_vec(&job) {
+            Ok(question) => question,
+            Err(error) => return Some(Err(Failure::Worker(error.to_string()))),
         };
-        match command.run_until(deadline, cancel.cancelled()).await {
-            Ok(output) => Some(answer_of(output)),
-            Err(Stopped) => None,
+        match cancel.run_until_cancelled(self.0.take()).await? {
+            Ok(process) => self.ask(process, &question, deadline, cancel).await,
+            Err(error) => Some(Err(Failure::Worker(error.to_string()))),
         }
     }
 }
 
-fn command_for(job: &Job) -> Result<Command, Failure> {
-    let input = serde_json::to_vec(job).map_err(|error| Failure::Worker(error.to_string()))?;
-    Ok(Command::new(Path::new(OURSELVES), [ARGUMENT]).named(NAME).input(input))
-}
+impl ChildWorker {
+    async fn ask(
+        &self,
+        mut process: Process,
+        question: &[u8],
+        deadline: Duration,
+        cancel: &CancellationToken,
+    ) -> Option<Result<Done, Failure>> {
+        let stopped = tokio::select! {
+            biased;
+            answer = process.ask(question) => {
+                return Some(match answer {
+                    Ok(answer) => self.take_in(process, &answer),
+                    Err(_) => Err(gone(&process.last_words().await)),
+                });
+            }
+            () = cancel.cancelled() => None,
+            () = tokio::time::sleep(deadline) => Some(Err(Failure::Deadline(deadline))),
+        };
+        process.end().await;
+        stopped
+    }
 
-fn answer_of(output: Result<Output, CommandError>) -> Result<Done, Failure> {
-    match output {
-        Ok(output) => read_answer(&output),
-        Err(CommandError::Deadline(deadline)) => Err(Failure::Deadline(deadline)),
-        Err(CommandError::Start(error) | CommandError::Talk(error)) => {
-            Err(Failure::Worker(error.to_string()))
+    /// One that talks nonsense is not asked again.
+    fn take_in(&self, process: Process, answer: &[u8]) -> Result<Done, Failure> {
+        let said: Said = serde_json::from_slice(answer)
+            .map_err(|error| Failure::Worker(format!("it gave no answer to its job: {error}")))?;
+        self.0.give_back(process);
+        for remark in &said.remarks {
+            tracing::warn!(%remark, "the kernel remarked on a mount that succeeded");
         }
+        said.answer
     }
 }
 
-fn read_answer(output: &Output) -> Result<Done, Failure> {
-    let remarks = String::from_utf8_lossy(&output.stderr);
-    if !remarks.trim().is_empty() {
-        tracing::warn!(remarks = %remarks.trim(), "a worker process had something to say");
-    }
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
-        Err(Failure::Worker(format!("it ended with {} and without an answer", output.status)))
-    })
-}
-
-/// The child's side: reads one job from standard input, does it, and writes one line to standard output.
-#[must_use]
-pub fn child_main() -> ExitCode {
-    let answer = die_with_parent().and_then(|()| read_job(io::stdin().lock()));
-    let answer = match answer {
-        Ok(job) => mount_syscalls::perform(&job),
-        Err(error) => Err(Failure::Worker(error.to_string())),
-    };
-    match write_answer(&answer, io::stdout().lock()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
-}
-
-/// Where the parent has ended already, standard input ends before there is a job.
-fn die_with_parent() -> io::Result<()> {
-    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
-}
-
-fn read_job(mut input: impl Read) -> io::Result<Job> {
-    let mut text = Vec::new();
-    input.read_to_end(&mut text)?;
-    Ok(serde_json::from_slice(&text)?)
-}
-
-fn write_answer(answer: &Result<Done, Failure>, mut output: impl Write) -> io::Result<()> {
-    serde_json::to_writer(&mut output, answer)?;
-    output.write_all(b"\n")?;
-    output.flush()
+fn gone(last_words: &str) -> Failure {
+    Failure::Worker(format!("it ended with {last_words} and without an answer"))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
-
     use super::fake::Answer;
     use super::fake::FakeWorker;
     use super::*;
@@ -324,42 +323,41 @@ mod tests {
         }
     }
 
-    fn output(status: i32, stdout: &[u8]) -> Output {
-        let status = ExitStatus::from_raw(status);
-        Output { status, stdout: stdout.to_owned(), stderr: Vec::new() }
-    }
-
     #[test]
     fn every_job_and_every_answer_survives_the_pipe() {
         let unmount = Job::Unmount { target: "/a".into(), force: Unmounting::Lazy };
         let check = Job::CheckTarget { target: "/a".into() };
         let set = Job::SetAttributes { target: "/a".into(), attributes: vec!["ro".to_owned()] };
+        let find = Job::FindNfs { target: "/a".into() };
         let together = Job::ProbeTogether { options: vec![("udp".to_owned(), None)] };
         let stat = Job::StatFs { path: "/a".into() };
-        for job in [mount(), check, bind(), unmount, set, together, stat] {
-            assert_eq!(read_job(serde_json::to_vec(&job).unwrap().as_slice()).unwrap(), job);
+        for job in [mount(), check, find, bind(), unmount, set, together, stat] {
+            let line = serde_json::to_string(&job).unwrap();
+            assert!(!line.contains('\n'));
+            assert_eq!(serde_json::from_str::<Job>(&line).unwrap(), job);
         }
         let stats = FsStats { total_bytes: u64::MAX, ..FsStats::default() };
         for answer in [
             Ok(Done::Done),
             Ok(Done::StatFs(stats)),
+            Ok(Done::Found(vec![7])),
             Err(Failure::refused("fsmount", Errno::PERM, vec!["a\nb".to_owned()])),
             Err(Failure::Deadline(Duration::from_millis(1500))),
             Err(Failure::Worker("gone".to_owned())),
         ] {
-            let mut line = Vec::new();
-            write_answer(&answer, &mut line).unwrap();
-            assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
-            assert_eq!(read_answer(&output(0, &line)), answer);
+            let said = Said { answer: answer.clone(), remarks: vec!["a\nb".to_owned()] };
+            let line = serde_json::to_string(&said).unwrap();
+            assert!(!line.contains('\n'));
+            assert_eq!(serde_json::from_str::<Said>(&line).unwrap().answer, answer);
         }
     }
 
     #[test]
     fn a_child_that_ends_without_an_answer_is_a_failure_of_the_worker() {
-        let failure = read_answer(&output(9, b"")).unwrap_err();
-        assert!(failure.to_string().contains("signal: 9"), "{failure}");
-        assert!(read_job(&b"{}"[..]).is_err());
-        assert!(read_job(&b""[..]).is_err());
+        assert_eq!(
+            gone("signal: 9 (SIGKILL)").to_string(),
+            "the worker process failed: it ended with signal: 9 (SIGKILL) and without an answer"
+        );
     }
 
     #[test]

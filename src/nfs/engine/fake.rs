@@ -32,6 +32,8 @@ pub(crate) struct FakeNetwork {
     pub(crate) own: IpAddr,
     /// Nothing is ever answered.
     pub(crate) silent: bool,
+    /// So long after the question.
+    pub(crate) late: Duration,
     asked: Mutex<Vec<String>>,
 }
 
@@ -44,6 +46,7 @@ impl Default for FakeNetwork {
             presence: Presence::Runs,
             own: [192, 0, 2, 200].into(),
             silent: false,
+            late: Duration::ZERO,
             asked: Mutex::default(),
         }
     }
@@ -55,6 +58,11 @@ impl FakeNetwork {
         Self { silent: true, ..Self::default() }
     }
 
+    /// A network whose servers take so long, and answer NULL calls so.
+    pub(crate) fn late(late: Duration, ping: Result<(), RpcFault>) -> Self {
+        Self { late, ping, ..Self::default() }
+    }
+
     /// Every question so far.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
@@ -64,6 +72,9 @@ impl FakeNetwork {
         self.asked.lock().unwrap().push(question);
         if self.silent {
             pending::<()>().await;
+        }
+        if !self.late.is_zero() {
+            tokio::time::sleep(self.late).await;
         }
         answer.clone()
     }

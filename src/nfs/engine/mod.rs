@@ -11,6 +11,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod joined;
 mod network;
 mod story;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use crate::nfs::once;
 use crate::nfs::policy::Mounted;
 use crate::nfs::policy::Policy;
 
+use joined::Joined;
 pub use network::HostNetwork;
 pub use network::Network;
 use underway::Underway;
@@ -40,9 +42,9 @@ use underway::Underway;
 /// Makes mounts. A clone is the same engine.
 ///
 /// Any number of mounts may be under way at once, and none waits for another: there is no lock over a mount and
-/// no limit to their number, which a mount from a silent server would hold. What bounds the start of worker
-/// processes is that a runtime's thread is busy with each for as long as it starts (about a millisecond); one
-/// that waits for its server costs a process and less than a megabyte of its own (0.8 MB, measured).
+/// no limit to their number, which a mount from a silent server would hold. What they have in common is asked once
+/// for all who ask at the same time: what the kernel knows, and what a server answers to a NULL call. Worker processes
+/// do one job after the other; one that waits for its server costs less than a megabyte (0.8 MB, measured).
 #[derive(Clone, Debug)]
 pub struct Engine {
     network: Arc<dyn Network>,
@@ -74,13 +76,13 @@ impl Engine {
         mounts: Arc<dyn MountTable>,
     ) -> Self {
         let kernel = KernelOptions::new(Arc::clone(&worker));
-        Self { network, worker, mounts, kernel }
+        Self { network: Arc::new(Joined::new(network)), worker, mounts, kernel }
     }
 
     /// The engine of this host. Its program must answer to [`crate::host::worker::ARGUMENT`].
     #[must_use]
     pub fn of_this_host() -> Self {
-        Self::new(Arc::new(HostNetwork), Arc::new(ChildWorker), Arc::new(ProcMountTable))
+        Self::new(Arc::new(HostNetwork), Arc::new(ChildWorker::default()), Arc::new(ProcMountTable))
     }
 
     /// Mounts, for as long as the request's patience lasts. `request.target` is spelled as the kernel's mount

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::topmost_at;
+use crate::host::worker::Done;
 use crate::host::worker::Failure;
 use crate::host::worker::Job;
 use crate::host::worker::Unmounting;
@@ -35,6 +36,8 @@ use crate::nfs::policy::job;
 const UNDO: Duration = Duration::from_millis(400);
 /// How long that may last.
 const UNMOUNT: Duration = Duration::from_secs(10);
+/// How long looking at the target may take, before the table is read instead.
+const LOOK: Duration = Duration::from_secs(10);
 /// Between two looks at the mount table.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -176,7 +179,9 @@ impl Underway {
     /// After an answer by the kernel, what it says holds. Where it was cut short, what it made is taken back.
     async fn mount(&self, job: Job, deadline: Duration) -> Answer {
         (self.progress)(Progress::Asking { options: job::text(&job) });
-        let before = self.mounts_there();
+        let Some(before) = self.cancel.run_until_cancelled(self.mounts_before()).await else {
+            return Answer::Cancelled;
+        };
         let answer = self.engine.worker.run_until(job, deadline, &self.cancel).await;
         match answer {
             Some(answer) if !self.cancel.is_cancelled() => {
@@ -189,6 +194,16 @@ impl Underway {
                 self.undo(before).await;
                 Answer::Cancelled
             }
+        }
+    }
+
+    /// The ids of the NFS mounts at the target, before there is one of ours. By a worker, which need not read the whole
+    /// table for it: with a thousand mounts in it, that costs more than the mount.
+    async fn mounts_before(&self) -> io::Result<HashSet<u64>> {
+        let job = Job::FindNfs { target: self.target.clone() };
+        match self.engine.worker.run(job, LOOK).await {
+            Ok(Done::Found(ids)) => Ok(ids.into_iter().collect()),
+            Ok(_) | Err(_) => self.mounts_there(),
         }
     }
 
