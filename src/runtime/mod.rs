@@ -3,7 +3,11 @@
 //! Knows nothing of NFS, TLS or CSI.
 
 pub mod chain;
+pub mod clock;
 pub mod in_flight;
 
 pub use chain::Chain;
+pub use clock::Clock;
+pub use clock::Moment;
+pub use clock::SystemClock;
 pub use in_flight::InFlight;

@@ -62,7 +62,10 @@ impl Asked {
         // That `tls` is no option of the mount itself is no news to who wrote it.
         let of_options = of_options.iter().filter(|note| note.option != "tls");
         notes.extend(of_options.map(ToString::to_string));
-        let tunnel = if with_tls { Some(tunnel_to(&device)?) } else { None };
+        let tunnel = if with_tls { Some(tunnel_to(&device, &options)?) } else { None };
+        if args.fs_type == FsType::Alinas && !with_tls {
+            require_no_access_point(&device)?;
+        }
         let for_utab = kept_in_utab(&given, with_tls);
         Ok(Self { device, options, tunnel, for_utab, notes })
     }
@@ -111,7 +114,18 @@ fn require_version_4(options: &MountOptions) -> Result<(), Ending> {
     }
 }
 
-fn tunnel_to(device: &DeviceName) -> Result<TunnelSpec, Ending> {
+/// As with the vendor's client. Type nfs asks for plain NFS in so many words, and gets it.
+fn require_no_access_point(device: &DeviceName) -> Result<(), Ending> {
+    let access_point = MountTarget::parse(device.host()).ok().and_then(|host| host.access_point());
+    match access_point {
+        Some(access_point) => Err(refused(format!(
+            "{device}: the access point {access_point} is mounted with encryption only; add the option \"tls\""
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn tunnel_to(device: &DeviceName, options: &MountOptions) -> Result<TunnelSpec, Ending> {
     let target = MountTarget::parse(device.host()).map_err(refused)?;
     ExportPath::parse(device.path()).map_err(refused)?;
     let server_name = target.certificate_name().cloned().ok_or_else(|| {
@@ -121,7 +135,8 @@ fn tunnel_to(device: &DeviceName) -> Result<TunnelSpec, Ending> {
         ))
     })?;
     let tunnel = TunnelSpec::to(target.name().clone(), RemotePort::Known);
-    Ok(TunnelSpec { server_name, ..tunnel })
+    let identity = options.identity().map_err(refused)?;
+    TunnelSpec { server_name, ..tunnel }.identified(identity).map_err(refused)
 }
 
 fn kept_in_utab(given: &[String], with_tls: bool) -> String {
