@@ -161,6 +161,10 @@ fn of_alert(alert: AlertDescription) -> TlsFault {
     match alert {
         AlertDescription::CertificateRequired
         | AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateUnknown
         | AlertDescription::UnknownCA
         | AlertDescription::AccessDenied => TlsFault::ClientRefused { alert: text },
         AlertDescription::HandshakeFailure => TlsFault::NothingInCommon,

@@ -1,7 +1,7 @@
 //! The certificate's bytes: X.509 v3, self-signed, with the four extensions of aliyun-alinas-utils 2.2.
 //!
 //! The structures are those of RFC 5280, section 4.1, as far as such a certificate has them; the crate `der`
-//! writes them. A ready-made X.509 builder is not used: they refuse the serial number 0.
+//! writes them. A ready-made X.509 builder would choose extensions of its own.
 
 use std::time::Duration;
 
