@@ -395,7 +395,7 @@ fn tls_policy(given: &Given<'_>) -> Result<TlsPolicy, AttributeError> {
             Some(false) | None => RevocationCheck::Off,
         },
         backend: given.policy("tlsBackend", TlsBackend::parse)?.unwrap_or_default(),
-        identity: ClientIdentity::default(),
+        identity: Box::default(),
     })
 }
 

@@ -34,7 +34,7 @@ pub struct TlsPolicy {
     pub backend: TlsBackend,
     /// What our own certificate says, beyond what the mount target's domain says.
     #[serde(skip_serializing_if = "is_default")]
-    pub identity: ClientIdentity,
+    pub identity: Box<ClientIdentity>,
 }
 
 /// A version of the protocol.
@@ -378,10 +378,10 @@ mod tests {
             check: CertificateCheck::DangerousAnyName,
             revocation: RevocationCheck::Ocsp,
             backend: TlsBackend::OpenSsl,
-            identity: ClientIdentity {
+            identity: Box::new(ClientIdentity {
                 access_point: Some(AccessPointId::parse("ap-1").unwrap()),
                 ram: Some(CredentialsPath::parse("/c").unwrap()),
-            },
+            }),
         };
         let text = serde_json::to_string(&policy).unwrap();
         let written = r#"{"least_version":"1.3","ca_bundle":"/ca","check":"dangerous-any-name","revocation":"ocsp","backend":"openssl","identity":{"access_point":"ap-1","ram":"/c"}}"#;

@@ -13,7 +13,7 @@ use crate::model::tls_policy::TlsPolicy;
 ///
 /// Never empty, at most 253 bytes, lower case, no port, no control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServerName(String);
+pub struct ServerName(Box<str>);
 
 /// Why a text is no host name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,14 +44,14 @@ impl ServerName {
             return Err(ServerNameError::Empty);
         }
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self(address.to_string()));
+            return Ok(Self(address.to_string().into()));
         }
         if text.len() > 253 {
             return Err(ServerNameError::TooLong(text.to_owned()));
         }
         match text.split('.').find_map(label_fault) {
             Some(why) => Err(ServerNameError::Malformed { name: text.to_owned(), why }),
-            None => Ok(Self(text.to_ascii_lowercase())),
+            None => Ok(Self(text.to_ascii_lowercase().into())),
         }
     }
 
@@ -158,7 +158,7 @@ impl TunnelSpec {
         let ClientIdentity { access_point, ram } = of_domain.clone().and(identity)?;
         // What the domain says need not be repeated: whoever does has the same tunnel.
         let access_point = access_point.filter(|_| of_domain.access_point.is_none());
-        self.policy.identity = ClientIdentity { access_point, ram };
+        *self.policy.identity = ClientIdentity { access_point, ram };
         if self.policy.identity.ram.is_some() && self.client().file_system.is_none() {
             return Err(IdentityError::NoFileSystem);
         }

@@ -103,14 +103,14 @@ fn policy_from_wire(policy: wire::TlsPolicy) -> Result<TlsPolicy, PolicyError> {
             false => RevocationCheck::Off,
         },
         backend: or_default(&policy.backend, TlsBackend::parse)?,
-        identity: ClientIdentity {
+        identity: Box::new(ClientIdentity {
             access_point: or_default(&policy.access_point, |id| {
                 Ok(Some(AccessPointId::parse(id)?))
             })?,
             ram: or_default(&policy.ram_credentials, |path| {
                 Ok(Some(CredentialsPath::parse(path)?))
             })?,
-        },
+        }),
     })
 }
 
@@ -188,10 +188,10 @@ mod tests {
             check: CertificateCheck::DangerousAnyName,
             revocation: RevocationCheck::Ocsp,
             backend: TlsBackend::OpenSsl,
-            identity: ClientIdentity {
+            identity: Box::new(ClientIdentity {
                 access_point: Some(AccessPointId::parse("ap-1").unwrap()),
                 ram: Some(CredentialsPath::default()),
-            },
+            }),
         };
         assert_eq!(spec_from_wire(Some(spec_to_wire(&spec))).unwrap(), spec);
     }

@@ -131,7 +131,7 @@ impl Dialer {
 
     async fn dial_as(&self, spec: &TunnelSpec, beginning: Beginning) -> Result<Dialled, DialFault> {
         let subject = spec.client();
-        let unknown = |source| DialFault::Client { target: spec.clone(), source };
+        let unknown = |fault| DialFault::Client { target: spec.clone(), source: Box::new(fault) };
         let client = self.clients.at_hand(&subject).await.map_err(unknown)?;
         let outcome = self.dial_once(spec, Attempt { beginning, client: &client }).await;
         if !client.was_lacking() {

@@ -91,7 +91,7 @@ pub enum DialFault {
         /// The tunnel.
         target: TunnelSpec,
         /// Why.
-        source: CertificateFault,
+        source: Box<CertificateFault>,
     },
     /// Connected, but the server does not answer the greeting.
     #[error(

@@ -242,7 +242,7 @@ fn render(record: &Record) -> io::Result<String> {
             users,
         })?,
         None => serde_json::to_string_pretty(&Version2 {
-            version: if record.spec.policy.identity == ClientIdentity::default() { 2 } else { 3 },
+            version: if *record.spec.policy.identity == ClientIdentity::default() { 2 } else { 3 },
             address,
             port,
             host,
@@ -324,7 +324,8 @@ mod tests {
         let strict = TlsPolicy::default();
         let weak = TlsPolicy { check: CertificateCheck::DangerousAnyName, ..strict.clone() };
         let access_point = Some(AccessPointId::parse("ap-1").unwrap());
-        let identity = ClientIdentity { access_point, ram: Some(CredentialsPath::default()) };
+        let ram = Some(CredentialsPath::default());
+        let identity = Box::new(ClientIdentity { access_point, ram });
         let identified = TlsPolicy { identity, ..strict.clone() };
         for (port, policy, version) in [
             (RemotePort::Known, &strict, 1),
