@@ -139,11 +139,12 @@ pub async fn run(args: TunnelArgs) -> Result<(), TunnelRoleError> {
     let trust = Arc::new(Trust::new(args.ca_file.as_deref())?);
     let dialer = Dialer::new(Arc::clone(&trust));
     let process = Arc::new(TunnelProcess::new(dialer, admission(args.admit)));
-    // Neither ever ends; both end with the role.
+    // None of them ever ends but the first; they end with the role.
     tokio::select! {
         ended = serve(&process, args) => ended,
         () = trust.follow() => Ok(()),
         () = process.watch_expiry() => Ok(()),
+        () = process.renew_client_certificates() => Ok(()),
     }
 }
 

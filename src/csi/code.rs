@@ -116,7 +116,8 @@ fn refused(kind: Kind) -> Code {
         | Kind::CertificateUntrusted
         | Kind::CertificateWrongName
         | Kind::CertificateExpired
-        | Kind::CertificateNotYetValid => Code::FailedPrecondition,
+        | Kind::CertificateNotYetValid
+        | Kind::ClientCertificate => Code::FailedPrecondition,
         Kind::OutOfAddresses => Code::ResourceExhausted,
         Kind::UserDiffers => Code::AlreadyExists,
         Kind::Unspecified | Kind::StateUnwritable => Code::Internal,
@@ -272,7 +273,7 @@ mod tests {
         ("nfs.worker-failed", Code::Internal),
     ];
 
-    const KINDS: [(Kind, Code); 18] = [
+    const KINDS: [(Kind, Code); 19] = [
         (Kind::Unspecified, Code::Internal),
         (Kind::NameNotFound, Code::Unavailable),
         (Kind::ConnectionRefused, Code::Unavailable),
@@ -291,6 +292,7 @@ mod tests {
         (Kind::StateUnwritable, Code::Internal),
         (Kind::ConnectionLost, Code::Unavailable),
         (Kind::UserDiffers, Code::AlreadyExists),
+        (Kind::ClientCertificate, Code::FailedPrecondition),
     ];
 
     fn at() -> PathBuf {

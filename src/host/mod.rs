@@ -4,6 +4,7 @@
 //! runs in a child process that can be killed.
 
 pub mod command;
+pub mod credentials;
 pub mod daemon;
 pub mod descriptors;
 pub mod errno;

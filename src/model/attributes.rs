@@ -7,6 +7,10 @@
 
 use std::collections::HashMap;
 
+use crate::model::client_identity::AccessPointId;
+use crate::model::client_identity::ClientIdentity;
+use crate::model::client_identity::CredentialsPath;
+use crate::model::client_identity::IdentityError;
 use crate::model::device_name::DeviceName;
 use crate::model::export_path::ExportPath;
 use crate::model::export_path::ExportPathError;
@@ -121,10 +125,32 @@ pub const KEYS: &[Key] = &[
         help: "Who speaks TLS: \"rustls\", \"openssl\", or the first, and the second for a server that has nothing in \
                common with it.",
     },
+    Key {
+        name: "accesspoint",
+        default: "what the server says",
+        help: "The access point: its id, or its domain, which then may stand for the server.",
+    },
+    Key {
+        name: "accesspointId",
+        default: "what the server says",
+        help: "The vendor's word for the id of the access point.",
+    },
+    Key {
+        name: "ram",
+        default: "false",
+        help: "Whether the client certificate is signed with the credentials of a RAM user or role, too.",
+    },
+    Key { name: "accesspointEnableRam", default: "false", help: "The vendor's word for ram." },
+    Key {
+        name: "ramConfigFile",
+        default: "/etc/aliyun/alinas/.credentials",
+        help: "The absolute path of these credentials in the watchdog's container: the vendor's file, or a mounted \
+               Secret with accessKeyID, accessKeySecret and securityToken; \"ram\" need not be said.",
+    },
 ];
 
 /// Keys that say how a tunnel is secured; plain NFS has none.
-const TUNNEL_KEYS: [&str; 8] = [
+const TUNNEL_KEYS: [&str; 13] = [
     "tlsPort",
     "tlsServerName",
     "tlsMinVersion",
@@ -133,6 +159,11 @@ const TUNNEL_KEYS: [&str; 8] = [
     "stunnel_check_cert_hostname",
     "stunnel_check_cert_validity",
     "tlsBackend",
+    "accesspoint",
+    "accesspointId",
+    "ram",
+    "accesspointEnableRam",
+    "ramConfigFile",
 ];
 
 /// Keys that Kubernetes adds to the volume context by itself; they say nothing to us.
@@ -194,6 +225,9 @@ pub enum AttributeError {
         /// Which rule it breaks.
         source: PolicyError,
     },
+    /// What the client is to say of itself does not fit.
+    #[error("the client certificate: {0}")]
+    Identity(#[from] IdentityError),
     /// An address proves no name.
     #[error(
         "volume attribute \"server\" is the address {0}, which a certificate does not carry; give the name that it \
@@ -239,9 +273,9 @@ impl VolumeAttributes {
         mount_flags: &[String],
     ) -> Result<Self, AttributeError> {
         let given = Given::sort(attributes)?;
-        let server = MountTarget::parse(given.require("server")?)?;
+        let server = mount_target(&given)?;
         let path = ExportPath::parse(given.get("path").unwrap_or_default())?;
-        let protocol = mount_protocol(&server, &given)?;
+        let mut protocol = mount_protocol(&server, &given)?;
         let mixed_encryption = given.flag("allowMixedEncryption")?.unwrap_or_default();
         let (options, notes) = MountOptions::parse_with_notes(
             protocol.rules(),
@@ -253,6 +287,10 @@ impl VolumeAttributes {
                 .chain(given.get("options"))
                 .chain(mount_flags.iter().map(String::as_str)),
         )?;
+        if let MountProtocol::Alinas(tunnel) = protocol {
+            let identity = identity(&given)?.and(options.identity()?)?;
+            protocol = MountProtocol::Alinas(tunnel.identified(identity)?);
+        }
         Ok(Self { server, path, protocol, mixed_encryption, options, notes })
     }
 
@@ -278,6 +316,15 @@ impl MountProtocol {
     }
 }
 
+/// The server, or the domain of the access point in its place.
+fn mount_target(given: &Given<'_>) -> Result<MountTarget, AttributeError> {
+    let domain = given.get("accesspoint").filter(|text| text.contains('.'));
+    Ok(match (given.get("server"), domain) {
+        (None, Some(domain)) => MountTarget::parse(domain)?,
+        _ => MountTarget::parse(given.require("server")?)?,
+    })
+}
+
 /// Encrypted, unless the user says otherwise, and does not say both.
 fn mount_protocol(
     server: &MountTarget,
@@ -289,13 +336,21 @@ fn mount_protocol(
         (Some("nfs"), Some("true")) | (Some("alinas"), Some("false")) => {
             Err(given.contradiction("tls", "mountProtocol", "leave one of them out"))
         }
-        (Some("nfs"), _) => plain("mountProtocol", given),
-        (_, Some("false")) => plain("tls", given),
+        (Some("nfs"), _) => plain("mountProtocol", server, given),
+        (_, Some("false")) => plain("tls", server, given),
         _ => tunnel_spec(server, given).map(MountProtocol::Alinas),
     }
 }
 
-fn plain(because: &'static str, given: &Given<'_>) -> Result<MountProtocol, AttributeError> {
+fn plain(
+    because: &'static str,
+    server: &MountTarget,
+    given: &Given<'_>,
+) -> Result<MountProtocol, AttributeError> {
+    if server.access_point().is_some() {
+        let remedy = "an access point is mounted with encryption only, so leave that out";
+        return Err(given.contradiction("server", because, remedy));
+    }
     match TUNNEL_KEYS.into_iter().find(|key| given.get(key).is_some()) {
         Some(key) => Err(given.contradiction(
             key,
@@ -353,7 +408,51 @@ fn tls_policy(given: &Given<'_>) -> Result<TlsPolicy, AttributeError> {
             Some(false) | None => RevocationCheck::Off,
         },
         backend: given.policy("tlsBackend", TlsBackend::parse)?.unwrap_or_default(),
+        identity: Box::default(),
     })
+}
+
+/// What is said about our own certificate.
+fn identity(given: &Given<'_>) -> Result<ClientIdentity, AttributeError> {
+    let id = |key| {
+        let access_point = given.policy(key, |text| Ok(access_point(text)?))?;
+        Ok::<_, AttributeError>(ClientIdentity { access_point, ram: None })
+    };
+    let path = given.policy("ramConfigFile", |text| Ok(CredentialsPath::parse(text)?))?;
+    let ram = match (given.flag("ram")?, given.flag("accesspointEnableRam")?, path) {
+        (Some(true), Some(false), _) => {
+            return Err(given.contradiction(
+                "accesspointEnableRam",
+                "ram",
+                "leave one of them out",
+            ));
+        }
+        (Some(false), Some(true), _) => {
+            return Err(given.contradiction(
+                "ram",
+                "accesspointEnableRam",
+                "leave one of them out",
+            ));
+        }
+        (Some(false), _, Some(_)) => {
+            return Err(given.contradiction("ramConfigFile", "ram", "leave one of them out"));
+        }
+        (_, _, Some(path)) => Some(path),
+        (ram, vendor_s, None) => {
+            (ram == Some(true) || vendor_s == Some(true)).then(CredentialsPath::default)
+        }
+    };
+    let said = ClientIdentity { access_point: None, ram };
+    Ok(said.and(id("accesspoint")?)?.and(id("accesspointId")?)?)
+}
+
+/// An id, or the domain that holds it.
+fn access_point(text: &str) -> Result<AccessPointId, IdentityError> {
+    let of_domain = || MountTarget::parse(text).ok()?.access_point();
+    match of_domain() {
+        Some(access_point) => Ok(access_point),
+        None => AccessPointId::parse(text),
+    }
 }
 
 /// The attributes by their documented names.
@@ -521,7 +620,9 @@ mod tests {
     #[test]
     fn each_word_about_a_tunnel_is_refused_with_plain_nfs() {
         for key in KEYS.iter().map(|key| key.name).filter(|name| {
-            ["tls", "caBundle", "stunnel_"].iter().any(|prefix| name.starts_with(prefix))
+            ["tls", "caBundle", "stunnel_", "accesspoint", "ram"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
                 && *name != "tls"
         }) {
             assert!(TUNNEL_KEYS.contains(&key), "{key}");
@@ -565,9 +666,43 @@ mod tests {
             (vec![("stunnel_check_cert_hostname", "true"), ("tlsCheck", "full")], "D"),
             (vec![("stunnel_check_cert_validity", "true")], "D (revocation checked)"),
             (vec![("tlsBackend", "openssl")], "D (by openssl)"),
+            (vec![("accesspoint", "ap-1")], "D (access point ap-1)"),
+            (
+                vec![("accesspointId", "ap-1"), ("options", "accesspoint=ap-1")],
+                "D (access point ap-1)",
+            ),
+            (vec![("ram", "true")], "D (RAM credentials of /etc/aliyun/alinas/.credentials)"),
+            (
+                vec![("accesspointEnableRam", "true")],
+                "D (RAM credentials of /etc/aliyun/alinas/.credentials)",
+            ),
+            (vec![("ram", "false")], "D"),
+            (vec![("ramConfigFile", "/c")], "D (RAM credentials of /c)"),
+            (vec![("options", "ram,ram_config_file=/c")], "D (RAM credentials of /c)"),
         ] {
             assert_eq!(shown(&attributes), expected);
         }
+    }
+
+    #[test]
+    fn the_domain_of_an_access_point_is_a_server_and_says_which_one_it_is() {
+        const ACCESS_POINT: &str = "ap-0abc.cn-hangzhou.nas.aliyuncs.com";
+        for attributes in [
+            vec![("server", ACCESS_POINT)],
+            vec![("accesspoint", ACCESS_POINT)],
+            vec![("accesspoint", ACCESS_POINT), ("accesspointId", "ap-0abc")],
+            vec![("server", ACCESS_POINT), ("accesspoint", "ap-0abc")],
+        ] {
+            let volume = parse(&attributes, &[]).unwrap();
+            assert_eq!(volume.source(), format!("{ACCESS_POINT}:/"));
+            let MountProtocol::Alinas(tunnel) = volume.protocol else { panic!("plain NFS") };
+            assert_eq!(tunnel.client().access_point.unwrap().as_str(), "ap-0abc");
+            assert!(tunnel.policy.is_default(), "equal tunnels have equal words: {attributes:?}");
+        }
+        let error = parse(&[("server", ACCESS_POINT), ("mountProtocol", "nfs")], &[]).unwrap_err();
+        assert!(error.to_string().contains("with encryption"), "{error}");
+        let error = parse(&[("server", DOMAIN), ("tls", "false")], &["accesspoint=ap-1"]);
+        assert!(error.unwrap_err().to_string().contains("mount with encryption"));
     }
 
     #[test]
@@ -613,6 +748,27 @@ mod tests {
                 "contradicts",
             ),
             (vec![("server", "192.0.2.1")], "tlsServerName"),
+            (
+                vec![("server", DOMAIN), ("accesspoint", "1")],
+                "\"accesspoint\": \"1\" is no access point",
+            ),
+            (vec![("server", DOMAIN), ("options", "accesspoint=x")], "\"x\" is no access point"),
+            (
+                vec![("server", DOMAIN), ("accesspoint", "ap-1"), ("accesspointId", "ap-2")],
+                "leave one",
+            ),
+            (vec![("server", "ap-1.cn-x.nas.aliyuncs.com"), ("accesspoint", "ap-2")], "leave one"),
+            (
+                vec![("server", DOMAIN), ("ramConfigFile", "c")],
+                "\"ramConfigFile\": \"c\" is no absolute",
+            ),
+            (vec![("server", DOMAIN), ("ramConfigFile", "/c"), ("ram", "false")], "leave one"),
+            (
+                vec![("server", DOMAIN), ("ram", "true"), ("accesspointEnableRam", "false")],
+                "leave one",
+            ),
+            (vec![("server", "nas.corp"), ("ram", "true")], "the mount target's domain"),
+            (vec![("accesspoint", "ap-1")], "\"server\" is required"),
             (vec![("server", "a-b.cn-x.extreme.nas.aliyuncs.com")], "Extreme"),
         ] {
             let error = parse(&attributes, &[]).unwrap_err().to_string();

@@ -6,6 +6,7 @@
 //! Read [`VolumeAttributes::parse`] first: it is the door that a user's strings come in by.
 
 pub mod attributes;
+pub mod client_identity;
 pub mod device_name;
 pub mod export_path;
 pub mod mount_target;
@@ -18,6 +19,7 @@ pub mod volume_id;
 pub use attributes::AttributeError;
 pub use attributes::MountProtocol;
 pub use attributes::VolumeAttributes;
+pub use client_identity::ClientSubject;
 pub use device_name::DeviceName;
 pub use device_name::DeviceNameError;
 pub use export_path::ExportPath;

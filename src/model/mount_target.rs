@@ -13,6 +13,7 @@
 
 use std::fmt;
 
+use crate::model::client_identity::AccessPointId;
 use crate::model::tunnel_spec::ServerName;
 use crate::model::tunnel_spec::ServerNameError;
 
@@ -48,6 +49,15 @@ pub enum MountTargetKind {
     PrivateName,
     /// An IPv4 or IPv6 address.
     Address,
+}
+
+/// The name of a file system in a client certificate (aliyun-alinas-utils 2.2).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FileSystemName {
+    /// `alinas-` and the domain in front of `.nas.`: `alinas-0123456789-abc12.cn-hangzhou`.
+    pub id: String,
+    /// `cn-hangzhou`.
+    pub region: String,
 }
 
 /// Why a text is no mount target that this driver can use.
@@ -97,6 +107,29 @@ impl MountTarget {
     #[must_use]
     pub fn kind(&self) -> &MountTargetKind {
         &self.kind
+    }
+
+    /// What a client certificate calls the file system; a private name or an address does not say it.
+    #[must_use]
+    pub fn file_system(&self) -> Option<FileSystemName> {
+        let (MountTargetKind::GeneralPurpose { region, .. }
+        | MountTargetKind::AccessPoint { region, .. }) = &self.kind
+        else {
+            return None;
+        };
+        let front = self.name.as_str().strip_suffix(GENERAL_PURPOSE)?;
+        Some(FileSystemName { id: format!("alinas-{front}"), region: region.clone() })
+    }
+
+    /// The access point that the domain belongs to.
+    #[must_use]
+    pub fn access_point(&self) -> Option<AccessPointId> {
+        match &self.kind {
+            MountTargetKind::AccessPoint { access_point, .. } => {
+                AccessPointId::parse(access_point).ok()
+            }
+            _ => None,
+        }
     }
 
     /// The name that a certificate should carry; an address has none by itself.
@@ -185,6 +218,28 @@ mod tests {
             let target = MountTarget::parse(text).unwrap();
             assert_eq!(target.kind(), &kind, "{text}");
             assert_eq!(target.to_string(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_vendor_s_domains_name_the_file_system_and_its_region() {
+        for (text, id, region, access_point) in [
+            (
+                "0123456789-abcde.cn-qingdao.nas.aliyuncs.com",
+                "alinas-0123456789-abcde.cn-qingdao",
+                "cn-qingdao",
+                None,
+            ),
+            ("ap-0abc.cn-x.nas.aliyuncs.com", "alinas-ap-0abc.cn-x", "cn-x", Some("ap-0abc")),
+        ] {
+            let target = MountTarget::parse(text).unwrap();
+            let expected = FileSystemName { id: id.to_owned(), region: region.to_owned() };
+            assert_eq!(target.file_system(), Some(expected));
+            let found = target.access_point();
+            assert_eq!(found.as_ref().map(AccessPointId::as_str), access_point);
+        }
+        for text in ["nas.corp.example", "192.0.2.7"] {
+            assert_eq!(MountTarget::parse(text).unwrap().file_system(), None);
         }
     }
 

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::model::client_identity::ClientIdentity;
+use crate::model::client_identity::IdentityError;
+
 /// The policy of one tunnel. Part of its identity: another policy is another tunnel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -29,6 +32,9 @@ pub struct TlsPolicy {
     /// Who speaks TLS.
     #[serde(skip_serializing_if = "is_default")]
     pub backend: TlsBackend,
+    /// What our own certificate says, beyond what the mount target's domain says.
+    #[serde(skip_serializing_if = "is_default")]
+    pub identity: Box<ClientIdentity>,
 }
 
 /// A version of the protocol.
@@ -116,6 +122,9 @@ pub enum PolicyError {
     /// Neither a path nor PEM.
     #[error("it is neither an absolute path nor a text with \"-----BEGIN CERTIFICATE-----\"")]
     NoBundle,
+    /// No identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// A bundle that would not fit beside the rest of a PersistentVolume.
     #[error("it has {0} bytes; at most {MOST} are taken, put larger ones into a file", MOST = CaBundle::LONGEST)]
     LongBundle(usize),
@@ -295,6 +304,12 @@ impl fmt::Display for TlsPolicy {
         if self.backend != TlsBackend::Auto {
             parts.push(format!("by {}", self.backend));
         }
+        if let Some(access_point) = &self.identity.access_point {
+            parts.push(format!("access point {access_point}"));
+        }
+        if let Some(ram) = &self.identity.ram {
+            parts.push(format!("RAM credentials of {}", ram.as_str()));
+        }
         f.write_str(&parts.join(", "))
     }
 }
@@ -320,6 +335,9 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::model::client_identity::AccessPointId;
+    use crate::model::client_identity::CredentialsPath;
+
     use super::*;
 
     const PEM: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -360,13 +378,17 @@ mod tests {
             check: CertificateCheck::DangerousAnyName,
             revocation: RevocationCheck::Ocsp,
             backend: TlsBackend::OpenSsl,
+            identity: Box::new(ClientIdentity {
+                access_point: Some(AccessPointId::parse("ap-1").unwrap()),
+                ram: Some(CredentialsPath::parse("/c").unwrap()),
+            }),
         };
         let text = serde_json::to_string(&policy).unwrap();
-        let written = r#"{"least_version":"1.3","ca_bundle":"/ca","check":"dangerous-any-name","revocation":"ocsp","backend":"openssl"}"#;
+        let written = r#"{"least_version":"1.3","ca_bundle":"/ca","check":"dangerous-any-name","revocation":"ocsp","backend":"openssl","identity":{"access_point":"ap-1","ram":"/c"}}"#;
         assert_eq!(text, written);
         assert_eq!(serde_json::from_str::<TlsPolicy>(&text).unwrap(), policy);
-        let shown =
-            "TLS 1.3 only, trusting /ca, dangerous-any-name, revocation checked, by openssl";
+        let shown = "TLS 1.3 only, trusting /ca, dangerous-any-name, revocation checked, by openssl, access point ap-1, \
+             RAM credentials of /c";
         assert_eq!(policy.to_string(), shown);
         assert!(serde_json::from_str::<TlsPolicy>(r#"{"chek":"full"}"#).is_err());
     }

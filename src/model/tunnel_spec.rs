@@ -3,13 +3,17 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::model::client_identity::ClientIdentity;
+use crate::model::client_identity::ClientSubject;
+use crate::model::client_identity::IdentityError;
+use crate::model::mount_target::MountTarget;
 use crate::model::tls_policy::TlsPolicy;
 
 /// A host name or address, as it is resolved and as a certificate carries it.
 ///
 /// Never empty, at most 253 bytes, lower case, no port, no control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServerName(String);
+pub struct ServerName(Box<str>);
 
 /// Why a text is no host name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,14 +44,14 @@ impl ServerName {
             return Err(ServerNameError::Empty);
         }
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self(address.to_string()));
+            return Ok(Self(address.to_string().into()));
         }
         if text.len() > 253 {
             return Err(ServerNameError::TooLong(text.to_owned()));
         }
         match text.split('.').find_map(label_fault) {
             Some(why) => Err(ServerNameError::Malformed { name: text.to_owned(), why }),
-            None => Ok(Self(text.to_ascii_lowercase())),
+            None => Ok(Self(text.to_ascii_lowercase().into())),
         }
     }
 
@@ -144,6 +148,40 @@ impl TunnelSpec {
     pub fn to(host: ServerName, port: RemotePort) -> Self {
         Self { server_name: host.clone(), host, port, policy: TlsPolicy::default() }
     }
+
+    /// The same tunnel for a client that says this of itself.
+    ///
+    /// # Errors
+    /// When it contradicts the domain, or says what only the domain of a file system allows.
+    pub fn identified(mut self, identity: ClientIdentity) -> Result<Self, IdentityError> {
+        let of_domain = ClientIdentity { access_point: self.client().access_point, ram: None };
+        let ClientIdentity { access_point, ram } = of_domain.clone().and(identity)?;
+        // What the domain says need not be repeated: whoever does has the same tunnel.
+        let access_point = access_point.filter(|_| of_domain.access_point.is_none());
+        *self.policy.identity = ClientIdentity { access_point, ram };
+        if self.policy.identity.ram.is_some() && self.client().file_system.is_none() {
+            return Err(IdentityError::NoFileSystem);
+        }
+        Ok(self)
+    }
+
+    /// Whose certificate is presented to the server. The file system is the one of the host, or else of the
+    /// name that the server must prove.
+    #[must_use]
+    pub fn client(&self) -> ClientSubject {
+        let identity = &self.policy.identity;
+        let vendor_s = |name: &ServerName| {
+            let target = MountTarget::parse(name.as_str()).ok()?;
+            target.file_system().map(|file_system| (file_system, target.access_point()))
+        };
+        let (file_system, of_domain) =
+            vendor_s(&self.host).or_else(|| vendor_s(&self.server_name)).unzip();
+        ClientSubject {
+            file_system,
+            access_point: identity.access_point.clone().or(of_domain.flatten()),
+            ram: identity.ram.clone(),
+        }
+    }
 }
 
 impl fmt::Display for TunnelSpec {
@@ -165,6 +203,9 @@ impl fmt::Display for TunnelSpec {
 
 #[cfg(test)]
 mod tests {
+    use crate::model::client_identity::AccessPointId;
+    use crate::model::client_identity::CredentialsPath;
+
     use super::*;
 
     #[test]
@@ -196,6 +237,43 @@ mod tests {
         spec.port = RemotePort::Only(12049);
         spec.policy.check = crate::model::tls_policy::CertificateCheck::DangerousNone;
         assert_eq!(spec.to_string(), "nas.example.com:12049 (dangerous-none)");
+    }
+
+    #[test]
+    fn the_client_is_named_after_the_mount_target_or_the_name_that_it_proves() {
+        let name = |text: &str| ServerName::parse(text).unwrap();
+        let (general, access_point) =
+            (name("0-a.cn-x.nas.aliyuncs.com"), name("ap-1.cn-y.nas.aliyuncs.com"));
+        for (host, server_name, shown) in [
+            (&general, &general, "alinas-0-a.cn-x"),
+            (&access_point, &general, "alinas-ap-1.cn-y, access point ap-1"),
+            (&name("10.0.0.8"), &access_point, "alinas-ap-1.cn-y, access point ap-1"),
+            (&name("nas.corp"), &name("nas.corp"), "a file system of unknown name"),
+        ] {
+            let mut spec = TunnelSpec::to(host.clone(), RemotePort::Known);
+            spec.server_name = server_name.clone();
+            assert_eq!(spec.client().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn what_a_client_says_of_itself_must_fit_the_domain() {
+        let spec = |host: &str| TunnelSpec::to(ServerName::parse(host).unwrap(), RemotePort::Known);
+        let (general, access_point) = ("0-a.cn-x.nas.aliyuncs.com", "ap-1.cn-y.nas.aliyuncs.com");
+        let said = |access_point: &str| ClientIdentity {
+            access_point: Some(AccessPointId::parse(access_point).unwrap()),
+            ram: None,
+        };
+        let other = spec(general).identified(said("ap-2")).unwrap();
+        assert_eq!(other.client().to_string(), "alinas-0-a.cn-x, access point ap-2");
+        let same = spec(access_point).identified(said("ap-1")).unwrap();
+        assert_eq!(same, spec(access_point));
+        let error = spec(access_point).identified(said("ap-2")).unwrap_err();
+        assert!(matches!(error, IdentityError::Contradiction { .. }), "{error}");
+        let ram = ClientIdentity { access_point: None, ram: Some(CredentialsPath::default()) };
+        assert!(spec(general).identified(ram.clone()).unwrap().client().is_essential());
+        let error = spec("nas.corp").identified(ram).unwrap_err();
+        assert_eq!(error, IdentityError::NoFileSystem);
     }
 
     #[test]

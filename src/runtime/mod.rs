@@ -3,9 +3,13 @@
 //! Knows nothing of NFS, TLS or CSI.
 
 pub mod chain;
+pub mod clock;
 pub mod in_flight;
 pub mod together;
 
 pub use chain::Chain;
+pub use clock::Clock;
+pub use clock::Moment;
+pub use clock::SystemClock;
 pub use in_flight::InFlight;
 pub use together::Together;

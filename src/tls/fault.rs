@@ -40,14 +40,18 @@ pub enum TlsFault {
         /// The alert, or what rustls missed.
         why: String,
     },
-    /// The server refused us: it wants a client certificate, or another one.
+    /// The server refused us: it wants another client certificate.
     #[error(
-        "the server refused this client ({alert}); it asks for a client certificate that we have not"
+        "the server refused this client ({alert}): its certificate is not accepted; check the access point and \
+         its RAM credentials, and that this node's clock is right"
     )]
     ClientRefused {
         /// The alert.
         alert: String,
     },
+    /// There is no client certificate yet; the caller makes one and tries again.
+    #[error("there is no client certificate yet")]
+    ClientUnknown,
     /// Nobody we trust vouches for the certificate.
     #[error(
         "the certificate of {subject:?} was issued by {issuer:?}, which is not trusted; if that is right, add \
@@ -157,6 +161,10 @@ fn of_alert(alert: AlertDescription) -> TlsFault {
     match alert {
         AlertDescription::CertificateRequired
         | AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateUnknown
         | AlertDescription::UnknownCA
         | AlertDescription::AccessDenied => TlsFault::ClientRefused { alert: text },
         AlertDescription::HandshakeFailure => TlsFault::NothingInCommon,

@@ -7,6 +7,7 @@
 //! them; [`TlsFault`] is what a user reads when it does not come about.
 
 pub mod certificate;
+pub mod client_certificate;
 mod config;
 pub mod fault;
 pub mod handshake;
@@ -21,6 +22,7 @@ pub mod trust;
 mod verify;
 
 pub use certificate::CertificateFacts;
+pub use client_certificate::ClientCertificates;
 pub use fault::TlsFault;
 pub use handshake::RecordSession;
 pub use session::Negotiated;

@@ -20,6 +20,7 @@ use std::io;
 use std::pin::Pin;
 
 use openssl::error::ErrorStack;
+use openssl::pkey::PKey;
 use openssl::ssl::ErrorCode;
 use openssl::ssl::Ssl;
 use openssl::ssl::SslContext;
@@ -31,6 +32,7 @@ use openssl::ssl::SslSessionCacheMode;
 use openssl::ssl::SslVerifyMode;
 use openssl::ssl::SslVersion;
 use openssl::ssl::StatusType;
+use openssl::x509::X509;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
@@ -40,6 +42,7 @@ use tokio::io::AsyncWrite;
 use tokio_openssl::SslStream;
 
 use crate::model::tls_policy::TlsVersion;
+use crate::tls::client_certificate::presenter::ForOpenSsl;
 use crate::tls::fault;
 use crate::tls::fault::TlsFault;
 use crate::tls::session::Handshake;
@@ -67,7 +70,9 @@ pub(super) async fn shake_hands<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let ssl = prepare(handshake.policy.least_version, &name).map_err(unusable)?;
+    // The dialler has one made and comes again.
+    let client = handshake.client.for_open_ssl().ok_or(TlsFault::ClientUnknown)?;
+    let ssl = prepare(handshake.policy.least_version, &name, client).map_err(unusable)?;
     let mut stream = SslStream::new(ssl, stream).map_err(unusable)?;
     Pin::new(&mut stream).connect().await.map_err(explain)?;
     let chain = chain(stream.ssl()).map_err(unusable)?;
@@ -80,9 +85,15 @@ where
     Ok((Session::OpenSsl(stream), chain, negotiated))
 }
 
-fn prepare(least: TlsVersion, name: &ServerName<'_>) -> Result<Ssl, ErrorStack> {
+fn prepare(
+    least: TlsVersion,
+    name: &ServerName<'_>,
+    client: ForOpenSsl<'_>,
+) -> Result<Ssl, ErrorStack> {
     let context = context(least)?;
     let mut ssl = Ssl::new(&context)?;
+    ssl.set_certificate(X509::from_der(client.certificate)?.as_ref())?;
+    ssl.set_private_key(PKey::private_key_from_pkcs8(client.pkcs8)?.as_ref())?;
     // RFC 6066, section 3: an address is no server name.
     if let ServerName::DnsName(name) = name {
         ssl.set_hostname(name.as_ref())?;
@@ -127,6 +138,7 @@ fn negotiated(ssl: &SslRef, chain: &[CertificateDer<'_>]) -> Negotiated {
         first_to_end: ending(chain),
         weakness: static_rsa.then_some(NO_FORWARD_SECRECY),
         revocation: String::new(),
+        client_not_after: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use rustls::ClientConfig;
+use rustls::client::ResolvesClientCert;
 use rustls::client::Resumption;
 use rustls::pki_types;
 use rustls::pki_types::CertificateDer;
@@ -17,6 +18,7 @@ use crate::model::TlsPolicy;
 use crate::model::tls_policy::RevocationCheck;
 use crate::tls::certificate::CertificateFacts;
 use crate::tls::certificate::first_to_end;
+use crate::tls::client_certificate::Presenter;
 use crate::tls::fault::TlsFault;
 use crate::tls::handshake;
 use crate::tls::handshake::Agreement;
@@ -78,6 +80,8 @@ pub struct Negotiated {
     pub weakness: Option<&'static str>,
     /// What is known about revocation; empty where it is not looked into.
     pub revocation: String,
+    /// When our own certificate ends, seconds since the epoch, once a server has asked for one.
+    pub client_not_after: Option<i64>,
 }
 
 /// A session that came about.
@@ -102,6 +106,8 @@ pub struct Handshake<'a> {
     pub library: Library,
     /// Whether it may resume.
     pub beginning: Beginning,
+    /// What the server is shown if it asks who we are.
+    pub client: &'a Arc<Presenter>,
 }
 
 impl Trust {
@@ -129,6 +135,7 @@ impl Trust {
                 open_ssl::shake_hands(handshake, name, verifier.as_ref(), stream).await?
             }
         };
+        negotiated.client_not_after = handshake.client.not_after();
         let mut question = None;
         if handshake.policy.revocation == RevocationCheck::Ocsp {
             match roots.revocations.look(&chain, &roots.authorities)? {
@@ -151,8 +158,11 @@ async fn by_rustls<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let own = Arc::make_mut(&mut config);
+    // rustls resumes a session only under the same presenter: never as somebody else.
+    own.client_auth_cert_resolver = Arc::clone(handshake.client) as Arc<dyn ResolvesClientCert>;
     if handshake.beginning == Beginning::Anew {
-        Arc::make_mut(&mut config).resumption = Resumption::disabled();
+        own.resumption = Resumption::disabled();
     }
     let (records, agreement) = handshake::shake_hands(config, name, &mut stream)
         .await
@@ -171,6 +181,7 @@ fn negotiated(agreement: &Agreement) -> Negotiated {
         first_to_end: ending(&agreement.chain),
         weakness: None,
         revocation: String::new(),
+        client_not_after: None,
     }
 }
 

@@ -6,6 +6,9 @@ use crate::model::RemotePort;
 use crate::model::ServerName;
 use crate::model::TlsPolicy;
 use crate::model::TunnelSpec;
+use crate::model::client_identity::AccessPointId;
+use crate::model::client_identity::ClientIdentity;
+use crate::model::client_identity::CredentialsPath;
 use crate::model::tls_policy::CaBundle;
 use crate::model::tls_policy::CertificateCheck;
 use crate::model::tls_policy::PolicyError;
@@ -61,11 +64,11 @@ pub fn spec_to_wire(spec: &TunnelSpec) -> wire::TunnelSpec {
     }
 }
 
-/// Writes what a handshake led to, under a policy.
+/// Writes what a handshake for a tunnel led to.
 #[must_use]
-pub fn session_to_wire(negotiated: &Negotiated, policy: &TlsPolicy) -> wire::TlsSession {
+pub fn session_to_wire(negotiated: &Negotiated, spec: &TunnelSpec) -> wire::TlsSession {
     let certificate = negotiated.first_to_end.clone().unwrap_or_default();
-    let warnings = [policy.check.danger(), negotiated.weakness];
+    let warnings = [spec.policy.check.danger(), negotiated.weakness];
     wire::TlsSession {
         version: negotiated.version.clone(),
         cipher_suite: negotiated.suite.clone(),
@@ -76,6 +79,11 @@ pub fn session_to_wire(negotiated: &Negotiated, policy: &TlsPolicy) -> wire::Tls
         certificate_not_after: certificate.not_after,
         warnings: warnings.into_iter().flatten().map(str::to_owned).collect(),
         revocation: negotiated.revocation.clone(),
+        client_certificate_not_after: negotiated.client_not_after.unwrap_or_default(),
+        client_certificate_subject: match negotiated.client_not_after {
+            Some(_) => spec.client().to_string(),
+            None => String::new(),
+        },
     }
 }
 
@@ -95,6 +103,14 @@ fn policy_from_wire(policy: wire::TlsPolicy) -> Result<TlsPolicy, PolicyError> {
             false => RevocationCheck::Off,
         },
         backend: or_default(&policy.backend, TlsBackend::parse)?,
+        identity: Box::new(ClientIdentity {
+            access_point: or_default(&policy.access_point, |id| {
+                Ok(Some(AccessPointId::parse(id)?))
+            })?,
+            ram: or_default(&policy.ram_credentials, |path| {
+                Ok(Some(CredentialsPath::parse(path)?))
+            })?,
+        }),
     })
 }
 
@@ -105,6 +121,8 @@ fn policy_to_wire(policy: &TlsPolicy) -> wire::TlsPolicy {
         check: policy.check.to_string(),
         check_revocation: policy.revocation == RevocationCheck::Ocsp,
         backend: policy.backend.to_string(),
+        access_point: policy.identity.access_point.clone().map(Into::into).unwrap_or_default(),
+        ram_credentials: policy.identity.ram.clone().map(Into::into).unwrap_or_default(),
     }
 }
 
@@ -170,6 +188,10 @@ mod tests {
             check: CertificateCheck::DangerousAnyName,
             revocation: RevocationCheck::Ocsp,
             backend: TlsBackend::OpenSsl,
+            identity: Box::new(ClientIdentity {
+                access_point: Some(AccessPointId::parse("ap-1").unwrap()),
+                ram: Some(CredentialsPath::default()),
+            }),
         };
         assert_eq!(spec_from_wire(Some(spec_to_wire(&spec))).unwrap(), spec);
     }

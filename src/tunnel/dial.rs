@@ -25,10 +25,12 @@ use crate::model::ServerName;
 use crate::model::TunnelSpec;
 use crate::model::tls_policy::TlsBackend;
 use crate::model::tls_policy::TlsVersion;
+use crate::tls::ClientCertificates;
 use crate::tls::Negotiated;
 use crate::tls::Session;
 use crate::tls::TlsFault;
 use crate::tls::Trust;
+use crate::tls::client_certificate::Presenter;
 use crate::tls::session::Agreed;
 use crate::tls::session::Beginning;
 use crate::tls::session::Handshake;
@@ -51,7 +53,15 @@ const SECOND_BACKEND_FOR: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug)]
 pub struct Dialer {
     trust: Arc<Trust>,
+    clients: Arc<ClientCertificates>,
     memory: Arc<Memory>,
+}
+
+/// How one dial is done.
+#[derive(Clone, Copy, Debug)]
+struct Attempt<'a> {
+    beginning: Beginning,
+    client: &'a Arc<Presenter>,
 }
 
 /// What earlier dials have found out.
@@ -88,7 +98,19 @@ impl Dialer {
             ports: Mutex::default(),
             second_backend: Mutex::default(),
         };
-        Self { trust, memory: Arc::new(memory) }
+        Self { trust, clients: Arc::default(), memory: Arc::new(memory) }
+    }
+
+    /// The same dialler, with client certificates from elsewhere.
+    #[must_use]
+    pub fn with_clients(self, clients: Arc<ClientCertificates>) -> Self {
+        Self { clients, ..self }
+    }
+
+    /// The client certificates that it shows.
+    #[must_use]
+    pub fn clients(&self) -> &ClientCertificates {
+        &self.clients
     }
 
     /// Resolves, connects and shakes hands; a session is resumed where that is possible.
@@ -107,19 +129,41 @@ impl Dialer {
         self.dial_as(spec, Beginning::Anew).await
     }
 
-    async fn dial_as(&self, spec: &TunnelSpec, begin: Beginning) -> Result<Dialled, DialFault> {
-        timeout(DIAL_DEADLINE, self.try_ports(spec, begin))
+    async fn dial_as(&self, spec: &TunnelSpec, beginning: Beginning) -> Result<Dialled, DialFault> {
+        let subject = spec.client();
+        let unknown = |fault| DialFault::Client { target: spec.clone(), source: Box::new(fault) };
+        let client = self.clients.at_hand(&subject).await.map_err(unknown)?;
+        let outcome = self.dial_once(spec, Attempt { beginning, client: &client }).await;
+        if !client.was_lacking() {
+            return outcome;
+        }
+        // This server wants to know who we are. Even where it has let nobody in, we are somebody.
+        drop(outcome);
+        let client = self.clients.current(&subject).await.map_err(unknown)?;
+        self.dial_once(spec, Attempt { beginning, client: &client }).await
+    }
+
+    async fn dial_once(
+        &self,
+        spec: &TunnelSpec,
+        attempt: Attempt<'_>,
+    ) -> Result<Dialled, DialFault> {
+        timeout(DIAL_DEADLINE, self.try_ports(spec, attempt))
             .await
             .unwrap_or_else(|_| Err(DialFault::OutOfTime { target: spec.clone() }))
     }
 
-    async fn try_ports(&self, spec: &TunnelSpec, begin: Beginning) -> Result<Dialled, DialFault> {
+    async fn try_ports(
+        &self,
+        spec: &TunnelSpec,
+        attempt: Attempt<'_>,
+    ) -> Result<Dialled, DialFault> {
         let mut ports = spec.port.candidates().to_vec();
         let remembered = self.memory.port(&spec.host);
         ports.sort_by_key(|port| remembered != Some(*port));
         let mut first = None;
         for port in ports {
-            let fault = match self.try_addresses(spec, port, begin).await {
+            let fault = match self.try_addresses(spec, port, attempt).await {
                 Ok(dialled) => {
                     self.memory.note_port(spec, port);
                     return Ok(dialled);
@@ -142,7 +186,7 @@ impl Dialer {
         &self,
         spec: &TunnelSpec,
         port: u16,
-        begin: Beginning,
+        attempt: Attempt<'_>,
     ) -> Result<Dialled, DialFault> {
         let mut untried = Untried::new(&self.memory.addresses.of(&spec.host).await?, port);
         let mut refused = None;
@@ -152,7 +196,7 @@ impl Dialer {
                 (Ok(connected), _) => connected,
                 (Err(_), Some(fault)) | (Err(fault), None) => return Err(fault),
             };
-            match self.secure(spec, address, stream, begin).await {
+            match self.secure(spec, address, stream, attempt).await {
                 Ok(dialled) => return Ok(dialled),
                 Err(fault) if untried.is_empty() => return Err(fault),
                 Err(fault) => refused = Some(fault),
@@ -166,22 +210,23 @@ impl Dialer {
         spec: &TunnelSpec,
         address: SocketAddr,
         stream: TcpStream,
-        begin: Beginning,
+        attempt: Attempt<'_>,
     ) -> Result<Dialled, DialFault> {
         let library = self.memory.library(spec);
-        let fault = match self.shake_hands(spec, address, stream, library, begin).await {
+        let fault = match self.shake_hands(spec, address, stream, library, attempt).await {
             Ok(dialled) => return Ok(dialled),
             Err(fault) => fault,
         };
         let another = library == Library::Rustls
             && fault.nothing_in_common()
+            && !attempt.client.was_lacking()
             && spec.policy.backend == TlsBackend::Auto
             && spec.policy.least_version == TlsVersion::V1_2;
         if !another {
             return Err(fault);
         }
         let stream = connect(spec, address).await?;
-        match self.shake_hands(spec, address, stream, Library::OpenSsl, begin).await {
+        match self.shake_hands(spec, address, stream, Library::OpenSsl, attempt).await {
             Ok(dialled) => {
                 self.memory.note_second_backend(spec);
                 Ok(dialled)
@@ -197,10 +242,10 @@ impl Dialer {
         remote: SocketAddr,
         stream: TcpStream,
         library: Library,
-        beginning: Beginning,
+        Attempt { beginning, client }: Attempt<'_>,
     ) -> Result<Dialled, DialFault> {
-        let handshake =
-            Handshake { policy: &spec.policy, name: &spec.server_name, library, beginning };
+        let (policy, name) = (&spec.policy, &spec.server_name);
+        let handshake = Handshake { policy, name, library, beginning, client };
         let Agreed { session, mut negotiated, question } =
             self.agree(spec, remote, stream, handshake).await?;
         if let Some(question) = question {
@@ -296,6 +341,7 @@ mod tests {
             name: &spec.server_name,
             library: Library::Rustls,
             beginning: Beginning::Anew,
+            client: &Arc::default(),
         };
         let address = ([192, 0, 2, 7], 2049).into();
         dialer().agree(&spec, address, stream, handshake).await.unwrap_err()

@@ -8,6 +8,7 @@ use crate::model::ServerName;
 use crate::model::TunnelSpec;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::tls::TlsFault;
+use crate::tls::client_certificate::CertificateFault;
 use crate::tunnel::connect;
 use crate::tunnel::dial::DIAL_DEADLINE;
 use crate::tunnel::dial::HANDSHAKE_DEADLINE;
@@ -84,6 +85,14 @@ pub enum DialFault {
         /// Why.
         source: Box<TlsFault>,
     },
+    /// A client certificate is needed and cannot be made.
+    #[error("failed to make the client certificate for {target}: {source}")]
+    Client {
+        /// The tunnel.
+        target: TunnelSpec,
+        /// Why.
+        source: Box<CertificateFault>,
+    },
     /// Connected, but the server does not answer the greeting.
     #[error(
         "failed to set up TLS with {target} at {address}: no answer within {} s; the server is overloaded, or \
@@ -125,6 +134,7 @@ impl DialFault {
             }
             Self::NoRoute { .. } => Kind::NoRoute,
             Self::Tls { source, .. } => tls_kind(source),
+            Self::Client { .. } => Kind::ClientCertificate,
             Self::NeitherPort { first, .. } => first.kind(),
         }
     }
@@ -140,6 +150,7 @@ impl DialFault {
             | Self::NoAddress { .. }
             | Self::ResolverSilent { .. }
             | Self::NoRoute { .. }
+            | Self::Client { .. }
             | Self::NeitherPort { .. }
             | Self::OutOfTime { .. } => false,
         }
@@ -158,6 +169,7 @@ fn tls_kind(fault: &TlsFault) -> Kind {
         | TlsFault::HandshakeFailed { .. }
         | TlsFault::ClientRefused { .. }
         | TlsFault::UnusableName(_) => Kind::HandshakeFailed,
+        TlsFault::ClientUnknown => Kind::ClientCertificate,
         TlsFault::Untrusted { .. }
         | TlsFault::BadCertificate { .. }
         | TlsFault::NoRoots(_)

@@ -259,7 +259,7 @@ impl OpenTunnel {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (session, remote_address) = match &*lock(&self.session) {
             Some(LastSession { remote, negotiated }) => {
-                (Some(session_to_wire(negotiated, &self.spec.policy)), remote.to_string())
+                (Some(session_to_wire(negotiated, &self.spec)), remote.to_string())
             }
             None => (None, String::new()),
         };

@@ -103,7 +103,7 @@ impl Dialer {
             Ok(Err(error)) => return Err(call_fault(spec, remote, error)),
             Err(_) => return Err(no_nfs(spec, remote, NoReply::Silent)),
         }
-        let session = session_to_wire(&dialled.negotiated, &spec.policy);
+        let session = session_to_wire(&dialled.negotiated, spec);
         Ok(ProbeReport {
             remote_address: remote.to_string(),
             tls_version: session.version.clone(),

@@ -37,6 +37,8 @@ use crate::tunnel::relay::buffers::Buffers;
 
 /// Between two attempts at an address that somebody else has.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
+/// Between two looks at the client certificates.
+const RENEW_EVERY: Duration = Duration::from_secs(30);
 /// For connections that were told to end at once.
 const CUT_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -211,6 +213,17 @@ impl TunnelProcess {
         loop {
             sleep(expiry::LOOK_EVERY).await;
             self.look_at_expiry(epoch_seconds()).await;
+        }
+    }
+
+    /// Keeps the client certificates of open tunnels new until dropped. A handshake sees for itself that it has
+    /// one that holds; this shows in time that there will be none, hours before somebody needs one.
+    pub async fn renew_client_certificates(&self) {
+        loop {
+            sleep(RENEW_EVERY).await;
+            let subjects =
+                self.tunnels().open.values().map(|tunnel| tunnel.known.spec.client()).collect();
+            self.dialer.clients().renew(&subjects).await;
         }
     }
 

@@ -19,6 +19,7 @@ use crate::model::RemotePort;
 use crate::model::ServerName;
 use crate::model::TlsPolicy;
 use crate::model::TunnelSpec;
+use crate::model::client_identity::ClientIdentity;
 use crate::model::tunnel_spec::ServerNameError;
 
 /// The latest version that this release writes. It reads every version up to this one.
@@ -27,7 +28,8 @@ use crate::model::tunnel_spec::ServerNameError;
 /// much as it can use:
 /// - 1: the strict policy, and a remote port. 2049 stands for "not said", too: that release knew no other.
 /// - 2: `remote_port` is null where it is not said; `policy`.
-const VERSION: u32 = 2;
+/// - 3: `policy.identity`.
+const VERSION: u32 = 3;
 
 /// A tunnel that is wanted: where the kernel connects to, where that leads, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +169,7 @@ struct Version1 {
     users: Vec<User>,
 }
 
-/// The fields in the order of the file.
+/// The fields in the order of the file, in version 3, too.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Version2 {
@@ -210,7 +212,7 @@ fn parse(text: &[u8]) -> Result<Record, RecordError> {
     let Versioned { version } = serde_json::from_slice(text).map_err(RecordError::Malformed)?;
     let written: Version2 = match version {
         0 | 1 => serde_json::from_slice::<Version1>(text).map_err(RecordError::Malformed)?.into(),
-        VERSION => serde_json::from_slice(text).map_err(RecordError::Malformed)?,
+        2 | VERSION => serde_json::from_slice(text).map_err(RecordError::Malformed)?,
         later => return Err(RecordError::Later(later)),
     };
     Ok(Record {
@@ -240,7 +242,7 @@ fn render(record: &Record) -> io::Result<String> {
             users,
         })?,
         None => serde_json::to_string_pretty(&Version2 {
-            version: 2,
+            version: if *record.spec.policy.identity == ClientIdentity::default() { 2 } else { 3 },
             address,
             port,
             host,
@@ -272,6 +274,8 @@ impl fmt::Display for User {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::client_identity::AccessPointId;
+    use crate::model::client_identity::CredentialsPath;
     use crate::model::tls_policy::CertificateCheck;
     use std::fs;
     use std::path::Path;
@@ -302,8 +306,8 @@ mod tests {
         let files = |version: &str| {
             fs::read_dir(released.join(version)).unwrap().map(|entry| entry.unwrap().path())
         };
-        let files: Vec<_> = files("v1").chain(files("v2")).collect();
-        assert!(files.len() >= 4, "{files:?}");
+        let files: Vec<_> = files("v1").chain(files("v2")).chain(files("v3")).collect();
+        assert!(files.len() >= 5, "{files:?}");
         for file in files {
             let text = fs::read_to_string(&file).unwrap();
             let record = parse(text.as_bytes()).unwrap_or_else(|error| panic!("{file:?}: {error}"));
@@ -319,11 +323,16 @@ mod tests {
     fn a_port_and_a_policy_survive_and_only_what_needs_it_takes_the_new_version() {
         let strict = TlsPolicy::default();
         let weak = TlsPolicy { check: CertificateCheck::DangerousAnyName, ..strict.clone() };
+        let access_point = Some(AccessPointId::parse("ap-1").unwrap());
+        let ram = Some(CredentialsPath::default());
+        let identity = Box::new(ClientIdentity { access_point, ram });
+        let identified = TlsPolicy { identity, ..strict.clone() };
         for (port, policy, version) in [
             (RemotePort::Known, &strict, 1),
             (RemotePort::Only(12049), &strict, 1),
             (RemotePort::Only(2049), &strict, 2),
             (RemotePort::Known, &weak, 2),
+            (RemotePort::Only(12049), &identified, 3),
         ] {
             let mut record = record([127, 0, 1, 1]);
             (record.spec.port, record.spec.policy) = (port, policy.clone());
@@ -350,7 +359,7 @@ mod tests {
         for (name, content, words) in [
             ("127.0.1.3.json", "{\"version\": 1, \"add", "no record"),
             ("127.0.1.3.json", "", "no record"),
-            ("127.0.1.3.json", "{\"version\": 3, \"shape\": \"new\"}", "version 3"),
+            ("127.0.1.3.json", "{\"version\": 4, \"shape\": \"new\"}", "version 4"),
             ("127.0.1.3.json", good.as_str(), "127.0.1.9"),
             ("127.0.1.9.json", &good.replacen("\"port\"", "\"prot\"", 1), "no record"),
             ("127.0.1.9.json", &good.replacen("nas.example.com", "-", 1), "name"),

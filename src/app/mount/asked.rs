@@ -71,7 +71,10 @@ impl Asked {
         let Layers { start, warnings: of_files, .. } = layers;
         let warnings = of_files.into_iter().chain(told(&warnings)).collect();
         let remarks = told(&remarks).collect();
-        let tunnel = if with_tls { Some(tunnel_to(&device)?) } else { None };
+        let tunnel = if with_tls { Some(tunnel_to(&device, &options)?) } else { None };
+        if args.fs_type == FsType::Alinas && !with_tls {
+            require_no_access_point(&device)?;
+        }
         let for_utab = kept_in_utab(&given, with_tls);
         Ok(Self { device, options, tunnel, for_utab, start, warnings, remarks })
     }
@@ -124,7 +127,18 @@ fn require_version_4(options: &MountOptions) -> Result<(), Ending> {
     }
 }
 
-fn tunnel_to(device: &DeviceName) -> Result<TunnelSpec, Ending> {
+/// As with the vendor's client. Type nfs asks for plain NFS in so many words, and gets it.
+fn require_no_access_point(device: &DeviceName) -> Result<(), Ending> {
+    let access_point = MountTarget::parse(device.host()).ok().and_then(|host| host.access_point());
+    match access_point {
+        Some(access_point) => Err(refused(format!(
+            "{device}: the access point {access_point} is mounted with encryption only; add the option \"tls\""
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn tunnel_to(device: &DeviceName, options: &MountOptions) -> Result<TunnelSpec, Ending> {
     let target = MountTarget::parse(device.host()).map_err(refused)?;
     ExportPath::parse(device.path()).map_err(refused)?;
     let server_name = target.certificate_name().cloned().ok_or_else(|| {
@@ -134,7 +148,8 @@ fn tunnel_to(device: &DeviceName) -> Result<TunnelSpec, Ending> {
         ))
     })?;
     let tunnel = TunnelSpec::to(target.name().clone(), RemotePort::Known);
-    Ok(TunnelSpec { server_name, ..tunnel })
+    let identity = options.identity().map_err(refused)?;
+    TunnelSpec { server_name, ..tunnel }.identified(identity).map_err(refused)
 }
 
 fn kept_in_utab(given: &[String], with_tls: bool) -> String {

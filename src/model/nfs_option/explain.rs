@@ -105,11 +105,16 @@ const TABLE_HEAD: &str = "\
 | --- | --- | --- | --- | --- | --- |
 ";
 
-const SECTIONS: [Section; 5] = [
+const SECTIONS: [Section; 6] = [
     Section {
         title: "How the mount is made",
         about: "This driver acts on these; none reaches the kernel as it is written.",
         holds: |option| option.direct.consumer == Consumer::Driver,
+    },
+    Section {
+        title: "Who the client is",
+        about: "What the client certificate of the tunnel says. A plain mount has none.",
+        holds: is_of_tunnel_alone,
     },
     Section {
         title: "The NFS client and its calls",
@@ -131,9 +136,16 @@ const SECTIONS: [Section; 5] = [
     Section {
         title: "Refused",
         about: "These would mean something else than what the mount does. `tls` is of use through the tunnel.",
-        holds: |option| matches!(option.direct.consumer, Consumer::Refused(_)),
+        holds: |option| {
+            matches!(option.direct.consumer, Consumer::Refused(_)) && !is_of_tunnel_alone(option)
+        },
     },
 ];
+
+fn is_of_tunnel_alone(option: &NfsOption) -> bool {
+    option.tunnel.consumer == Consumer::Driver
+        && matches!(option.direct.consumer, Consumer::Refused(_))
+}
 
 impl NfsOption {
     /// `rsize=NUMBER`, `ac|noac`, `proto=WORD|tcp|udp|rdma`.

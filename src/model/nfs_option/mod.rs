@@ -21,6 +21,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::model::client_identity::AccessPointId;
+use crate::model::client_identity::ClientIdentity;
+use crate::model::client_identity::CredentialsPath;
+use crate::model::client_identity::IdentityError;
+
 pub use fault::Effect;
 pub use fault::Note;
 pub use fault::OptionError;
@@ -218,6 +223,20 @@ impl MountOptions {
     #[must_use]
     pub fn read_only(&self) -> bool {
         self.settings.contains_key(&place::READ_ONLY)
+    }
+
+    /// What the client certificate is to say.
+    ///
+    /// # Errors
+    /// When the access point or the path of the credentials is none.
+    pub fn identity(&self) -> Result<ClientIdentity, IdentityError> {
+        let asked = self.settings.contains_key(&place::RAM);
+        let usual = || asked.then(CredentialsPath::default);
+        let path = self.value(place::RAM_CONFIG_FILE).map(CredentialsPath::parse).transpose()?;
+        Ok(ClientIdentity {
+            access_point: self.value(place::ACCESS_POINT).map(AccessPointId::parse).transpose()?,
+            ram: path.or_else(usual),
+        })
     }
 
     /// The attributes of the mount that differ from the kernel's defaults: `ro`, `nosuid`, …

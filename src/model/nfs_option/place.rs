@@ -41,6 +41,9 @@ pub(super) const TRANSPORT_SECURITY: usize = place("xprtsec");
 pub(super) const CERTIFICATE: usize = place("cert_serial");
 pub(super) const PRIVATE_KEY: usize = place("privkey_serial");
 pub(super) const READ_ONLY: usize = place("ro");
+pub(super) const ACCESS_POINT: usize = place("accesspoint");
+pub(super) const RAM: usize = place("ram");
+pub(super) const RAM_CONFIG_FILE: usize = place("ram_config_file");
 
 static SPELLINGS: LazyLock<HashMap<&'static str, usize>> = LazyLock::new(|| {
     OPTIONS

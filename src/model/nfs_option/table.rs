@@ -15,6 +15,7 @@ use super::NfsOption;
 use super::Preset;
 use super::ValueKind;
 use super::Versions;
+use crate::model::client_identity::CredentialsPath;
 
 /// The table. Its order is the order of the canonical text.
 pub const OPTIONS: &[NfsOption] = &[
@@ -323,6 +324,25 @@ pub const OPTIONS: &[NfsOption] = &[
             "a plain NFS mount is not encrypted by it; use the tunnel, or the kernel's own TLS: \
              xprtsec=tls",
         ),
+    // What the client certificate of the tunnel says.
+    row(
+        "accesspoint",
+        ValueKind::Text,
+        "The id of the access point; its domain as the server says it by itself.",
+    )
+    .driver()
+    .direct_refused(PROVED_BY_TLS),
+    row("ram", ValueKind::Flag, "The client certificate is signed with RAM credentials, too.")
+        .driver()
+        .direct_refused(PROVED_BY_TLS),
+    row(
+        "ram_config_file",
+        ValueKind::Text,
+        "Where the RAM credentials are; \"ram\" need not be said.",
+    )
+    .default(Preset::Depends(CredentialsPath::USUAL))
+    .driver()
+    .direct_refused(PROVED_BY_TLS),
     // Refused: not to be had.
     row("source", ValueKind::Text, "What is mounted.")
         .refused("the device name says what is mounted")
@@ -351,12 +371,6 @@ pub const OPTIONS: &[NfsOption] = &[
         .also(&["nas_ip", "auto_fallback_nfs"])
         .refused(NO_TUNNEL)
         .tunnel_refused("it would bypass encryption in transit"),
-    row("accesspoint", ValueKind::Anything, "An access point (vendor's client).")
-        .refused("give the domain of the access point as the server"),
-    row("ram", ValueKind::Anything, "Proves a RAM role to the access point (vendor's client).")
-        .also(&["ram_config_file"])
-        .refused(NO_TUNNEL)
-        .tunnel_refused("this release presents no client certificate"),
     row("efc", ValueKind::Anything, "The vendor's own client instead of NFS (vendor's client).")
         .also(&["unas", "client_owner", "overlaybd_mount", "assign_uuid"])
         .refused("this driver mounts with the kernel's NFS client only"),
@@ -385,6 +399,8 @@ const HARD: &str = "hard: a request waits for the server for ever; soft, softerr
                     and data may be lost.";
 const PROTO: &str = "The transport, and with a value (tcp, tcp6) the family of addresses too; udp goes with \
                      NFSv3 only.";
+const PROVED_BY_TLS: &str = "the client certificate of a TLS connection says it, and a plain NFS mount has \
+                             none; mount with encryption (option \"tls\" of type alinas)";
 const FATAL_NETERRORS: &str = "Network errors that end a request; for a Linux newer than 6.12.";
 const RESVPORT: &str =
     "Connects from a port below 1024; noresvport lets the client reconnect more freely.";
