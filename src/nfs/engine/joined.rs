@@ -22,13 +22,14 @@ use crate::model::nfs_option::Family;
 use crate::model::nfs_option::Transport;
 use crate::nfs::policy::RpcFault;
 use crate::nfs::policy::Service;
+use crate::nfs::probe::Export;
 use crate::runtime::Together;
 
 /// Hands questions on. An answer is everybody's who asked before it came.
 #[derive(Debug)]
 pub(super) struct Joined {
     network: Arc<dyn Network>,
-    ports: Together<(ServerAddress, Service, Transport), Result<u16, RpcFault>>,
+    ports: Together<(ServerAddress, Service, Transport, Transport), Result<u16, RpcFault>>,
     pings: Together<(SocketAddr, Service, Transport), Result<(), RpcFault>>,
 }
 
@@ -77,10 +78,12 @@ impl Network for Joined {
         server: ServerAddress,
         service: Service,
         transport: Transport,
+        over: Transport,
         limit: Duration,
     ) -> Result<u16, RpcFault> {
-        let ask = async || definite(self.network.ask_port(server, service, transport, limit).await);
-        within(limit, self.ports.ask((server, service, transport), ask)).await
+        let ask =
+            async || definite(self.network.ask_port(server, service, transport, over, limit).await);
+        within(limit, self.ports.ask((server, service, transport, over), ask)).await
     }
 
     async fn ping(
@@ -92,6 +95,17 @@ impl Network for Joined {
     ) -> Result<(), RpcFault> {
         let ask = async || definite(self.network.ping(server, service, transport, limit).await);
         within(limit, self.pings.ask((server, service, transport), ask)).await
+    }
+
+    /// Not shared: it is asked only where the kernel has refused a mount.
+    async fn ask_export(
+        &self,
+        mountd: SocketAddr,
+        transport: Transport,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Export, RpcFault> {
+        self.network.ask_export(mountd, transport, path, limit).await
     }
 
     fn is_ours(&self, address: IpAddr) -> io::Result<bool> {
@@ -125,7 +139,7 @@ mod tests {
 
     async fn port(network: &Joined) -> Result<u16, RpcFault> {
         let server = IpAddr::from([192, 0, 2, 1]).into();
-        network.ask_port(server, Service::Mount(3), Transport::Udp, LIMIT).await
+        network.ask_port(server, Service::Mount(3), Transport::Udp, Transport::Udp, LIMIT).await
     }
 
     #[tokio::test(start_paused = true)]
