@@ -42,7 +42,7 @@ pub enum TlsFault {
     },
     /// The server refused us: it wants another client certificate.
     #[error(
-        "the server refused this client ({alert}): its certificate is not accepted; check the access point and \
+        "the server refused this client ({alert}): our client certificate is not accepted; check the access point, \
          its RAM credentials, and that this node's clock is right"
     )]
     ClientRefused {

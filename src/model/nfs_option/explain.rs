@@ -2,6 +2,8 @@
 //!
 //! [`explain`] is one option in full, [`summary`] all of them in a line each, [`page`] the document
 //! `docs/mount-options.md`, [`words`] what a shell completes.
+//!
+//! LONG: four forms of one table, their few words each, and the head of a document.
 
 use std::fmt::Write;
 
