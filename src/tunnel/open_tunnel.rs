@@ -236,22 +236,14 @@ impl OpenTunnel {
         }
     }
 
-    /// Notes how a connection ended that was not closed by either side.
-    pub(super) fn connection_broke(&self, fault: &RelayFault) {
-        let target = &self.spec;
-        match (fault, self.broken_connections.now()) {
-            (_, None) => {
-                tracing::debug!(tunnel.target = %target, reason = %fault, "a connection broke")
+    /// Notes how a connection ended that neither side has closed.
+    pub(super) fn connection_broke(&self, reason: &RelayFault) {
+        let (target, Some(others)) = (&self.spec, self.broken_connections.now()) else { return };
+        match reason {
+            RelayFault::Server(_) | RelayFault::Truncated | RelayFault::Session(_) => {
+                tracing::warn!(tunnel.target = %target, %reason, others, "the kernel will connect again");
             }
-            (
-                RelayFault::Server(_) | RelayFault::Truncated | RelayFault::Session(_),
-                Some(others),
-            ) => tracing::warn!(
-                tunnel.target = %target, reason = %fault, others, "the kernel will connect again"
-            ),
-            (_, Some(others)) => tracing::info!(
-                tunnel.target = %target, reason = %fault, others, "a connection was cut"
-            ),
+            _ => tracing::info!(tunnel.target = %target, %reason, others, "a connection was cut"),
         }
     }
 
