@@ -207,6 +207,11 @@ impl Listener {
     /// Returns once draining has begun and the tunnel carries nothing.
     async fn drained(&self) {
         self.ends.drain.cancelled().await;
+        // Boxed, as is what else a connection needs only once.
+        Box::pin(self.silent()).await;
+    }
+
+    async fn silent(&self) {
         loop {
             let before = self.tunnel.traffic.total();
             sleep(SILENCE).await;

@@ -3,6 +3,9 @@
 //! A direction takes a buffer when it has something to move and gives it back when it has not: a thousand idle
 //! tunnels hold none. Large buffers save system calls, and there are only so many of them: who comes when all
 //! are out gets a small one, so that a thousand servers that read nothing do not cost a thousand times as much.
+//!
+//! Large ones are mapped from the system, not allocated: what is given back is gone at once, and what is never
+//! touched is never there. An allocator keeps such pieces after a burst, in the hope of the next one.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,6 +14,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+
+use memmap2::MmapMut;
 
 use crate::tls::record::LONGEST_RECORD;
 
@@ -30,7 +35,7 @@ pub struct Buffers(Arc<Mutex<Shelf>>);
 
 #[derive(Default)]
 struct Shelf {
-    kept: Vec<Box<[u8]>>,
+    kept: Vec<MmapMut>,
     out: usize,
 }
 
@@ -41,13 +46,20 @@ impl Buffers {
         let kept = {
             let mut shelf = self.shelf();
             if shelf.out == MOST_LARGE {
-                return Buffer { bytes: zeroed(SMALL), home: None };
+                return Buffer(Memory::Small(zeroed(SMALL)));
             }
             shelf.out += 1;
             shelf.kept.pop()
         };
-        let bytes = kept.unwrap_or_else(|| zeroed(LARGE));
-        Buffer { bytes, home: Some(self.clone()) }
+        let home = self.clone();
+        match kept.map_or_else(|| MmapMut::map_anon(LARGE), Ok) {
+            Ok(bytes) => Buffer(Memory::Large { bytes: Some(bytes), home }),
+            // The system has no more; the allocator may still have a little.
+            Err(_) => {
+                self.shelf().out -= 1;
+                Buffer(Memory::Small(zeroed(SMALL)))
+            }
+        }
     }
 
     /// Large buffers that are out.
@@ -72,41 +84,57 @@ impl fmt::Debug for Shelf {
 }
 
 /// Memory that goes back where it came from.
-pub struct Buffer {
-    bytes: Box<[u8]>,
-    /// Only large ones have one.
-    home: Option<Buffers>,
+pub struct Buffer(Memory);
+
+enum Memory {
+    Small(Box<[u8]>),
+    /// Empty only while it is dropped.
+    Large {
+        bytes: Option<MmapMut>,
+        home: Buffers,
+    },
 }
 
 impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        match &self.0 {
+            Memory::Small(bytes) => bytes,
+            Memory::Large { bytes, .. } => bytes.as_deref().unwrap_or_default(),
+        }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        match &mut self.0 {
+            Memory::Small(bytes) => bytes,
+            Memory::Large { bytes, .. } => bytes.as_deref_mut().unwrap_or_default(),
+        }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let Some(home) = &self.home else { return };
-        let bytes = std::mem::take(&mut self.bytes);
-        let mut shelf = home.shelf();
-        shelf.out -= 1;
-        shelf.kept.push(bytes);
-        let most = if shelf.out == 0 { KEPT_WHEN_IDLE } else { MOST_KEPT };
-        shelf.kept.truncate(most);
+        let Memory::Large { bytes, home } = &mut self.0 else { return };
+        let bytes = bytes.take();
+        let surplus = {
+            let mut shelf = home.shelf();
+            shelf.out -= 1;
+            shelf.kept.extend(bytes);
+            let most = if shelf.out == 0 { KEPT_WHEN_IDLE } else { MOST_KEPT };
+            let from = most.min(shelf.kept.len());
+            shelf.kept.split_off(from)
+        };
+        // Unmapped when nobody waits for the shelf.
+        drop(surplus);
     }
 }
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer").field("length", &self.bytes.len()).finish_non_exhaustive()
+        f.debug_struct("Buffer").field("length", &self.len()).finish_non_exhaustive()
     }
 }
 

@@ -112,8 +112,9 @@ pub async fn relay(
         Session::Rustls { stream, records } => {
             in_place(kernel, stream, records, buffers, traffic).await
         }
+        // Boxed, so that the others do not keep room for it.
         Session::OpenSsl(stream) => {
-            copy::relay(kernel, stream, traffic).await.map(|()| Relayed::Whole)
+            Box::pin(copy::relay(kernel, stream, traffic)).await.map(|()| Relayed::Whole)
         }
     }
 }

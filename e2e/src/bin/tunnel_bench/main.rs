@@ -27,6 +27,9 @@ struct Arguments {
     /// Only loads whose name contains this, and no crowd, slow server or cold connect
     #[arg(long)]
     only: Option<String>,
+    /// Only the crowd, the slow server and the cold connect
+    #[arg(long, conflicts_with = "only")]
+    rest: bool,
     /// The driver's binary
     #[arg(long, default_value = "target/release/alinas-csi")]
     binary: PathBuf,
@@ -49,6 +52,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         false => (5, Duration::from_millis(800)),
     };
     let bench = runs::Bench::open(&arguments.binary)?;
+    if arguments.rest {
+        table::print_rest(&bench.rest()?);
+        return Ok(());
+    }
     let only = arguments.only.as_deref();
     let found = bench.loads(arguments.rounds.unwrap_or(rounds), window, only)?;
     table::print_loads(&found);
