@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::exit::Ending;
 use crate::app::exit::Exit;
+use crate::app::log_file::LogFile;
 use crate::app::say;
 use crate::app::telemetry;
 use crate::host::mount_table::MountEntry;
@@ -40,12 +41,21 @@ impl Caller {
     }
 }
 
+/// Where the whole story goes.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// What of it.
+    pub(super) filter: String,
+    /// Besides the system log.
+    pub(super) file: Option<LogFile>,
+}
+
 /// Runs `work` until it ends; it is to end by itself, and soon, when its token is cancelled by a signal.
 ///
 /// `prepare` runs before there is a second thread.
 pub(super) fn run(
     caller: Caller,
-    log: &str,
+    log: Log,
     prepare: impl FnOnce() -> Result<(), Ending>,
     work: impl AsyncFnOnce(CancellationToken) -> Result<(), Ending>,
 ) -> ExitCode {
@@ -61,10 +71,11 @@ pub(super) fn run(
 }
 
 fn run_prepared(
-    log: &str,
+    log: Log,
     work: impl AsyncFnOnce(CancellationToken) -> Result<(), Ending>,
 ) -> Result<(), Ending> {
-    telemetry::open_system_log(log).map_err(|error| Ending::new(Exit::Usage, Chain(&error)))?;
+    telemetry::open_system_log(&log.filter, log.file)
+        .map_err(|error| Ending::new(Exit::Usage, Chain(&error)))?;
     // One thread: a worker process dies with the thread that started it, and this one stays to the end.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -3,11 +3,13 @@
 //! A role is a subcommand. Each reads its settings from flags and environment, checks them once, and hands
 //! every module only its part. A question is one too; it is answered without a log or a runtime.
 
+mod alinas_conf;
 mod command;
 pub mod completion;
 mod exit;
 pub mod explain;
 mod helper;
+mod log_file;
 pub mod mount;
 mod nfsmount_conf;
 pub mod node;
@@ -26,7 +28,7 @@ use clap::CommandFactory;
 use clap::Parser;
 use clap::Subcommand;
 use clap::error::ErrorKind;
-use telemetry::LogFormat;
+use telemetry::LogArgs;
 
 use crate::app::exit::Exit;
 use crate::host::worker;
@@ -39,12 +41,8 @@ const USAGE: u8 = 64;
 #[derive(Debug, Parser)]
 #[command(name = "alinas-csi", version, propagate_version = true, max_term_width = 100)]
 struct CommandLine {
-    /// What the log shows: a level, or a list such as "alinas_csi::tunnel=debug,info".
-    #[arg(long, global = true, env = "ALINAS_CSI_LOG", default_value = "info")]
-    log: String,
-    /// How the log is written, on standard error; mount and umount write to the system log.
-    #[arg(long, global = true, env = "ALINAS_CSI_LOG_FORMAT", default_value = "text")]
-    log_format: LogFormat,
+    #[command(flatten)]
+    log: LogArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -101,14 +99,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command_line: CommandLine) -> ExitCode {
-    let CommandLine { log, log_format, command } = command_line;
+    let CommandLine { log, command } = command_line;
     let role = match command {
         Command::Question(question) => return answer(&question),
         Command::Mounting(Mounting::Mount(arguments)) => return mount::run(&arguments, &log),
         Command::Mounting(Mounting::Umount(arguments)) => return umount::run(&arguments, &log),
         Command::Role(role) => role,
     };
-    match start(role, &log, log_format) {
+    match start(role, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("alinas-csi: {}\n", Chain(&*error)));
@@ -117,8 +115,13 @@ fn run(command_line: CommandLine) -> ExitCode {
     }
 }
 
-fn start(role: Role, log: &str, log_format: LogFormat) -> Result<(), Box<dyn Error>> {
-    telemetry::open(log, log_format)?;
+fn start(role: Role, log: &LogArgs) -> Result<(), Box<dyn Error>> {
+    let file = match &role {
+        Role::Node(_) => "node.log",
+        Role::Watchdog(_) => "mount-watchdog.log",
+        Role::Tunnel(_) => "tunnel.log",
+    };
+    telemetry::open(&log.filter(), log.log_format, log.file(file))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match role {
         Role::Node(arguments) => runtime.block_on(node::run(arguments))?,

@@ -1,9 +1,18 @@
 //! The log: text or JSON lines on standard error, filtered by `ALINAS_CSI_LOG`.
 
+use std::path::Path;
+use std::path::PathBuf;
+
 use clap::ValueEnum;
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::TryInitError;
 
+use crate::app::alinas_conf::AlinasConf;
+use crate::app::log_file::Limits;
+use crate::app::log_file::LogFile;
 use crate::app::system_log::SystemLog;
 
 /// How a log line is written.
@@ -14,6 +23,49 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line, for machines.
     Json,
+}
+
+/// What is shown where nobody says it.
+const FILTER: &str = "info";
+
+/// What the command line says about the log.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LogArgs {
+    /// What the log shows: a level, or a list such as "alinas_csi::tunnel=debug,info" [default: info].
+    #[arg(long, global = true, env = "ALINAS_CSI_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How the log is written, on standard error; mount and umount write to the system log.
+    #[arg(long, global = true, env = "ALINAS_CSI_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// Where log files are written besides; mount -t alinas has them in /var/log/aliyun/alinas.
+    #[arg(long, global = true, env = "ALINAS_CSI_LOG_DIR", value_name = "DIRECTORY")]
+    pub log_dir: Option<PathBuf>,
+}
+
+impl LogArgs {
+    /// What is shown.
+    pub(super) fn filter(&self) -> String {
+        self.log.clone().unwrap_or_else(|| FILTER.to_owned())
+    }
+
+    /// The same, where a file of settings has a word in it: the command line goes before it.
+    pub(super) fn filter_beside(&self, conf: &AlinasConf) -> String {
+        self.log.clone().unwrap_or_else(|| conf.level.to_owned())
+    }
+
+    /// The file of that name, where files are wanted.
+    pub(super) fn file(&self, name: &str) -> Option<LogFile> {
+        self.log_dir.as_deref().map(|folder| file(folder, name, &AlinasConf::default()))
+    }
+
+    /// The file of that name in the folder that is asked for, or else in `folder`.
+    pub(super) fn file_beside(&self, conf: &AlinasConf, folder: &str, name: &str) -> LogFile {
+        file(self.log_dir.as_deref().unwrap_or(Path::new(folder)), name, conf)
+    }
+}
+
+fn file(folder: &Path, name: &str, conf: &AlinasConf) -> LogFile {
+    LogFile::new(folder, name, Limits { bytes: conf.log_bytes, files: conf.log_files })
 }
 
 /// Why the log cannot be opened.
@@ -35,36 +87,49 @@ pub enum TelemetryError {
 }
 
 /// Opens the log of a command: what it has to say on the terminal it says itself, and the whole story goes to
-/// the system log, without the time, which that one adds.
+/// the system log, without the time, which that one adds, and to a file where there is one.
 ///
 /// # Errors
 /// When `filter` cannot be read.
-pub fn open_system_log(filter: &str) -> Result<(), TelemetryError> {
+pub(super) fn open_system_log(filter: &str, file: Option<LogFile>) -> Result<(), TelemetryError> {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
     let lines = tracing_subscriber::fmt::layer().with_writer(SystemLog::open());
     let lines = lines.with_ansi(false).without_time().with_level(false).with_target(false);
-    tracing_subscriber::registry().with(parse(filter)?).with(lines).try_init()?;
+    let registry = tracing_subscriber::registry().with(parse(filter)?);
+    registry.with(lines).with(file.map(lines_of)).try_init()?;
     Ok(())
 }
 
-/// Opens the log of this process.
+/// Opens the log of this process: on standard error, and in a file where there is one.
 ///
 /// # Errors
 /// When `filter` cannot be read.
-pub fn open(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
+pub(super) fn open(
+    filter: &str,
+    format: LogFormat,
+    file: Option<LogFile>,
+) -> Result<(), TelemetryError> {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
     let filter = parse(filter)?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(file.map(lines_of));
     match format {
         LogFormat::Text => registry.with(lines.with_ansi(false)).try_init()?,
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,
     }
     Ok(())
+}
+
+/// Text, each line with its time.
+fn lines_of<S>(file: LogFile) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    tracing_subscriber::fmt::layer().with_writer(file).with_ansi(false)
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {

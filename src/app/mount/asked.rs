@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::FsType;
 use super::MountArgs;
+use crate::app::alinas_conf::AlinasConf;
 use crate::app::exit::Ending;
 use crate::app::exit::Exit;
 use crate::app::nfsmount_conf::Conf;
@@ -14,11 +15,14 @@ use crate::model::MountOptions;
 use crate::model::MountTarget;
 use crate::model::NfsVersion;
 use crate::model::RemotePort;
+use crate::model::TlsPolicy;
 use crate::model::TunnelSpec;
 use crate::model::nfs_option::Note;
 use crate::model::nfs_option::Rules;
 use crate::model::nfs_option::VersionWish;
 use crate::model::nfs_option::keys;
+use crate::model::tls_policy::CertificateCheck;
+use crate::model::tls_policy::RevocationCheck;
 use crate::nfs::Start;
 
 /// What the vendor's client tells mount.nfs where no TLS is asked for (aliyun-alinas-utils 2.2).
@@ -47,15 +51,24 @@ pub(super) struct Asked {
     pub(super) remarks: Vec<String>,
 }
 
+/// What files of this machine have to say.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    /// Options, for types nfs and nfs4.
+    pub(super) nfsmount: Conf,
+    /// The vendor's settings, for type alinas.
+    pub(super) vendor: AlinasConf,
+}
+
 impl Asked {
-    pub(super) fn of(args: &MountArgs, target: &Path, conf: &Conf) -> Result<Self, Ending> {
+    pub(super) fn of(args: &MountArgs, target: &Path, files: &Files) -> Result<Self, Ending> {
         let device = DeviceName::parse(&args.spec).map_err(refused)?;
         let given = given(args)?;
         let with_tls = args.fs_type == FsType::Alinas && has(&given, |key| key == "tls");
         let mut layers = Layers::default();
         let mut texts = defaults(args.fs_type, with_tls, &given);
         if args.fs_type != FsType::Alinas {
-            layers = conf.layers(device.host(), &target.to_string_lossy(), &given);
+            layers = files.nfsmount.layers(device.host(), &target.to_string_lossy(), &given);
             texts.append(&mut layers.texts);
         }
         texts.extend(given.iter().cloned());
@@ -69,9 +82,17 @@ impl Asked {
         let of_options = of_options.iter().filter(|note| note.option != "tls");
         let (warnings, remarks): (Vec<_>, Vec<_>) = of_options.partition(|note| note.is_warning());
         let Layers { start, warnings: of_files, .. } = layers;
-        let warnings = of_files.into_iter().chain(told(&warnings)).collect();
+        let mut warnings: Vec<_> = of_files.into_iter().chain(told(&warnings)).collect();
+        if args.fs_type == FsType::Alinas {
+            warnings.extend(files.vendor.warnings.iter().cloned());
+        }
         let remarks = told(&remarks).collect();
-        let tunnel = if with_tls { Some(tunnel_to(&device, &options)?) } else { None };
+        let mut tunnel = None;
+        if with_tls {
+            let mut spec = tunnel_to(&device, &options)?;
+            warnings.extend(secure_as_said(&mut spec.policy, &files.vendor));
+            tunnel = Some(spec);
+        }
         if args.fs_type == FsType::Alinas && !with_tls {
             require_no_access_point(&device)?;
         }
@@ -152,6 +173,22 @@ fn tunnel_to(device: &DeviceName, options: &MountOptions) -> Result<TunnelSpec, 
     TunnelSpec { server_name, ..tunnel }.identified(identity).map_err(refused)
 }
 
+/// What the vendor's settings say about certificates; answers what they open.
+fn secure_as_said(policy: &mut TlsPolicy, vendor: &AlinasConf) -> Option<String> {
+    if vendor.check_validity {
+        policy.revocation = RevocationCheck::Ocsp;
+    }
+    if vendor.check_host_name {
+        return None;
+    }
+    policy.check = CertificateCheck::DangerousAnyName;
+    Some(
+        "stunnel_check_cert_hostname is false: whoever has any certificate of a trusted authority can be the \
+         server; leave that line out, and the name is checked"
+            .to_owned(),
+    )
+}
+
 fn kept_in_utab(given: &[String], with_tls: bool) -> String {
     let kept = |word: &&str| {
         let (key, value) =
@@ -195,11 +232,37 @@ mod tests {
     use super::*;
 
     fn asked(line: &str) -> Result<Asked, String> {
-        Asked::of(&args(line), Path::new("/mnt"), &Conf::default()).map_err(|ending| ending.message)
+        Asked::of(&args(line), Path::new("/mnt"), &Files::default())
+            .map_err(|ending| ending.message)
     }
 
     fn options(line: &str) -> String {
         asked(line).unwrap().options.to_string()
+    }
+
+    #[test]
+    fn the_settings_of_the_vendor_say_what_of_the_certificate_is_checked() {
+        let asked = |line: &str, vendor: AlinasConf| {
+            let files = Files { nfsmount: Conf::default(), vendor };
+            Asked::of(&args(line), Path::new("/mnt"), &files).unwrap()
+        };
+        let line = "-t alinas nas.example:/ /mnt -o tls";
+        let plain = asked(line, AlinasConf::default());
+        assert_eq!(plain.tunnel.unwrap().policy, TlsPolicy::default());
+        assert!(plain.warnings.is_empty(), "{:?}", plain.warnings);
+        let open = AlinasConf {
+            check_host_name: false,
+            check_validity: true,
+            warnings: vec!["alinas-utils.conf: unknown key x".to_owned()],
+            ..AlinasConf::default()
+        };
+        let weak = asked(line, open.clone());
+        let policy = weak.tunnel.unwrap().policy;
+        assert_eq!(policy.check, CertificateCheck::DangerousAnyName);
+        assert_eq!(policy.revocation, RevocationCheck::Ocsp);
+        assert_eq!(weak.warnings.len(), 2, "{:?}", weak.warnings);
+        assert!(weak.warnings[1].contains("stunnel_check_cert_hostname"), "{:?}", weak.warnings);
+        assert!(asked("nas.example:/ /mnt", open).warnings.is_empty());
     }
 
     #[test]

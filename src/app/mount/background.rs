@@ -18,6 +18,7 @@ use super::FsType;
 use super::MountArgs;
 use crate::app::exit::Ending;
 use crate::app::exit::Exit;
+use crate::app::telemetry::LogArgs;
 
 /// This program itself, also after its file was replaced.
 const OURSELVES: &str = "/proc/self/exe";
@@ -41,7 +42,7 @@ pub(super) fn detach() -> Result<(), Ending> {
 }
 
 /// The parent's side: starts the child and sees it detached.
-pub(super) async fn start(args: &MountArgs, log: &str, target: &Path) -> Result<(), Ending> {
+pub(super) async fn start(args: &MountArgs, log: &LogArgs, target: &Path) -> Result<(), Ending> {
     let failed = |why: String| {
         Ending::new(Exit::System, format!("failed to go on in the background: {why}"))
     };
@@ -69,14 +70,20 @@ pub(super) async fn start(args: &MountArgs, log: &str, target: &Path) -> Result<
 }
 
 /// Everything but the namespace, which the child is in already, and `-v`, which nobody would see.
-fn arguments(args: &MountArgs, log: &str, target: &Path) -> Vec<OsString> {
+fn arguments(args: &MountArgs, log: &LogArgs, target: &Path) -> Vec<OsString> {
     let fs_type = match args.fs_type {
         FsType::Nfs => "nfs",
         FsType::Nfs4 => "nfs4",
         FsType::Alinas => "alinas",
     };
     let mut arguments: Vec<OsString> =
-        ["--log", log, "mount", "--in-background", "-t", fs_type].map(OsString::from).into();
+        ["mount", "--in-background", "-t", fs_type].map(OsString::from).into();
+    if let Some(filter) = &log.log {
+        arguments.extend(["--log".into(), filter.into()]);
+    }
+    if let Some(folder) = &log.log_dir {
+        arguments.extend(["--log-dir".into(), folder.into()]);
+    }
     for options in &args.options {
         arguments.extend(["-o".into(), options.into()]);
     }
@@ -88,6 +95,7 @@ fn arguments(args: &MountArgs, log: &str, target: &Path) -> Vec<OsString> {
     ];
     arguments.extend(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| OsString::from(flag)));
     arguments.extend(["--state-dir".into(), args.state_dir.clone().into()]);
+    arguments.extend(["--config".into(), args.config.clone().into()]);
     arguments.extend(["--".into(), args.spec.clone().into(), target.into()]);
     arguments
 }
@@ -105,11 +113,13 @@ mod tests {
     #[test]
     fn the_child_is_asked_for_the_same_mount() {
         let given = args("nas:/a rel -t nfs4 -o bg,retry=5 -o x=\"-y\" -n -s -r -v --state-dir /s");
-        let words = arguments(&given, "debug", Path::new("/abs/rel"));
+        let log =
+            CommandLine::try_parse_from(["x", "--log", "debug", "--log-dir", "/l", "watchdog"]);
+        let words = arguments(&given, &log.unwrap().log, Path::new("/abs/rel"));
         let line = CommandLine::try_parse_from(std::iter::once(OsString::from("x")).chain(words));
-        let line = line.unwrap();
-        assert_eq!(line.log, "debug");
-        let Command::Mounting(Mounting::Mount(child)) = line.command else { panic!("{line:?}") };
+        let CommandLine { log, command } = line.unwrap();
+        assert_eq!((log.log, log.log_dir), (Some("debug".to_owned()), Some("/l".into())));
+        let Command::Mounting(Mounting::Mount(child)) = command else { panic!("no mount") };
         assert!(child.in_background && child.no_mtab && child.sloppy && child.read_only);
         assert_eq!((child.fs_type, &child.options), (given.fs_type, &given.options));
         assert_eq!((child.dir, child.state_dir), ("/abs/rel".into(), "/s".into()));

@@ -26,17 +26,23 @@ use clap::ValueEnum;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::alinas_conf;
+use crate::app::alinas_conf::AlinasConf;
 use crate::app::command;
 use crate::app::command::Caller;
+use crate::app::command::Log;
 use crate::app::exit::Ending;
 use crate::app::exit::Exit;
+use crate::app::log_file;
 use crate::app::nfsmount_conf::Conf;
+use crate::app::telemetry::LogArgs;
 use crate::nfs::MountFault;
 use crate::nfs::MountRequest;
 use crate::nfs::Patience;
 use crate::nfs::engine::Progress;
 use crate::nfs::policy::Mounted;
 use asked::Asked;
+use asked::Files;
 
 pub(super) use remount::set as set_attributes;
 pub(super) use tunnel::give_back;
@@ -99,6 +105,10 @@ pub struct MountArgs {
     #[arg(long, env = "ALINAS_CSI_STATE_DIR", default_value = "/run/alinas-csi")]
     pub state_dir: PathBuf,
 
+    /// Settings of the vendor's client, for -t alinas
+    #[arg(long, value_name = "FILE", env = "ALINAS_CSI_CONFIG", default_value = alinas_conf::FILE)]
+    pub config: PathBuf,
+
     /// This process was started to go on in the background
     #[arg(long, hide = true)]
     pub in_background: bool,
@@ -117,17 +127,35 @@ pub enum FsType {
 
 /// Runs the command.
 #[must_use]
-pub fn run(args: &MountArgs, log: &str) -> ExitCode {
+pub fn run(args: &MountArgs, log: &LogArgs) -> ExitCode {
     let caller = Caller { command: "mount", verbose: args.verbose > 0 };
+    // Read before there is a log, which it has a word in.
+    let vendor = match args.fs_type {
+        FsType::Alinas => Some(AlinasConf::load(&args.config)),
+        FsType::Nfs | FsType::Nfs4 => None,
+    };
     command::run(
         caller,
-        log,
+        log_of(vendor.as_ref(), log),
         || prepare(args),
         async |cancel| {
-            let mount = Mount { args, caller, log, cancel };
+            let vendor = vendor.clone().unwrap_or_default();
+            let mount = Mount { args, caller, log, vendor, cancel };
             mount.whole().await
         },
     )
+}
+
+/// The vendor's users look for the log of a mount in its folder.
+fn log_of(vendor: Option<&AlinasConf>, log: &LogArgs) -> Log {
+    const NAME: &str = "mount.log";
+    match vendor {
+        Some(conf) => Log {
+            filter: log.filter_beside(conf),
+            file: Some(log.file_beside(conf, log_file::FOLDER, NAME)),
+        },
+        None => Log { filter: log.filter(), file: log.file(NAME) },
+    }
 }
 
 /// What needs a process with one thread.
@@ -144,7 +172,8 @@ fn prepare(args: &MountArgs) -> Result<(), Ending> {
 struct Mount<'a> {
     args: &'a MountArgs,
     caller: Caller,
-    log: &'a str,
+    log: &'a LogArgs,
+    vendor: AlinasConf,
     cancel: CancellationToken,
 }
 
@@ -165,7 +194,8 @@ impl Mount<'_> {
         if self.args.options.iter().any(|text| remount::is_asked(text)) {
             return remount::run(self.args, &target).await;
         }
-        let asked = Asked::of(self.args, &target, &Conf::load())?;
+        let files = Files { nfsmount: Conf::load(), vendor: self.vendor.clone() };
+        let asked = Asked::of(self.args, &target, &files)?;
         self.warn(&asked.warnings);
         for remark in &asked.remarks {
             tracing::info!("{remark}");

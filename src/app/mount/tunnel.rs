@@ -126,14 +126,14 @@ fn refusal(fault: &TunnelFault) -> Ending {
 
 #[cfg(test)]
 mod tests {
+    use super::super::asked::Files;
     use super::super::tests::args;
     use super::*;
-    use crate::app::nfsmount_conf::Conf;
 
     async fn opened(line: &str) -> Result<Tunnel, Ending> {
         let args = args(line);
         let target = Path::new("/mnt");
-        let asked = Asked::of(&args, target, &Conf::default()).unwrap();
+        let asked = Asked::of(&args, target, &Files::default()).unwrap();
         open(&args, &asked, target, &CancellationToken::new()).await
     }
 

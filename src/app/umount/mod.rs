@@ -18,10 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::command;
 use crate::app::command::Caller;
+use crate::app::command::Log;
 use crate::app::exit::Ending;
 use crate::app::exit::Exit;
 use crate::app::mount::give_back;
 use crate::app::mount::set_attributes;
+use crate::app::telemetry::LogArgs;
 use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::MountTable;
 use crate::host::mount_table::ProcMountTable;
@@ -97,9 +99,10 @@ pub struct UmountArgs {
 
 /// Runs the command.
 #[must_use]
-pub fn run(args: &UmountArgs, log: &str) -> ExitCode {
+pub fn run(args: &UmountArgs, log: &LogArgs) -> ExitCode {
     let caller = Caller { command: "umount", verbose: args.verbose > 0 };
     let prepare = || args.namespace.as_deref().map_or(Ok(()), command::enter_namespace);
+    let log = Log { filter: log.filter(), file: log.file("mount.log") };
     command::run(caller, log, prepare, async |cancel| {
         command::require_root("umount")?;
         let umount = Umount {
