@@ -135,7 +135,7 @@ const KEYS: &[Key] = &[
     Key {
         section: "client-info",
         name: "source",
-        takes: Takes::Anything("the client certificate says alinas-csi"),
+        takes: Takes::Anything("the client certificate says that it is unknown"),
     },
     Key {
         section: "mount-watchdog",
