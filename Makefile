@@ -48,8 +48,8 @@ bench: needs ## print what a tunnel costs beside stunnel and haproxy, what NodeS
 .PHONY: fuzz
 fuzz: debian += g++
 fuzz: tools += c++
-fuzz: needs ## fuzz what reads texts of others, for a short while each (seconds=15)
-	fuzz/run $(or $(seconds),15)
+fuzz: needs ## fuzz what reads texts of others, for a short while each (seconds=12)
+	fuzz/run $(or $(seconds),12)
 
 .PHONY: leaks
 leaks: needs ## look for memory that is never given back: the unit tests and whole runs of the command under LeakSanitizer

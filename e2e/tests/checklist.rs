@@ -1,5 +1,5 @@
-//! `e2e/nfs-checklist.md` is true: every requirement has its row, every row its test or its reason, and every
-//! test that a row names exists. A case and the rows that it says to show name each other.
+//! `e2e/nfs-checklist.md` and `e2e/tunnel-checklist.md` are true: every requirement has its row, every row its test
+//! or its reason, and every test that a row names exists. A case and the rows that it says to show name each other.
 //!
 //! What a row lacks is printed as the row should be.
 
@@ -11,14 +11,35 @@ use std::path::PathBuf;
 
 use e2e::cases;
 
-const ROWS: u8 = 148;
+/// One checklist: the rows from its letter and 1 on.
+struct List {
+    letter: char,
+    rows: u8,
+}
+
+const NFS: List = List { letter: 'R', rows: 148 };
+const TUNNEL: List = List { letter: 'T', rows: 68 };
 
 #[test]
 fn the_checklist_has_every_row_and_names_only_what_exists() {
-    let table = fs::read_to_string(root().join("e2e/nfs-checklist.md")).unwrap();
-    let names = names_of_tests();
     let cases: BTreeSet<_> = cases::all().into_iter().map(|case| case.name).collect();
-    let trouble = faults(&table, &names, &cases, &shown(), |path| root().join(path).exists());
+    is_true(&NFS, "e2e/nfs-checklist.md", &cases, &shown());
+}
+
+#[test]
+fn the_checklist_of_the_tunnel_has_every_row_and_names_only_what_exists() {
+    is_true(&TUNNEL, "e2e/tunnel-checklist.md", &BTreeSet::new(), &BTreeMap::new());
+}
+
+fn is_true(
+    list: &List,
+    file: &str,
+    cases: &BTreeSet<String>,
+    shown: &BTreeMap<u8, BTreeSet<String>>,
+) {
+    let table = fs::read_to_string(root().join(file)).unwrap();
+    let exists = |path: &str| root().join(path).exists();
+    let trouble = faults(list, &table, &names_of_tests(), cases, shown, exists);
     assert!(trouble.is_empty(), "\n{}", trouble.join("\n"));
 }
 
@@ -34,48 +55,52 @@ fn shown() -> BTreeMap<u8, BTreeSet<String>> {
 }
 
 fn faults(
+    list: &List,
     table: &str,
     tests: &BTreeSet<String>,
     cases: &BTreeSet<String>,
     shown: &BTreeMap<u8, BTreeSet<String>>,
     exists: impl Fn(&str) -> bool,
 ) -> Vec<String> {
-    let rows: Vec<_> = table.lines().filter_map(row).collect();
+    let List { letter, rows: most } = list;
+    let rows: Vec<_> = table.lines().filter_map(|line| row(*letter, line)).collect();
     let mut faults = Vec::new();
     let numbers: Vec<_> = rows.iter().map(|(number, _)| *number).collect();
-    if numbers != (1..=ROWS).collect::<Vec<_>>() {
-        faults.push(format!("not the rows R1 to R{ROWS}, each once and in order: {numbers:?}"));
+    if numbers != (1..=*most).collect::<Vec<_>>() {
+        faults.push(format!(
+            "not the rows {letter}1 to {letter}{most}, each once and in order: {numbers:?}"
+        ));
     }
     for (number, cell) in rows {
         let quoted: BTreeSet<_> = cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
         let plain = cell.split('`').step_by(2).collect::<String>();
         if quoted.is_empty() && plain.trim().len() < 20 {
-            faults.push(format!("R{number}: no test and no reason"));
+            faults.push(format!("{letter}{number}: no test and no reason"));
         }
         let is_path = |name: &str| name.contains(['/', ' ']) || name.starts_with("make");
         for name in quoted.iter().filter(|name| !is_path(name)) {
             if !tests.contains(name) && !cases.contains(name) {
-                faults.push(format!("R{number}: there is no test {name}"));
+                faults.push(format!("{letter}{number}: there is no test {name}"));
             }
         }
         for path in quoted.iter().filter(|name| name.contains('/') && !name.contains(' ')) {
             if !exists(path) {
-                faults.push(format!("R{number}: there is no {path}"));
+                faults.push(format!("{letter}{number}: there is no {path}"));
             }
         }
         let named: BTreeSet<_> = quoted.intersection(cases).cloned().collect();
         let expected = shown.get(&number).cloned().unwrap_or_default();
         if named != expected {
             let all: Vec<_> = expected.iter().map(|name| format!("`{name}`")).collect();
-            faults.push(format!("R{number}: its cases are {}", all.join(", ")));
+            faults.push(format!("{letter}{number}: its cases are {}", all.join(", ")));
         }
     }
     faults
 }
 
 /// `| R12 | requirement | shown by |`
-fn row(line: &str) -> Option<(u8, String)> {
-    let mut cells = line.strip_prefix("| R")?.split(" | ");
+fn row(letter: char, line: &str) -> Option<(u8, String)> {
+    let mut cells = line.strip_prefix("| ")?.strip_prefix(letter)?.split(" | ");
     let number = cells.next()?.trim().parse().ok()?;
     let cell = cells.nth(1)?.trim_end_matches([' ', '|']);
     Some((number, cell.to_owned()))
@@ -130,10 +155,10 @@ fn the_rule_sees_what_breaks_it() {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let (tests, cases) = (names(&["a_test"]), names(&["a_case"]));
     let shown = BTreeMap::from([(1, names(&["a_case"]))]);
-    let rest: String = (2..=ROWS).map(|row| format!("| R{row} | x | `a_test` |\n")).collect();
+    let rest: String = (2..=NFS.rows).map(|row| format!("| R{row} | x | `a_test` |\n")).collect();
     let judge = |first: &str| {
         let table = format!("{first}\n{rest}");
-        faults(&table, &tests, &cases, &shown, |path| path == "docs/there.md")
+        faults(&NFS, &table, &tests, &cases, &shown, |path| path == "docs/there.md")
     };
     assert_eq!(
         judge("| R1 | `code` | `a_case`, `a_test`; `docs/there.md`, `make leaks` |"),

@@ -2,36 +2,24 @@
 //!
 //! The servers are stunnel's and nginx'; what stands between them and the tunnel is ours, and does the damage.
 
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::Read;
-use std::io::Write;
-use std::net::SocketAddr;
-use std::net::SocketAddrV4;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use std::time::Instant;
 
-use e2e::driver::binary;
+use e2e::nginx::Nginx;
 use e2e::tls_lab;
 use e2e::tls_lab::ANY_PORT;
 use e2e::tls_lab::DEADLINE;
 use e2e::tls_lab::Lab;
-use e2e::tls_lab::NAME;
 use e2e::tls_lab::TLS_1_2;
 use e2e::tls_lab::TLS_1_3;
 use e2e::tls_lab::echo;
 use e2e::tls_lab::echoed;
-use e2e::tls_lab::free_port;
 use e2e::tls_lab::noise;
 use e2e::tls_lab::open;
 use e2e::tls_lab::spec;
+use e2e::tunnel_program::Tunnel;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -223,37 +211,6 @@ async fn pings(stream: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn a_process_that_connects_without_end_is_refused_in_a_few_lines_and_costs_no_memory() {
-    let lab = Lab::new();
-    let server = lab.server(TLS_1_3, echo().await);
-    let tunnel = Tunnel::start(&lab, server.port, "kernel", None);
-    storm(tunnel.address, 200);
-    let before = tunnel.resident();
-    storm(tunnel.address, 5_000);
-    let after = tunnel.resident();
-    assert!(
-        after < before + (2 << 20),
-        "{before} bytes resident before the storm, {after} after it"
-    );
-    let lines = tunnel.said("refused a connection");
-    assert!((1..=20).contains(&lines.len()), "{} lines", lines.len());
-    assert!(lines[0].contains("is not the kernel's NFS client"), "{}", lines[0]);
-}
-
-/// Connects, says something, and waits to be closed.
-fn storm(address: SocketAddr, connections: usize) {
-    let start = Instant::now();
-    for number in 0..connections {
-        let mut stream = std::net::TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let _ = stream.write_all(b"let me in");
-        let got = stream.read(&mut [0]).unwrap_or(0);
-        assert_eq!(got, 0, "connection {number} was served");
-        assert!(start.elapsed() < 4 * DEADLINE, "{number} connections took {:?}", start.elapsed());
-    }
-}
-
-#[tokio::test]
 async fn without_descriptors_connections_wait_and_come_in_as_soon_as_there_are_some() {
     let lab = Lab::new();
     let server = lab.server(TLS_1_3, echo().await);
@@ -288,103 +245,12 @@ async fn without_descriptors_connections_wait_and_come_in_as_soon_as_there_are_s
 async fn nginx_is_a_server_like_any_other() {
     let lab = Lab::new();
     let backend = echo().await;
-    let port = free_port();
-    let folder = lab.folder.path();
-    std::fs::write(folder.join("nginx.pem"), lab.certificate(|_| {})).unwrap();
-    let config = format!(
-        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n\
-         daemon off; master_process off; pid {0}/nginx.pid; error_log stderr;\nevents {{}}\n\
-         stream {{ server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {0}/nginx.pem;\n\
-         ssl_certificate_key {0}/nginx.pem; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets on;\n\
-         ssl_session_cache shared:nas:1m; proxy_half_close on; proxy_pass 127.0.0.1:{backend}; }} }}\n",
-        folder.display()
-    );
-    let file = folder.join("nginx.conf");
-    std::fs::write(&file, config).unwrap();
-    let arguments = ["-e", "stderr", "-c", file.to_str().unwrap(), "-p", folder.to_str().unwrap()];
-    let _nginx = Killed(program("/usr/sbin/nginx", &arguments));
-    let port = u16::try_from(port).unwrap();
-    let start = Instant::now();
-    while std::net::TcpStream::connect((*ANY_PORT.ip(), port)).is_err() {
-        assert!(start.elapsed() < DEADLINE, "nginx does not listen");
-        sleep(Duration::from_millis(20)).await;
-    }
+    let server = Nginx::start(&lab, backend).await;
     let process = lab.process();
-    let address = open(&process, &spec(port));
+    let address = open(&process, &spec(server.port));
     for _ in 0..3 {
         assert!(timeout(DEADLINE, echoed(address, noise())).await.unwrap() == noise());
     }
     let status = &process.status()[0];
     assert!(status.sessions_resumed >= 1, "{} of 3 sessions resumed", status.sessions_resumed);
-}
-
-/// `alinas-csi tunnel` as a program of its own, and what it logs.
-struct Tunnel {
-    child: Killed,
-    address: SocketAddr,
-    log: Arc<Mutex<Vec<String>>>,
-}
-
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Tunnel {
-    fn start(lab: &Lab, port: u16, admit: &str, descriptors: Option<u32>) -> Self {
-        let binary = binary().unwrap();
-        let target = format!("127.0.0.1:{port}");
-        let ca_file = lab.ca_file.to_str().unwrap();
-        let limit = descriptors.map(|most| format!("--nofile={most}:{most}"));
-        let mut arguments: Vec<&str> = limit.iter().map(String::as_str).collect();
-        arguments.extend([
-            binary.to_str().unwrap(),
-            "tunnel",
-            "--listen",
-            "127.0.0.1:0",
-            "--target",
-            &target,
-        ]);
-        arguments.extend(["--server-name", NAME, "--ca-file", ca_file, "--admit", admit]);
-        let mut child = Killed(program("prlimit", &arguments));
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let errors = BufReader::new(child.0.stderr.take().unwrap());
-        let lines = Arc::clone(&log);
-        std::thread::spawn(move || {
-            errors.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
-        });
-        let mut said = String::new();
-        BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        let address = said.trim().rsplit(' ').next().unwrap();
-        let address = address.parse::<SocketAddrV4>().unwrap_or_else(|_| panic!("{said:?}")).into();
-        Self { child, address, log }
-    }
-
-    /// Its lines of a kind, up to now.
-    fn said(&self, part: &str) -> Vec<String> {
-        self.log.lock().unwrap().iter().filter(|line| line.contains(part)).cloned().collect()
-    }
-
-    /// In bytes.
-    fn resident(&self) -> usize {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.child.0.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test's own programs, killed when dropped")]
-fn program(name: &str, arguments: &[&str]) -> Child {
-    Command::new(name)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{name} is installed: {error}"))
 }

@@ -1,7 +1,10 @@
 //! What must hold for any text at all, whoever wrote it.
 //!
-//! The modules are those of the driver, taken in by their path: they need three small crates, and the driver as
-//! a whole would take minutes to build with the fuzzer's instruments in it.
+//! The modules are those of the driver, taken in by their path: they need a few crates and no cryptography, and the
+//! driver as a whole would take minutes to build with the fuzzer's instruments in it.
+
+mod null_suite;
+mod records;
 
 #[path = "../../src/model/mod.rs"]
 pub mod model;
@@ -11,7 +14,49 @@ pub mod host {
     //! What of the driver's layer of that name is fuzzed.
 
     pub mod mount_table;
+    #[allow(dead_code, reason = "who asks the kernel other questions is not here")]
+    mod netlink;
+    pub mod peer;
+    mod peer_diag;
+    mod peer_proc;
+    mod peer_rpc;
+
+    use std::net::Ipv4Addr;
+    use std::net::SocketAddrV4;
+
+    /// An answer of inet_diag about the connection between two ports of this machine: about that one, or none.
+    pub fn diag_answer(ports: [u16; 2], message: &[u8]) {
+        let [local, peer] = ports.map(|port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
+        if let Ok(Some(_)) = peer_diag::reply(message, peer::Connection { peer, local }) {
+            assert_eq!(message[20..24], [ports[0].to_be_bytes(), ports[1].to_be_bytes()].concat());
+        }
+    }
+
+    /// `/proc/net/tcp`: whatever is found stands in it.
+    pub fn tcp_table(text: &str) {
+        for line in peer_proc::lines(text) {
+            assert!(!line.state.is_empty() && text.contains(line.state));
+        }
+    }
+
+    /// `xprt_info` of a transport of the kernel's RPC client.
+    pub fn transport(text: &str) {
+        for key in ["src_port", "dst_port"] {
+            if peer_rpc::port_in(text, key).is_some() {
+                assert!(text.contains(&format!("{key}=")));
+            }
+        }
+    }
 }
+
+#[path = "../../src/tls"]
+pub mod tls {
+    //! What of the driver's layer of that name is fuzzed.
+
+    pub mod record;
+}
+
+pub use records::records;
 
 use model::DeviceName;
 use model::MountOptions;
@@ -79,6 +124,21 @@ pub fn mountinfo(text: &str) {
     match host::mount_table::parse(text) {
         Ok(entries) => assert_eq!(entries.len(), text.lines().count()),
         Err(error) => one_line(&error.to_string()),
+    }
+}
+
+/// What the kernel says of a peer: the first byte tells in which form.
+pub fn peer(bytes: &[u8]) {
+    let Some((form, said)) = bytes.split_first() else { return };
+    match (form % 3, said) {
+        (0, [a, b, c, d, message @ ..]) => {
+            host::diag_answer(
+                [u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])],
+                message,
+            );
+        }
+        (1, _) => host::tcp_table(&String::from_utf8_lossy(said)),
+        _ => host::transport(&String::from_utf8_lossy(said)),
     }
 }
 

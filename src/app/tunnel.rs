@@ -162,7 +162,7 @@ async fn serve(process: &Arc<TunnelProcess>, args: TunnelArgs) -> Result<(), Tun
 
 fn admission(admit: Admit) -> Admission {
     match admit {
-        Admit::Kernel => Admission::KernelOnly(Arc::new(LinuxPeers)),
+        Admit::Kernel => Admission::KernelOnly(Arc::new(LinuxPeers::default())),
         Admit::Any => {
             tracing::warn!("--admit any: every process of this node gets into the file system");
             Admission::Anyone

@@ -17,6 +17,7 @@ pub mod nfs_clients;
 pub mod peer;
 mod peer_diag;
 mod peer_proc;
+mod peer_rpc;
 pub mod resolve;
 pub mod route;
 pub mod state_dir;

@@ -7,9 +7,14 @@
 //!    the process is gone. Any other cgroup than the root is a process.
 //! 2. *The user of the socket.* The NFS client makes its sockets in a kernel thread, as root. Any other user
 //!    is a process.
-//! 3. *A process that holds the socket.* Where the cgroup says nothing (cgroup v1, a kernel before 5.8, a
-//!    process in the root cgroup) `/proc/*/fd` is searched for it. What this cannot see, it cannot
-//!    refuse: it needs the host's process namespace and, for the files of others, CAP_SYS_PTRACE.
+//! 3. *The list of the kernel's RPC client* (Linux 5.14). It names both ends of each of its connections: what is
+//!    listed is the kernel's and what is not is a process's, wherever the descriptor is: on its way through
+//!    a Unix socket, in an io_uring, in the table of a single thread.
+//! 4. *A process that holds the socket.* Where neither the cgroup (cgroup v1, a kernel before 5.8, a process in the
+//!    root cgroup) nor the RPC client says anything, `/proc/*/fd` is searched for it. What this cannot see, it
+//!    cannot refuse: it needs the host's process namespace and, for the files of others, CAP_SYS_PTRACE.
+//!
+//! The cheap signs come first. Who an intruder is, is only searched for when somebody is to be told.
 //!
 //! A peer whose socket is not established any more is refused: nobody can tell whose it was.
 //!
@@ -19,9 +24,13 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddrV4;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 
 use crate::host::peer_diag;
 use crate::host::peer_proc;
+use crate::host::peer_rpc;
+use crate::host::peer_rpc::Word;
 
 /// The id of the root cgroup: the first inode of the cgroup file system, the same in every namespace.
 const ROOT_CGROUP: u64 = 1;
@@ -52,7 +61,7 @@ pub enum Peer {
     Process {
         /// What gave it away.
         sign: Sign,
-        /// Which one, where it can be seen.
+        /// Which one, where that was seen on the way.
         process: Option<Process>,
     },
     /// The socket is closed, or closing.
@@ -66,6 +75,8 @@ pub enum Sign {
     Cgroup(u64),
     /// The socket's user is not root.
     User(u32),
+    /// The kernel's RPC client does not list the connection.
+    NotListed,
     /// A process has a descriptor of the socket.
     Descriptor,
 }
@@ -75,6 +86,7 @@ impl fmt::Display for Sign {
         match self {
             Self::Cgroup(id) => write!(f, "its socket belongs to cgroup {id}"),
             Self::User(id) => write!(f, "its socket belongs to user {id}"),
+            Self::NotListed => f.write_str("the kernel's RPC client does not list the connection"),
             Self::Descriptor => f.write_str("it holds the socket"),
         }
     }
@@ -97,34 +109,60 @@ impl fmt::Display for Process {
 
 /// Tells who is at the far end of a connection.
 pub trait PeerCheck: Send + Sync + fmt::Debug {
-    /// Looks at one connection. Blocks for as long as it takes to walk through `/proc`.
+    /// Looks at one connection. Blocks, on a kernel that gives no other sign for as long as it takes to walk through
+    /// `/proc`.
     ///
     /// # Errors
     /// When the kernel cannot be asked; the caller must not take that for [`Peer::Kernel`].
     fn peer(&self, connection: Connection) -> io::Result<Peer>;
+
+    /// The process at the far end, for a message. Walks through `/proc`.
+    fn holder(&self, connection: Connection) -> Option<Process>;
 
     /// The process that listens where we would like to, for a message.
     fn listener_at(&self, address: SocketAddrV4) -> Option<Process>;
 }
 
 /// Asks this kernel.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LinuxPeers;
+#[derive(Debug, Default)]
+pub struct LinuxPeers {
+    /// Who was found last. Who connects without end is found at once.
+    intruder: AtomicU32,
+}
 
 impl PeerCheck for LinuxPeers {
     fn peer(&self, connection: Connection) -> io::Result<Peer> {
-        let far_end = connection.reversed();
-        let socket = match peer_diag::find(far_end) {
-            Ok(Some(socket)) => Some(socket),
-            // A kernel without tcp_diag answers as if no socket were there; our own end must be.
-            Ok(None) if matches!(peer_diag::find(connection), Ok(Some(_))) => None,
-            Ok(None) | Err(_) => peer_proc::find(far_end)?,
-        };
-        Ok(judge(socket.as_ref(), peer_proc::holder))
+        let socket = far_socket(connection)?;
+        let listed = || peer_rpc::ask(connection.reversed());
+        Ok(judge(socket.as_ref(), listed, |inode| self.holder_of(inode)))
+    }
+
+    fn holder(&self, connection: Connection) -> Option<Process> {
+        self.holder_of(far_socket(connection).ok()??.inode)
     }
 
     fn listener_at(&self, address: SocketAddrV4) -> Option<Process> {
         peer_proc::holder(peer_proc::listener_inode(address)?)
+    }
+}
+
+impl LinuxPeers {
+    fn holder_of(&self, inode: u32) -> Option<Process> {
+        let before = self.intruder.load(Ordering::Relaxed);
+        let process = peer_proc::held_by(before, inode).or_else(|| peer_proc::holder(inode))?;
+        self.intruder.store(process.id, Ordering::Relaxed);
+        Some(process)
+    }
+}
+
+/// The socket at the far end, where there is one.
+fn far_socket(connection: Connection) -> io::Result<Option<SocketFacts>> {
+    let far_end = connection.reversed();
+    match peer_diag::find(far_end) {
+        Ok(Some(socket)) => Ok(Some(socket)),
+        // A kernel without tcp_diag answers as if no socket were there; our own end must be.
+        Ok(None) if matches!(peer_diag::find(connection), Ok(Some(_))) => Ok(None),
+        Ok(None) | Err(_) => peer_proc::find(far_end),
     }
 }
 
@@ -137,20 +175,28 @@ pub(super) struct SocketFacts {
     pub(super) cgroup: Option<u64>,
 }
 
-fn judge(socket: Option<&SocketFacts>, holder: impl FnOnce(u32) -> Option<Process>) -> Peer {
+fn judge(
+    socket: Option<&SocketFacts>,
+    listed: impl FnOnce() -> Word,
+    holder: impl FnOnce(u32) -> Option<Process>,
+) -> Peer {
+    let process = |sign| Peer::Process { sign, process: None };
     // An orphan, whose process has closed it, has no inode.
     let Some(socket) = socket.filter(|socket| socket.established && socket.inode != 0) else {
         return Peer::Gone;
     };
-    let sign = match socket.cgroup {
-        Some(id) if id != ROOT_CGROUP => Some(Sign::Cgroup(id)),
-        _ if socket.user != 0 => Some(Sign::User(socket.user)),
-        _ => None,
-    };
-    match (sign, holder(socket.inode)) {
-        (Some(sign), process) => Peer::Process { sign, process },
-        (None, Some(process)) => Peer::Process { sign: Sign::Descriptor, process: Some(process) },
-        (None, None) => Peer::Kernel,
+    match socket.cgroup {
+        Some(id) if id != ROOT_CGROUP => return process(Sign::Cgroup(id)),
+        _ if socket.user != 0 => return process(Sign::User(socket.user)),
+        _ => {}
+    }
+    match listed() {
+        Word::Listed => Peer::Kernel,
+        Word::NotListed => process(Sign::NotListed),
+        Word::Silent => match holder(socket.inode) {
+            Some(holder) => Peer::Process { sign: Sign::Descriptor, process: Some(holder) },
+            None => Peer::Kernel,
+        },
     }
 }
 
@@ -161,6 +207,10 @@ pub struct FakePeers(pub Peer);
 impl PeerCheck for FakePeers {
     fn peer(&self, _: Connection) -> io::Result<Peer> {
         Ok(self.0.clone())
+    }
+
+    fn holder(&self, _: Connection) -> Option<Process> {
+        Some(Process { id: 42, name: "nc".into() })
     }
 
     fn listener_at(&self, _: SocketAddrV4) -> Option<Process> {
@@ -187,24 +237,38 @@ mod tests {
         None
     }
 
+    fn not_asked<T>() -> T {
+        panic!("a sign that costs less has told it already")
+    }
+
     #[test]
     fn only_an_established_socket_of_root_in_the_root_cgroup_that_nobody_holds_is_the_kernels() {
         let unseen = |sign| Peer::Process { sign, process: None };
+        let silent = || Word::Silent;
+        for socket in [KERNEL, SocketFacts { cgroup: None, ..KERNEL }] {
+            assert_eq!(judge(Some(&socket), silent, nobody), Peer::Kernel, "{socket:?}");
+            let held = Peer::Process { sign: Sign::Descriptor, process: somebody(7) };
+            assert_eq!(judge(Some(&socket), silent, somebody), held, "{socket:?}");
+        }
         for (socket, peer) in [
-            (KERNEL, Peer::Kernel),
-            (SocketFacts { cgroup: None, ..KERNEL }, Peer::Kernel),
             (SocketFacts { cgroup: Some(77), ..KERNEL }, unseen(Sign::Cgroup(77))),
             (SocketFacts { user: 1000, ..KERNEL }, unseen(Sign::User(1000))),
             (SocketFacts { established: false, ..KERNEL }, Peer::Gone),
             (SocketFacts { inode: 0, ..KERNEL }, Peer::Gone),
         ] {
-            assert_eq!(judge(Some(&socket), nobody), peer, "{socket:?}");
+            assert_eq!(judge(Some(&socket), not_asked, |_| not_asked()), peer, "{socket:?}");
         }
-        assert_eq!(judge(None, nobody), Peer::Gone);
-        assert_eq!(
-            judge(Some(&KERNEL), somebody),
-            Peer::Process { sign: Sign::Descriptor, process: somebody(7) }
-        );
+        assert_eq!(judge(None, not_asked, |_| not_asked()), Peer::Gone);
+    }
+
+    #[test]
+    fn the_word_of_the_rpc_client_decides_without_a_look_at_processes() {
+        for (word, peer) in [
+            (Word::Listed, Peer::Kernel),
+            (Word::NotListed, Peer::Process { sign: Sign::NotListed, process: None }),
+        ] {
+            assert_eq!(judge(Some(&KERNEL), || word, |_| not_asked()), peer);
+        }
     }
 
     fn v4(address: SocketAddr) -> SocketAddrV4 {
@@ -222,14 +286,16 @@ mod tests {
         let (accepted, peer) = listener.accept().unwrap();
         let connection = Connection { peer: v4(peer), local: address };
 
-        let Peer::Process { process: Some(process), .. } = LinuxPeers.peer(connection).unwrap()
-        else {
-            panic!("{:?}", LinuxPeers.peer(connection));
-        };
-        assert_eq!(process.id, std::process::id());
+        let peers = LinuxPeers::default();
+        let peer = peers.peer(connection).unwrap();
+        assert!(matches!(peer, Peer::Process { .. }), "{peer:?}");
+        // The second time it is the first that is looked at.
+        for _ in 0..2 {
+            assert_eq!(peers.holder(connection).unwrap().id, std::process::id());
+        }
 
         drop(client);
-        assert_eq!(LinuxPeers.peer(connection).unwrap(), Peer::Gone);
+        assert_eq!(peers.peer(connection).unwrap(), Peer::Gone);
         drop(accepted);
     }
 
@@ -241,13 +307,13 @@ mod tests {
             peer: v4(other.local_addr().unwrap()),
             local: v4(listener.local_addr().unwrap()),
         };
-        assert_eq!(LinuxPeers.peer(connection).unwrap(), Peer::Gone);
+        assert_eq!(LinuxPeers::default().peer(connection).unwrap(), Peer::Gone);
     }
 
     #[test]
     fn the_holder_of_a_listener_is_found() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = v4(listener.local_addr().unwrap());
-        assert_eq!(LinuxPeers.listener_at(address).unwrap().id, std::process::id());
+        assert_eq!(LinuxPeers::default().listener_at(address).unwrap().id, std::process::id());
     }
 }

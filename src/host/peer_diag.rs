@@ -56,7 +56,7 @@ fn socket_id(end: Connection) -> Vec<u8> {
     id
 }
 
-fn reply(message: &[u8], end: Connection) -> io::Result<Option<SocketFacts>> {
+pub(super) fn reply(message: &[u8], end: Connection) -> io::Result<Option<SocketFacts>> {
     match netlink::reply(SOCK_DIAG_BY_FAMILY, message)? {
         None => Ok(None),
         Some(body) if body.len() >= REPLY_BODY => Ok(facts(body, end)),

@@ -15,12 +15,12 @@ const TCP_ESTABLISHED: &str = "01";
 const TCP_LISTEN: &str = "0A";
 
 /// One line of `/proc/net/tcp` (proc_net_tcp.rst).
-struct Line<'a> {
-    local: SocketAddrV4,
-    remote: SocketAddrV4,
-    state: &'a str,
-    user: u32,
-    inode: u32,
+pub(super) struct Line<'a> {
+    pub(super) local: SocketAddrV4,
+    pub(super) remote: SocketAddrV4,
+    pub(super) state: &'a str,
+    pub(super) user: u32,
+    pub(super) inode: u32,
 }
 
 /// The socket of one connection, without its cgroup.
@@ -48,20 +48,38 @@ pub(super) fn listener_inode(address: SocketAddrV4) -> Option<u32> {
 /// The first process found that has a descriptor of a socket. A process that may not be looked into, or that
 /// ends meanwhile, is passed over.
 pub(super) fn holder(inode: u32) -> Option<Process> {
-    let wanted = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?;
-    processes.flatten().find_map(|entry| {
-        let id: u32 = entry.file_name().to_str()?.parse().ok()?;
-        holds(&entry.path(), &wanted).then(|| Process { id, name: name(&entry.path()) })
-    })
+    processes.flatten().find_map(|entry| held_by(entry.file_name().to_str()?.parse().ok()?, inode))
 }
 
+/// This process, if it has a descriptor of that socket.
+pub(super) fn held_by(process: u32, inode: u32) -> Option<Process> {
+    let folder = Path::new("/proc").join(process.to_string());
+    let wanted = format!("socket:[{inode}]");
+    holds(&folder, &wanted).then(|| Process { id: process, name: name(&folder) })
+}
+
+/// A process whose first thread has ended shows no descriptors but those of its other threads.
 fn holds(process: &Path, wanted: &str) -> bool {
-    let Ok(descriptors) = fs::read_dir(process.join("fd")) else { return false };
-    descriptors
-        .flatten()
-        .filter_map(|entry| fs::read_link(entry.path()).ok())
-        .any(|link| link.as_os_str() == wanted)
+    match shows(process, wanted) {
+        Some(holds) => holds,
+        None => fs::read_dir(process.join("task")).is_ok_and(|mut threads| {
+            threads.any(|thread| {
+                thread.is_ok_and(|thread| shows(&thread.path(), wanted).unwrap_or(false))
+            })
+        }),
+    }
+}
+
+/// Whether a socket is among the descriptors; none where there are none at all.
+fn shows(task: &Path, wanted: &str) -> Option<bool> {
+    let mut descriptors = fs::read_dir(task.join("fd")).ok()?.flatten().peekable();
+    descriptors.peek()?;
+    Some(
+        descriptors
+            .filter_map(|entry| fs::read_link(entry.path()).ok())
+            .any(|link| link.as_os_str() == wanted),
+    )
 }
 
 fn name(process: &Path) -> String {
@@ -71,7 +89,8 @@ fn name(process: &Path) -> String {
     }
 }
 
-fn lines(table: &str) -> impl Iterator<Item = Line<'_>> {
+/// The sockets of a whole table, without what is no line of one.
+pub(super) fn lines(table: &str) -> impl Iterator<Item = Line<'_>> {
     table.lines().skip(1).filter_map(line)
 }
 

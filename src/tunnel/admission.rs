@@ -51,14 +51,14 @@ pub enum Refusal {
 }
 
 impl Admission {
-    /// Decides on one accepted connection.
+    /// Decides on one accepted connection. With `by_name`, a process that is refused is searched for: it takes longer.
     ///
     /// # Errors
     /// Says why it must be closed.
-    pub async fn admit(&self, connection: Connection) -> Result<(), Refusal> {
+    pub async fn admit(&self, connection: Connection, by_name: bool) -> Result<(), Refusal> {
         let Self::KernelOnly(peers) = self else { return Ok(()) };
         let peers = Arc::clone(peers);
-        let looking = tokio::task::spawn_blocking(move || peers.peer(connection));
+        let looking = tokio::task::spawn_blocking(move || look(&*peers, connection, by_name));
         match timeout(DEADLINE, looking).await {
             Ok(Ok(peer)) => match peer? {
                 Peer::Kernel => Ok(()),
@@ -80,6 +80,15 @@ impl Admission {
     }
 }
 
+fn look(peers: &dyn PeerCheck, connection: Connection, by_name: bool) -> io::Result<Peer> {
+    Ok(match peers.peer(connection)? {
+        Peer::Process { sign, process: None } if by_name => {
+            Peer::Process { sign, process: peers.holder(connection) }
+        }
+        peer => peer,
+    })
+}
+
 fn name(process: &Option<Process>) -> String {
     process.as_ref().map_or_else(|| "a process of another container".to_owned(), Process::to_string)
 }
@@ -96,19 +105,31 @@ mod tests {
     };
 
     async fn admit(peer: Peer) -> Result<(), Refusal> {
-        Admission::KernelOnly(Arc::new(FakePeers(peer))).admit(CONNECTION).await
+        Admission::KernelOnly(Arc::new(FakePeers(peer))).admit(CONNECTION, true).await
     }
 
     #[tokio::test]
     async fn the_kernel_is_let_in_and_a_process_is_refused_by_its_name() {
         admit(Peer::Kernel).await.unwrap();
         let process = Process { id: 42, name: "nc".into() };
-        let peer = Peer::Process { sign: Sign::Descriptor, process: Some(process) };
-        assert_eq!(
-            admit(peer).await.unwrap_err().to_string(),
-            "nc (pid 42) is not the kernel's NFS client (it holds the socket)"
-        );
+        for process in [Some(process), None] {
+            let peer = Peer::Process { sign: Sign::Descriptor, process };
+            assert_eq!(
+                admit(peer).await.unwrap_err().to_string(),
+                "nc (pid 42) is not the kernel's NFS client (it holds the socket)"
+            );
+        }
         assert!(matches!(admit(Peer::Gone).await, Err(Refusal::Gone)));
+    }
+
+    #[tokio::test]
+    async fn who_an_intruder_is_is_searched_for_only_where_it_is_to_be_said() {
+        let intruder = Peer::Process { sign: Sign::Cgroup(7), process: None };
+        let admission = Admission::KernelOnly(Arc::new(FakePeers(intruder)));
+        let refusal = admission.admit(CONNECTION, false).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::Process { process: None, .. }), "{refusal}");
+        let refusal = admission.admit(CONNECTION, true).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::Process { process: Some(_), .. }), "{refusal}");
     }
 
     #[derive(Debug)]
@@ -119,6 +140,10 @@ mod tests {
             Err(io::Error::other("no netlink"))
         }
 
+        fn holder(&self, _: Connection) -> Option<Process> {
+            None
+        }
+
         fn listener_at(&self, _: SocketAddrV4) -> Option<Process> {
             None
         }
@@ -127,6 +152,6 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_found_out_is_refused() {
         let admission = Admission::KernelOnly(Arc::new(Mute));
-        assert!(matches!(admission.admit(CONNECTION).await, Err(Refusal::Unknown(_))));
+        assert!(matches!(admission.admit(CONNECTION, true).await, Err(Refusal::Unknown(_))));
     }
 }

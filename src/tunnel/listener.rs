@@ -34,6 +34,7 @@ use crate::tunnel::relay::RelayFault;
 use crate::tunnel::relay::Relayed;
 use crate::tunnel::relay::buffers::Buffers;
 use crate::tunnel::relay::relay;
+use crate::tunnel::seldom::Seldom;
 use crate::tunnel::socket;
 
 /// At once, per listener. A mount has one connection, or `nconnect` of at most 16.
@@ -88,10 +89,11 @@ impl Listener {
     /// Accepts until stopped; the socket is closed when this returns.
     pub(super) async fn accept(self: Arc<Self>, socket: TcpListener) {
         let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let lines = Seldom::default();
         let stop = self.ends.stop.clone();
         loop {
             let next = async {
-                let slot = self.slot(&slots).await;
+                let slot = self.slot(&slots, &lines).await;
                 (slot, self.next(&socket).await)
             };
             let (slot, stream) = tokio::select! {
@@ -110,14 +112,16 @@ impl Listener {
     }
 
     /// While all slots are taken nothing is accepted; the kernel's queue holds who comes.
-    async fn slot(&self, slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    async fn slot(&self, slots: &Arc<Semaphore>, lines: &Seldom) -> Option<OwnedSemaphorePermit> {
         if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
             return Some(slot);
         }
-        tracing::warn!(
-            tunnel.address = %self.tunnel.address, connections.most = MOST_CONNECTIONS,
-            "all connections of the tunnel are in use; more have to wait"
-        );
+        if let Some(others) = lines.now() {
+            tracing::warn!(
+                tunnel.address = %self.tunnel.address, connections.most = MOST_CONNECTIONS, others,
+                "all connections of the tunnel are in use; more have to wait"
+            );
+        }
         Arc::clone(slots).acquire_owned().await.ok()
     }
 
@@ -139,7 +143,8 @@ impl Listener {
         let (SocketAddr::V4(peer), Ok(SocketAddr::V4(local))) = (peer, stream.local_addr()) else {
             return false;
         };
-        match self.admission.admit(Connection { peer, local }).await {
+        let by_name = self.tunnel.refusals.is_due();
+        match self.admission.admit(Connection { peer, local }, by_name).await {
             Ok(()) => true,
             Err(refusal) => {
                 self.tunnel.refused(&refusal);

@@ -52,7 +52,7 @@ pub struct OpenTunnel {
     connections_open: AtomicU64,
     connections_total: AtomicU64,
     refused: AtomicU64,
-    refusals: Seldom,
+    pub(super) refusals: Seldom,
     accept_failures: Seldom,
     broken_connections: Seldom,
     resumed: AtomicU64,

@@ -451,7 +451,7 @@ mod tests {
     async fn who_has_the_address_is_named() {
         let other = StdListener::bind(ANY_PORT).unwrap();
         let SocketAddr::V4(address) = other.local_addr().unwrap() else { panic!() };
-        let process = process(Admission::KernelOnly(Arc::new(LinuxPeers)));
+        let process = process(Admission::KernelOnly(Arc::new(LinuxPeers::default())));
         let fault = process.ensure_open(&spec(), address).unwrap_err().to_string();
         let said = format!("(pid {}) listens there", std::process::id());
         assert!(fault.contains(&said) && fault.contains(&address.to_string()), "{fault}");

@@ -1,16 +1,12 @@
-//! The two directions without sockets, cut in every way; then the whole relay between real ones.
+//! The whole relay between real sockets; [`any_cut`] has its directions without them, [`any_traffic`] anything that
+//! both sides may do.
 
-use std::io::Read;
-use std::io::Write;
+mod any_cut;
+mod any_traffic;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use proptest::prelude::ProptestConfig;
-use proptest::prelude::any;
-use proptest::prelude::prop;
-use proptest::prelude::prop_assert;
-use proptest::prelude::prop_assert_eq;
-use proptest::proptest;
 use rustls::CipherSuite;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -20,136 +16,12 @@ use tokio_rustls::server::TlsStream;
 
 use crate::tls::handshake::shake_hands;
 use crate::tls::test_peer::NAME;
-use crate::tls::test_peer::Pair;
-use crate::tls::test_peer::SUITES;
 use crate::tls::test_peer::configs;
-use crate::tls::test_peer::pair;
 
 use super::*;
 
 const SUITE: CipherSuite = CipherSuite::TLS13_AES_128_GCM_SHA256;
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Fills the spaces as a socket would that has `bytes` to give. Says how many it took.
-fn read_into(upwards: &mut Upwards, bytes: &[u8]) -> usize {
-    let mut spaces = upwards.spaces();
-    let mut rest = bytes;
-    for space in &mut spaces {
-        let length = rest.len().min(space.len());
-        space[..length].copy_from_slice(&rest[..length]);
-        rest = &rest[length..];
-    }
-    bytes.len() - rest.len()
-}
-
-fn plain_read_by(server: &mut rustls::ServerConnection, mut wire: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::new();
-    while !wire.is_empty() {
-        server.read_tls(&mut wire).unwrap();
-        server.process_new_packets().unwrap();
-        let mut some = vec![0; 1 << 18];
-        while let Ok(length @ 1..) = server.reader().read(&mut some) {
-            plain.extend_from_slice(&some[..length]);
-        }
-    }
-    plain
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn bytes_from_the_kernel_arrive_however_reads_and_writes_are_cut(
-        plain in prop::collection::vec(any::<u8>(), 1..200_000),
-        reads in prop::collection::vec(1usize..60_000, 1..8),
-        writes in prop::collection::vec(1usize..60_000, 1..8),
-        limit in 70u64..200,
-        suite in 0..SUITES.len(),
-    ) {
-        let Pair { mut records, mut server, .. } = pair(SUITES[suite]);
-        if SUITES[suite].as_str().unwrap().starts_with("TLS13") {
-            // So that keys change in the middle.
-            records.limit_records(limit);
-        }
-        let mut upwards = Upwards::new(Buffers::default(), &records);
-        let (mut arrived, mut counted, mut rest) = (Vec::new(), 0, plain.as_slice());
-        let (mut reads, mut writes) = (reads.iter().cycle(), writes.iter().cycle());
-        while !rest.is_empty() {
-            if records.owes() {
-                records.pay(upwards.queue()).unwrap();
-            } else {
-                let most = rest.len().min(*reads.next().unwrap());
-                let length = read_into(&mut upwards, &rest[..most]);
-                upwards.filled(length, &mut records).unwrap();
-                rest = &rest[length..];
-            }
-            while !upwards.pending().is_empty() {
-                let length = upwards.pending().len().min(*writes.next().unwrap());
-                arrived.extend(plain_read_by(&mut server, &upwards.pending()[..length]));
-                counted += upwards.sent(length);
-            }
-        }
-        prop_assert_eq!(counted, plain.len());
-        prop_assert!(arrived == plain);
-    }
-
-    #[test]
-    fn bytes_from_the_server_arrive_however_reads_and_writes_are_cut(
-        parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40_000), 1..8),
-        reads in prop::collection::vec(1usize..60_000, 1..8),
-        writes in prop::collection::vec(1usize..60_000, 1..8),
-        suite in 0..SUITES.len(),
-    ) {
-        let Pair { mut records, mut server, .. } = pair(SUITES[suite]);
-        let mut wire = Vec::new();
-        for part in &parts {
-            server.writer().write_all(part).unwrap();
-            if SUITES[suite].as_str().unwrap().starts_with("TLS13") {
-                server.refresh_traffic_keys().unwrap();
-            }
-            while server.wants_write() {
-                server.write_tls(&mut wire).unwrap();
-            }
-        }
-        server.send_close_notify();
-        server.write_tls(&mut wire).unwrap();
-        let mut downwards = Downwards::new(Buffers::default(), &records, &[]);
-        let (mut arrived, mut rest) = (Vec::new(), wire.as_slice());
-        let (mut reads, mut writes) = (reads.iter().cycle(), writes.iter().cycle());
-        while !downwards.is_closed() {
-            let space = downwards.space();
-            let length = space.len().min(rest.len()).min(*reads.next().unwrap());
-            prop_assert!(length > 0);
-            space[..length].copy_from_slice(&rest[..length]);
-            rest = &rest[length..];
-            downwards.filled(length);
-            downwards.open(&mut records).unwrap();
-            while downwards.has_pending() {
-                let pending: Vec<u8> =
-                    downwards.pending().iter().flat_map(|slice| slice.to_vec()).collect();
-                let length = pending.len().min(*writes.next().unwrap());
-                arrived.extend_from_slice(&pending[..length]);
-                downwards.sent(length);
-            }
-        }
-        prop_assert!(arrived == parts.concat());
-    }
-
-    #[test]
-    fn garbage_from_the_server_ends_in_an_error(
-        garbage in prop::collection::vec(any::<u8>(), 20_000..40_000),
-        piece in 1usize..5000,
-    ) {
-        let Pair { mut records, .. } = pair(SUITE);
-        let mut downwards = Downwards::new(Buffers::default(), &records, &[]);
-        let ended = garbage.chunks(piece).find_map(|bytes| {
-            downwards.space()[..bytes.len()].copy_from_slice(bytes);
-            downwards.filled(bytes.len());
-            downwards.open(&mut records).err()
-        });
-        prop_assert!(ended.is_some() && !downwards.has_pending());
-    }
-}
 
 /// A relay between a client in the place of the kernel and rustls' server.
 struct Between {

@@ -1,4 +1,7 @@
-//! The records against rustls' own server, and against whatever bytes a peer may send.
+//! The records against rustls' own server, and against whatever bytes a peer may send; [`any_stream`] against
+//! whatever becomes of the server's records on their way.
+
+mod any_stream;
 
 use std::io::Read;
 use std::io::Write;
