@@ -27,6 +27,8 @@ const SWITCHES: &str = "/sys/kernel/sunrpc/xprt-switches";
 const NETWORK: &str = "/proc/net";
 /// Its RPC client, once the kernel has one (net/sunrpc/stats.c).
 const RPC_CLIENT: &str = "rpc";
+/// What the files of a transport say that has no socket.
+const CLOSED: &str = "<closed>";
 
 /// What the RPC client says of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,32 +64,49 @@ fn ask_at(switches: &Path, end: Connection) -> io::Result<Word> {
             if server != *end.peer.ip() {
                 continue;
             }
-            let info = transport.join("xprt_info");
-            if !info.try_exists()? {
-                return Ok(Word::Silent);
-            }
-            if own_end(&transport) == Some(end.local)
-                && port(&info, "dst_port") == Some(end.peer.port())
-            {
-                return Ok(Word::Listed);
+            match ends(&transport) {
+                Ends::Are(found) if found == end => return Ok(Word::Listed),
+                Ends::Are(_) | Ends::NotConnected => {}
+                Ends::Unsaid => return Ok(Word::Silent),
             }
         }
     }
     Ok(Word::NotListed)
 }
 
-/// None while it is not connected: the files then say so, or cannot be read.
-fn own_end(transport: &Path) -> Option<SocketAddrV4> {
-    let port = port(&transport.join("xprt_info"), "src_port")?;
-    Some(SocketAddrV4::new(address(&transport.join("srcaddr"))?, port))
+/// What a transport says of its two ends.
+enum Ends {
+    Are(Connection),
+    NotConnected,
+    /// An older kernel: 5.14 shows neither port, and what came later came one by one.
+    Unsaid,
+}
+
+fn ends(transport: &Path) -> Ends {
+    let files = ["xprt_info", "srcaddr"].map(|name| transport.join(name));
+    let [Some(info), Some(source)] = files.each_ref().map(|file| text(file)) else {
+        // Without a socket some kernels refuse to read them (ENOTCONN), and with its last one the folder goes.
+        let missing = files.iter().any(|file| !file.exists()) && transport.exists();
+        return if missing { Ends::Unsaid } else { Ends::NotConnected };
+    };
+    if info == CLOSED || source == CLOSED {
+        return Ends::NotConnected;
+    }
+    let own_port = port_in(&info, "src_port");
+    let (Some(own_port), Some(port)) = (own_port, port_in(&info, "dst_port")) else {
+        return Ends::Unsaid;
+    };
+    match (source.parse(), address(&transport.join("dstaddr"))) {
+        (Ok(own), Some(server)) => Ends::Are(Connection {
+            local: SocketAddrV4::new(own, own_port),
+            peer: SocketAddrV4::new(server, port),
+        }),
+        _ => Ends::NotConnected,
+    }
 }
 
 fn address(file: &Path) -> Option<Ipv4Addr> {
     text(file)?.parse().ok()
-}
-
-fn port(file: &Path, key: &str) -> Option<u16> {
-    port_in(&text(file)?, key)
 }
 
 /// One value of lines of `key=value`.
@@ -159,8 +178,15 @@ mod tests {
     #[test]
     fn a_kernel_that_does_not_say_where_its_transports_come_from_is_silent() {
         let folder = tempfile::tempdir().unwrap();
-        transport(folder.path(), 1, &[("dstaddr", "127.0.1.1\n")]);
-        assert_eq!(ask_at(folder.path(), END).unwrap(), Word::Silent);
+        let older = "last_used=1\nnum_reqs=0\n";
+        for files in [
+            &[("dstaddr", "127.0.1.1\n")][..],
+            &[("dstaddr", "127.0.1.1\n"), ("xprt_info", older)],
+            &[("dstaddr", "127.0.1.1\n"), ("srcaddr", "127.0.0.1\n"), ("xprt_info", older)],
+        ] {
+            transport(folder.path(), 1, files);
+            assert_eq!(ask_at(folder.path(), END).unwrap(), Word::Silent, "{files:?}");
+        }
         assert!(ask_at(&folder.path().join("no"), END).is_err());
     }
 
