@@ -1,4 +1,6 @@
 //! Does what [`supervise`](super::supervise) decides, and turns what happens to the process into its events.
+//!
+//! LONG: a third of it are tests; all processes, the one that serves, the next and the former, are kept by one hand.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
