@@ -59,6 +59,7 @@ fn unpublished_and_unstaged(scene: &Scene, volume: &Volume, target: &Path) -> Re
 fn comes_back_whole(target: &Path, before: impl FnMut(usize) -> Result<()>) -> Result<()> {
     let file = target.join("data");
     let written = data::write(&file, BLOCKS, before)?;
+    println!("the longest pause was {:.2} s", written.longest_pause.as_secs_f32());
     let found = data::hash_on_server(&file)?;
     fs::remove_file(file)?;
     ensure(found == written.hash, "what was read differs from what was written")

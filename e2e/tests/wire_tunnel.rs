@@ -229,7 +229,8 @@ async fn a_watchdog_opens_probes_and_shuts_down_over_the_socket() {
 
     let spec = Some(convert::spec_to_wire(&spec(server.port)));
     let endpoint = Some(wire::LocalEndpoint { address: "127.0.1.1".into(), port: free_port() });
-    let request = wire::OpenRequest { spec: spec.clone(), endpoint: endpoint.clone() };
+    let request =
+        wire::OpenRequest { spec: spec.clone(), endpoint: endpoint.clone(), socket_given: false };
     for _ in ["now", "already"] {
         let answer = relay.open(request.clone()).await.unwrap().into_inner();
         assert_eq!(answer.failure, None);

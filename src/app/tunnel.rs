@@ -1,8 +1,9 @@
 //! The role `tunnel`: one process for all tunnels of a node, or a single one in the foreground.
 //!
-//! Managed, it is told its first listeners on standard input and binds them before anything else, so that the
-//! kernel finds its mounts again as soon as possible; it answers `ready` on standard output. It does not end
-//! with its parent: mounts outlive a watchdog. The next watchdog asks it to, over its socket.
+//! Managed, it is told its first listeners on standard input, with their sockets where that is a Unix socket, and
+//! serves them before anything else, so that the kernel finds its mounts again as soon as possible; it answers `ready`
+//! on standard output. It does not end with its parent: mounts outlive a watchdog. The next watchdog gets the sockets
+//! from it and asks it to end.
 
 use std::io;
 use std::io::Write;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::ValueEnum;
+use tokio::net::UnixStream;
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -35,6 +37,8 @@ use crate::tunnel::Admission;
 use crate::tunnel::Dialer;
 use crate::tunnel::InitialListener;
 use crate::tunnel::TunnelProcess;
+use crate::tunnel::given;
+use crate::tunnel::given::GivenSockets;
 use crate::tunnel::process::OpenFault;
 use crate::tunnel::process::Opened;
 use crate::tunnel::service::RelayService;
@@ -172,7 +176,8 @@ fn admission(admit: Admit) -> Admission {
 
 async fn managed(process: &Arc<TunnelProcess>, path: &Path) -> Result<(), TunnelRoleError> {
     let mut stop = Stop::new()?;
-    for initial in initial_listeners().await? {
+    let (initial, watchdog) = initial_listeners(process.given()).await?;
+    for initial in initial {
         let (spec, address) =
             initial.parse().map_err(|error| TunnelRoleError::Input(error.to_string()))?;
         process.open_or_wait(&spec, address);
@@ -184,6 +189,7 @@ async fn managed(process: &Arc<TunnelProcess>, path: &Path) -> Result<(), Tunnel
     // Serving goes on while connections drain: a Shutdown that is repeated is answered.
     tokio::select! {
         ended = service.serve(socket) => Ok(ended?),
+        () = follow(process.given(), watchdog) => Ok(()),
         () = async {
             let grace = stop.wait(&mut shutdown).await;
             end(process, grace).await;
@@ -210,15 +216,22 @@ async fn end(process: &TunnelProcess, grace: Duration) {
     tracing::info!(?drained, "the tunnel process ends");
 }
 
-/// One line of JSON. The watchdog writes it at once; reading blocks a thread, not the runtime.
-async fn initial_listeners() -> Result<Vec<InitialListener>, TunnelRoleError> {
+/// One line of JSON with the sockets that it is about, and what more of them will come over.
+async fn initial_listeners(
+    given: &GivenSockets,
+) -> Result<(Vec<InitialListener>, Option<UnixStream>), TunnelRoleError> {
     let input = |error: &dyn std::error::Error| TunnelRoleError::Input(error.to_string());
-    let line = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        io::stdin().read_line(&mut line).map(|_| line)
-    });
-    let line = line.await.map_err(|error| input(&error))?.map_err(|error| input(&error))?;
-    serde_json::from_str(&line).map_err(|error| input(&error))
+    let stdin = rustix::stdio::stdin().try_clone_to_owned().map_err(|error| input(&error))?;
+    let (line, watchdog) = given::first_words(stdin, given).await.map_err(|error| input(&error))?;
+    Ok((serde_json::from_str(&line).map_err(|error| input(&error))?, watchdog))
+}
+
+/// Takes what the watchdog gives. Never ends: the tunnels outlive the watchdog.
+async fn follow(given: &GivenSockets, watchdog: Option<UnixStream>) {
+    if let Some(watchdog) = watchdog {
+        given.follow(watchdog).await;
+    }
+    std::future::pending().await
 }
 
 /// A line that whoever started us waits for.

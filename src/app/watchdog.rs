@@ -10,6 +10,11 @@
 //!
 //! In a pod it would die with the container anyway. The records stay, and the next watchdog's tunnel process
 //! binds the same addresses before anything else: the kernel reconnects, and no mount fails.
+//!
+//! # On SIGHUP
+//!
+//! The tunnel process is replaced by one of the binary that is installed by then, without a pause: both have the
+//! listening sockets, and the new one serves before the former one lets its connections finish.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,6 +23,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
+use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -31,11 +37,14 @@ use crate::watchdog::address::KernelView;
 use crate::watchdog::driver;
 use crate::watchdog::driver::Driver;
 use crate::watchdog::driver::Life;
+use crate::watchdog::driver::Wanted;
 use crate::watchdog::process::SelfLauncher;
 use crate::watchdog::reaper;
 use crate::watchdog::record::RecordStore;
 use crate::watchdog::service;
 use crate::watchdog::service::ServeError;
+use crate::watchdog::sockets::LinuxSockets;
+use crate::watchdog::sockets::Sockets;
 use crate::watchdog::tunnels::TunnelSettings;
 use crate::watchdog::tunnels::Tunnels;
 
@@ -76,6 +85,10 @@ pub struct WatchdogArgs {
         value_parser = clap::value_parser!(u64).range(0..=600)
     )]
     pub unmount_grace: u64,
+
+    /// Let any local process into the file systems, and not the kernel alone: for tests without a kernel mount.
+    #[arg(long, hide = true)]
+    pub dangerous_admit_any: bool,
 }
 
 /// Why the role ended.
@@ -143,7 +156,8 @@ fn load(
     };
     let records = RecordStore::new(state.sub("tunnels")?);
     let kernel = KernelView { clients: Arc::new(KernelNfsClients::default()), mounts };
-    Tunnels::load(settings, records, kernel, life).map_err(WatchdogRoleError::Records)
+    let sockets = Sockets::new(LinuxSockets);
+    Tunnels::load(settings, records, kernel, sockets, life).map_err(WatchdogRoleError::Records)
 }
 
 /// Starts the tunnel process, and keeps it running until `stop`.
@@ -154,10 +168,27 @@ fn drive(
     life: watch::Sender<Life>,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
-    let launcher = SelfLauncher::new(state.file("tunnel.sock"), args.ca_file.clone());
-    let recorded = Arc::clone(tunnels);
-    let driver = Driver::new(Arc::new(launcher), move || recorded.listeners(), life);
+    let mut launcher = SelfLauncher::new(state.file("tunnel.sock"), args.ca_file.clone());
+    launcher.admit_any = args.dangerous_admit_any;
+    let wanted: Arc<dyn Wanted> = Arc::<Tunnels>::clone(tunnels);
+    let driver = Driver::new(Arc::new(launcher), wanted, life);
+    tokio::spawn(upgrade_on_signal(driver.upgrade(), stop.clone()));
     tokio::spawn(driver.run(stop))
+}
+
+/// Passes SIGHUP on. Without, it would end the watchdog.
+async fn upgrade_on_signal(upgrade: Arc<Notify>, stop: CancellationToken) {
+    let mut hang_up = match signal(SignalKind::hangup()) {
+        Ok(hang_up) => hang_up,
+        Err(error) => {
+            tracing::error!(%error, "failed to listen for SIGHUP; the tunnel process is replaced only at a restart");
+            return;
+        }
+    };
+    while let Some(Some(())) = stop.run_until_cancelled(hang_up.recv()).await {
+        tracing::info!("asked to replace the tunnel process");
+        upgrade.notify_one();
+    }
 }
 
 /// A token that SIGTERM and SIGINT cancel.

@@ -87,7 +87,7 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Accepts until stopped; the socket is closed when this returns.
-    pub(super) async fn accept(self: Arc<Self>, socket: TcpListener) {
+    pub(super) async fn accept(self: Arc<Self>, socket: Arc<TcpListener>) {
         let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let lines = Seldom::default();
         let stop = self.ends.stop.clone();

@@ -17,6 +17,7 @@ pub mod dial;
 pub mod dial_fault;
 mod exchange;
 mod expiry;
+pub mod given;
 pub mod initial;
 pub mod listener;
 mod ocsp;

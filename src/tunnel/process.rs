@@ -3,15 +3,21 @@
 //! Opening and closing may be repeated. Ending has two steps, [`TunnelProcess::stop_listening`] and
 //! [`TunnelProcess::drain`]: between them another process can take the addresses over.
 //!
+//! A socket that the watchdog has given is taken before one is bound. Where none was given this process binds its own.
+//!
 //! LONG: a third of it are tests; opening, closing and ending share one set.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddrV4;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
@@ -29,6 +35,7 @@ use crate::tunnel::admission::Admission;
 use crate::tunnel::carriers::Carriers;
 use crate::tunnel::dial::Dialer;
 use crate::tunnel::expiry;
+use crate::tunnel::given::GivenSockets;
 use crate::tunnel::listener::Ends;
 use crate::tunnel::listener::Listener;
 use crate::tunnel::listener::bind;
@@ -49,6 +56,7 @@ pub struct TunnelProcess {
     admission: Admission,
     buffers: Buffers,
     carriers: Carriers,
+    given: Arc<GivenSockets>,
     tunnels: Mutex<Tunnels>,
 }
 
@@ -62,6 +70,8 @@ struct Tunnels {
 #[derive(Clone, Debug)]
 struct Tunnel {
     known: Arc<OpenTunnel>,
+    /// Where it listens, while it does.
+    socket: Arc<OnceLock<Weak<TcpListener>>>,
     ends: Ends,
     accepting: TaskTracker,
     connections: TaskTracker,
@@ -146,6 +156,7 @@ impl TunnelProcess {
             admission,
             buffers: Buffers::default(),
             carriers: Carriers::start(),
+            given: Arc::default(),
             tunnels: Mutex::default(),
         }
     }
@@ -154,6 +165,22 @@ impl TunnelProcess {
     #[must_use]
     pub fn dialer(&self) -> &Dialer {
         &self.dialer
+    }
+
+    /// Sockets that the watchdog has given and no tunnel has taken yet.
+    #[must_use]
+    pub fn given(&self) -> &Arc<GivenSockets> {
+        &self.given
+    }
+
+    /// A further descriptor of each socket that listens, for a watchdog to keep.
+    ///
+    /// # Errors
+    /// When this process may have no more descriptors.
+    pub fn listening_sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let tunnels = self.tunnels();
+        let sockets = tunnels.open.values().filter_map(|tunnel| tunnel.socket.get()?.upgrade());
+        sockets.map(|socket| socket.as_fd().try_clone_to_owned()).collect()
     }
 
     /// Listens at `address` for `spec`. Port 0 takes any.
@@ -170,7 +197,15 @@ impl TunnelProcess {
             return Err(OpenFault::Ending);
         }
         if let Some(tunnel) = tunnels.open.get(&address) {
-            return same_tunnel(&tunnel.known, spec);
+            let found = same_tunnel(&tunnel.known, spec);
+            let waits = matches!(found, Err(OpenFault::StillWaiting(_)));
+            if !(waits && self.given.has(address)) {
+                // Where it is open, this is one more descriptor of its socket.
+                drop(self.given.take(address));
+                return found;
+            }
+            // Its address has come: the tunnel below takes the place of the one that waits.
+            tunnel.ends.stop.cancel();
         }
         let (socket, address) = self.take(address)?;
         let known = OpenTunnel::listening(spec.clone(), address);
@@ -195,6 +230,7 @@ impl TunnelProcess {
     /// Stops listening and ends the connections. An unknown address is none's.
     pub async fn ensure_closed(&self, address: SocketAddrV4) {
         let tunnel = self.tunnels().open.remove(&address);
+        drop(self.given.take(address));
         if let Some(tunnel) = tunnel {
             tunnel.stop_listening().await;
             tunnel.cut().await;
@@ -275,7 +311,11 @@ impl TunnelProcess {
     }
 
     fn take(&self, address: SocketAddrV4) -> Result<(TcpListener, SocketAddrV4), OpenFault> {
-        let taken = bind(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
+        let socket = match self.given.take(address) {
+            Some(given) => TcpListener::from_std(given),
+            None => bind(address),
+        };
+        let taken = socket.and_then(|socket| Ok((socket.local_addr()?, socket)));
         match taken {
             Ok((bound, socket)) => Ok((socket, SocketAddrV4::new(*address.ip(), bound.port()))),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -294,6 +334,7 @@ impl TunnelProcess {
     fn start(&self, known: OpenTunnel, socket: Option<TcpListener>) -> Tunnel {
         let tunnel = Tunnel {
             known: Arc::new(known),
+            socket: Arc::default(),
             ends: Ends::default(),
             accepting: TaskTracker::new(),
             connections: TaskTracker::new(),
@@ -308,10 +349,15 @@ impl TunnelProcess {
             connections: tunnel.connections.clone(),
         });
         let stop = tunnel.ends.stop.clone();
+        let socket = socket.map(|socket| tunnel.holds(socket));
+        let here = tunnel.clone();
         tunnel.accepting.spawn(async move {
             let socket = match socket {
                 Some(socket) => Some(socket),
-                None => stop.run_until_cancelled(bind_when_free(&listener.tunnel)).await,
+                None => stop
+                    .run_until_cancelled(bind_when_free(&listener.tunnel))
+                    .await
+                    .map(|socket| here.holds(socket)),
             };
             if let Some(socket) = socket {
                 listener.accept(socket).await;
@@ -326,6 +372,14 @@ impl TunnelProcess {
 }
 
 impl Tunnel {
+    /// Notes the socket for as long as somebody accepts on it.
+    fn holds(&self, socket: TcpListener) -> Arc<TcpListener> {
+        let socket = Arc::new(socket);
+        // Once per tunnel: who waited for an address binds it once.
+        let _first = self.socket.set(Arc::downgrade(&socket));
+        socket
+    }
+
     async fn stop_listening(&self) {
         self.ends.stop.cancel();
         self.accepting.close();
@@ -499,6 +553,41 @@ mod tests {
         let status = &process.status()[0];
         assert_eq!((status.connections_total, status.refused_intruders), (0, 1));
         assert_eq!(status.last_error, "");
+    }
+
+    fn given(process: &TunnelProcess) -> SocketAddrV4 {
+        let socket = StdListener::bind(ANY_PORT).unwrap();
+        let SocketAddr::V4(address) = socket.local_addr().unwrap() else { panic!() };
+        process.given().put(socket.into()).unwrap();
+        address
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_given_is_served_handed_over_and_closed_with_its_tunnel() {
+        let process = anyone();
+        let address = given(&process);
+        let waited_in_the_queue = TcpStream::connect(address).await.unwrap();
+        assert_eq!(process.ensure_open(&spec(), address).unwrap(), Opened::Now(address));
+        until(|| process.status()[0].connections_total == 1).await;
+        let copies = process.listening_sockets().unwrap();
+        process.ensure_closed(address).await;
+        drop(waited_in_the_queue);
+        assert!(process.listening_sockets().unwrap().is_empty());
+        assert!(StdListener::bind(address).is_err(), "a copy still listens");
+        drop(copies);
+        StdListener::bind(address).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_that_waits_for_its_address_gets_it_from_the_watchdog() {
+        let process = anyone();
+        let other = StdListener::bind(ANY_PORT).unwrap();
+        let SocketAddr::V4(address) = other.local_addr().unwrap() else { panic!() };
+        process.open_or_wait(&spec(), address);
+        process.given().put(other.into()).unwrap();
+        assert_eq!(process.ensure_open(&spec(), address).unwrap(), Opened::Now(address));
+        process.given().put(StdListener::bind(ANY_PORT).unwrap().into()).unwrap();
+        assert_eq!(process.ensure_open(&spec(), address).unwrap(), Opened::Already(address));
     }
 
     #[tokio::test]

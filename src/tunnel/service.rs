@@ -9,15 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
+use tokio::net::UnixStream;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 use tonic::transport::Server;
 
+use crate::host::parcel;
 use crate::proto::tunnel::CloseRequest;
 use crate::proto::tunnel::CloseResponse;
+use crate::proto::tunnel::HandOverRequest;
+use crate::proto::tunnel::HandOverResponse;
 use crate::proto::tunnel::OpenRequest;
 use crate::proto::tunnel::OpenResponse;
 use crate::proto::tunnel::ProbeRequest;
@@ -37,6 +42,10 @@ use crate::tunnel::process::TunnelProcess;
 
 /// Only root may speak to us.
 const SOCKET_MODE: u32 = 0o600;
+/// For a socket that was sent before the call that needs it.
+const GIVEN_DEADLINE: Duration = Duration::from_secs(2);
+/// For all sockets, to a watchdog that is waiting for them.
+const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Answers for a tunnel process.
 #[derive(Debug)]
@@ -90,6 +99,10 @@ impl Relay for RelayService {
         let request = request.into_inner();
         let spec = spec_from_wire(request.spec).map_err(refused)?;
         let address = endpoint_from_wire(request.endpoint).map_err(refused)?;
+        if request.socket_given && !self.process.given().arrival(address, GIVEN_DEADLINE).await {
+            let why = format!("the socket for {address} did not come; try again");
+            return Err(Status::unavailable(why));
+        }
         let failure =
             self.process.ensure_open(&spec, address).err().map(|fault| TunnelFailure::from(&fault));
         Ok(Response::new(OpenResponse { failure }))
@@ -128,6 +141,23 @@ impl Relay for RelayService {
         let grace = Duration::from_millis(request.into_inner().grace_millis);
         self.shutdown.send_replace(Some(grace));
         Ok(Response::new(ShutdownResponse {}))
+    }
+
+    async fn hand_over(
+        &self,
+        request: Request<HandOverRequest>,
+    ) -> Result<Response<HandOverResponse>, Status> {
+        let path = request.into_inner().path;
+        let sockets = async {
+            let sockets = self.process.listening_sockets()?;
+            parcel::send(&UnixStream::connect(&path).await?, &sockets).await?;
+            io::Result::Ok(sockets.len())
+        };
+        let sent = timeout(HAND_OVER_DEADLINE, sockets).await.map_err(io::Error::from).flatten();
+        let sent =
+            sent.map_err(|error| Status::internal(format!("failed to send sockets: {error}")))?;
+        tracing::info!(sockets = sent, "another watchdog has descriptors of the sockets now");
+        Ok(Response::new(HandOverResponse { sockets: u32::try_from(sent).unwrap_or(u32::MAX) }))
     }
 }
 

@@ -1,10 +1,15 @@
 //! Does what [`supervise`](super::supervise) decides, and turns what happens to the process into its events.
+//!
+//! LONG: a third of it are tests; all processes, the one that serves, the next and the former, are kept by one hand.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::sleep_until;
@@ -12,19 +17,22 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::Chain;
+use crate::watchdog::process::Bindings;
+use crate::watchdog::process::Farewell;
+use crate::watchdog::process::Inheritance;
 use crate::watchdog::process::Launcher;
-use crate::watchdog::process::Listener;
 use crate::watchdog::process::TunnelProcess;
+use crate::watchdog::process::Version;
 use crate::watchdog::relay::Relay;
 use crate::watchdog::supervise::Action;
 use crate::watchdog::supervise::Event;
+use crate::watchdog::supervise::HEARTBEAT_DEADLINE;
+use crate::watchdog::supervise::HEARTBEAT_EVERY;
 use crate::watchdog::supervise::State;
 use crate::watchdog::supervise::step;
 
-/// From the start of the process until its listeners are bound.
+/// From the start of the process until it serves.
 const READY_DEADLINE: Duration = Duration::from_secs(10);
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
-const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(3);
 /// At the end: how long the process lets its connections finish what is under way.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// At the end: how long the process may take altogether.
@@ -51,34 +59,67 @@ impl Default for Life {
     }
 }
 
+/// What is to be served, as the records say at that moment.
+pub trait Wanted: Send + Sync {
+    /// For the next process.
+    fn bindings(&self) -> Bindings;
+    /// Keeps the sockets of an earlier watchdog that are wanted.
+    fn adopt(&self, sockets: Vec<OwnedFd>);
+}
+
 /// Keeps one tunnel process running.
 pub struct Driver {
     launcher: Arc<dyn Launcher>,
-    /// The listeners that the next process is to bind, as the records say at that moment.
-    listeners: Box<dyn Fn() -> Vec<Listener> + Send + Sync>,
+    wanted: Arc<dyn Wanted>,
     life: watch::Sender<Life>,
     process: Option<Box<dyn TunnelProcess>>,
+    /// Started beside the process, to take its place.
+    next: Option<Box<dyn TunnelProcess>>,
+    /// The end of an earlier watchdog's process, which serves until ours does.
+    predecessor: Option<Farewell>,
+    /// Processes that were replaced and let their connections finish.
+    retiring: JoinSet<()>,
+    upgrade: Arc<Notify>,
 }
 
 impl Driver {
     /// A driver that shows the life of its process in `life`.
     pub fn new(
         launcher: Arc<dyn Launcher>,
-        listeners: impl Fn() -> Vec<Listener> + Send + Sync + 'static,
+        wanted: Arc<dyn Wanted>,
         life: watch::Sender<Life>,
     ) -> Self {
-        Self { launcher, listeners: Box::new(listeners), life, process: None }
+        Self {
+            launcher,
+            wanted,
+            life,
+            process: None,
+            next: None,
+            predecessor: None,
+            retiring: JoinSet::new(),
+            upgrade: Arc::default(),
+        }
+    }
+
+    /// Notify it, and the process is replaced by one of the installed binary, which serves before the former one
+    /// ends. Where the new one does not come to serve, the former one stays.
+    #[must_use]
+    pub fn upgrade(&self) -> Arc<Notify> {
+        Arc::clone(&self.upgrade)
     }
 
     /// Keeps a process running until `stop`, then ends it.
     pub async fn run(mut self, stop: CancellationToken) {
-        self.launcher.end_predecessor().await;
+        let Inheritance { sockets, farewell } = self.launcher.take_over().await;
+        self.wanted.adopt(sockets);
+        self.predecessor = farewell;
         let mut state = State::Absent;
         let mut event = Event::Wanted;
         loop {
             let (next, action) = step(state, event, Instant::now());
             let again = action == Action::Spawn && state != State::Absent;
             state = next;
+            self.change_places(action);
             self.show(state);
             self.act(action).await;
             if again {
@@ -93,54 +134,80 @@ impl Driver {
 
     /// Tells everyone. Who is told of a relay may use it at once.
     fn show(&self, state: State) {
-        let running = self.process.as_ref().filter(|_| matches!(state, State::Running { .. }));
+        let serves = matches!(state, State::Running { .. } | State::Replacing { .. });
+        let running = self.process.as_ref().filter(|_| serves);
+        let process_id = running.map_or(0, |process| process.id());
         let relay = running.and_then(|process| process.relay().ok());
         self.life.send_modify(|life| {
             // A heartbeat changes nothing that anyone waits for: the relay at hand stays.
-            if life.relay.is_none() || relay.is_none() {
+            if life.process_id != process_id || relay.is_none() {
                 life.relay = relay;
             }
             life.state = state;
-            life.process_id = running.map_or(0, |process| process.id());
+            life.process_id = process_id;
         });
+    }
+
+    /// What must have happened before anyone is told.
+    fn change_places(&mut self, action: Action) {
+        if matches!(action, Action::Retire | Action::Promote) {
+            let former = std::mem::replace(&mut self.process, self.next.take());
+            if let Some(former) = former {
+                tracing::info!(
+                    process.id = former.id(),
+                    "tunnel process replaced; it ends once it is silent"
+                );
+                self.retiring.spawn(former.retire());
+            }
+        }
     }
 
     async fn act(&mut self, action: Action) {
         match action {
             Action::Carry => {}
-            Action::Spawn => self.spawn(),
-            Action::Kill => self.kill().await,
+            Action::Spawn => self.process = self.spawn(Version::Ours),
+            Action::SpawnNext => self.next = self.spawn(Version::Installed),
+            Action::Retire | Action::Promote => {} // Done by now.
+            Action::KillNext => kill(self.next.take()).await,
+            Action::Kill => kill(self.process.take()).await,
             Action::ShutDown => self.shut_down().await,
         }
+        if self.life.borrow().relay.is_some()
+            && let Some(farewell) = self.predecessor.take()
+        {
+            self.retiring.spawn(farewell);
+        }
     }
 
-    fn spawn(&mut self) {
-        let listeners = (self.listeners)();
-        match self.launcher.launch(&listeners) {
+    fn spawn(&self, version: Version) -> Option<Box<dyn TunnelProcess>> {
+        let bindings = self.wanted.bindings();
+        let (listeners, sockets) = (bindings.listeners.len(), bindings.sockets.len());
+        match self.launcher.launch(bindings, version) {
             Ok(process) => {
-                tracing::info!(
-                    process.id = process.id(),
-                    listeners = listeners.len(),
-                    "tunnel process started"
-                );
-                self.process = Some(process);
+                let id = process.id();
+                tracing::info!(process.id = id, listeners, sockets, "tunnel process started");
+                Some(process)
             }
-            Err(error) => tracing::error!(%error, "failed to start the tunnel process"),
+            Err(error) => {
+                tracing::error!(%error, "failed to start the tunnel process");
+                None
+            }
         }
     }
 
-    async fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            tracing::warn!(
-                process.id = process.id(),
-                "killing the tunnel process: it does not answer"
-            );
-            process.kill().await;
-        }
+    /// Ends every process.
+    async fn shut_down(&mut self) {
+        self.retiring.spawn(self.predecessor.take().unwrap_or_else(|| Box::pin(async {})));
+        kill(self.next.take()).await;
+        self.end_process().await;
+        // They end by themselves if this takes too long.
+        let retired = async { while self.retiring.join_next().await.is_some() {} };
+        let _either_way = timeout(STOP_DEADLINE, retired).await;
+        self.retiring.detach_all();
     }
 
     /// Asks a running process to end; one that does not serve yet has nothing to finish.
-    async fn shut_down(&mut self) {
+    async fn end_process(&mut self) {
         let Some(mut process) = self.process.take() else { return };
         let asked_and_gone = async {
             process.relay().ok()?.shut_down(STOP_GRACE).await.ok()?;
@@ -153,11 +220,13 @@ impl Driver {
     }
 
     async fn next_event(&mut self, state: State, stop: &CancellationToken) -> Event {
+        let upgrade = Arc::clone(&self.upgrade);
         let happened = async {
             match state {
                 State::Absent => std::future::pending().await,
                 State::Starting { .. } => self.started().await,
                 State::Running { .. } => self.heartbeat().await,
+                State::Replacing { .. } => self.replaced().await,
                 State::Waiting { until, .. } => {
                     sleep_until(until).await;
                     Event::Due
@@ -170,26 +239,30 @@ impl Driver {
             biased;
             event = happened => event,
             () = stop.cancelled(), if state != State::Stopping => Event::Stop,
+            () = upgrade.notified(), if matches!(state, State::Running { .. }) => Event::Upgrade,
         }
     }
 
     async fn started(&mut self) -> Event {
-        let Some(process) = &mut self.process else { return Event::Exited };
-        let process_id = process.id();
-        match timeout(READY_DEADLINE, process.ready()).await {
-            Ok(Ok(())) => return Event::Ready,
-            Ok(Err(error)) => {
-                tracing::error!(process.id = process_id, %error, "the tunnel process failed to start");
-            }
-            Err(_) => {
-                tracing::error!(
-                    process.id = process_id,
-                    "the tunnel process was not ready in time"
-                );
-            }
+        match &mut self.process {
+            Some(process) => ready(process.as_mut()).await,
+            None => Event::Exited,
         }
-        // Whether it has ended or hangs: it is to be reaped.
-        Event::Late
+    }
+
+    /// Waits for the next process, and for the end of the one that serves meanwhile.
+    async fn replaced(&mut self) -> Event {
+        let Some(next) = &mut self.next else { return Event::Late };
+        let Some(process) = &mut self.process else { return Event::Exited };
+        tokio::select! {
+            biased;
+            how = process.exited() => {
+                tracing::error!(process.id = process.id(), how, "the tunnel process ended while it was replaced");
+                self.process = None;
+                Event::Exited
+            }
+            event = ready(next.as_mut()) => event,
+        }
     }
 
     async fn heartbeat(&mut self) -> Event {
@@ -204,6 +277,28 @@ impl Driver {
             }
             event = beat(relay) => event,
         }
+    }
+}
+
+async fn ready(process: &mut dyn TunnelProcess) -> Event {
+    let process_id = process.id();
+    match timeout(READY_DEADLINE, process.ready()).await {
+        Ok(Ok(())) => return Event::Ready,
+        Ok(Err(error)) => {
+            tracing::error!(process.id = process_id, %error, "the tunnel process failed to start");
+        }
+        Err(_) => {
+            tracing::error!(process.id = process_id, "the tunnel process was not ready in time");
+        }
+    }
+    // Whether it has ended or hangs: it is to be reaped.
+    Event::Late
+}
+
+async fn kill(process: Option<Box<dyn TunnelProcess>>) {
+    if let Some(mut process) = process {
+        tracing::warn!(process.id = process.id(), "killing a tunnel process that does not answer");
+        process.kill().await;
     }
 }
 
@@ -235,10 +330,21 @@ mod tests {
     use crate::watchdog::fake::FakeLauncher;
     use tokio::task::JoinHandle;
 
+    struct Nothing;
+
+    impl Wanted for Nothing {
+        fn bindings(&self) -> Bindings {
+            Bindings::default()
+        }
+
+        fn adopt(&self, _: Vec<OwnedFd>) {}
+    }
+
     struct Driven {
         launcher: Arc<FakeLauncher>,
         life: watch::Receiver<Life>,
         stop: CancellationToken,
+        upgrade: Arc<Notify>,
         driver: JoinHandle<()>,
     }
 
@@ -246,9 +352,11 @@ mod tests {
         let launcher = Arc::new(launcher);
         let (shown, life) = watch::channel(Life::default());
         let stop = CancellationToken::new();
-        let driver = Driver::new(Arc::clone(&launcher) as Arc<dyn Launcher>, Vec::new, shown);
+        let wanted = Arc::new(Nothing);
+        let driver = Driver::new(Arc::clone(&launcher) as Arc<dyn Launcher>, wanted, shown);
+        let upgrade = driver.upgrade();
         let driver = tokio::spawn(driver.run(stop.clone()));
-        Driven { launcher, life, stop, driver }
+        Driven { launcher, life, stop, upgrade, driver }
     }
 
     impl Driven {
@@ -264,7 +372,7 @@ mod tests {
         driven.until(|life| life.relay.is_some()).await;
         driven.stop.cancel();
         driven.driver.await.unwrap();
-        assert_eq!(driven.launcher.log(), ["predecessor ended", "launched with 0"]);
+        assert_eq!(driven.launcher.log(), ["took over", "launched with 0"]);
         assert_eq!(driven.launcher.relay.script().calls, ["shut down"]);
         assert_eq!(driven.life.borrow().state, State::Absent);
     }
@@ -286,7 +394,7 @@ mod tests {
         let before = Instant::now();
         driven.launcher.crash.notify_one();
         driven.until(|life| life.restarts == 1 && life.relay.is_some()).await;
-        assert_eq!(before.elapsed(), Duration::from_millis(100));
+        assert_eq!(before.elapsed(), Duration::ZERO);
         assert_eq!(driven.launcher.log()[1..], ["launched with 0", "launched with 0"]);
     }
 
@@ -296,10 +404,10 @@ mod tests {
         driven.until(|life| life.relay.is_some()).await;
         let before = Instant::now();
         driven.launcher.relay.script().hung = true;
-        driven.until(|life| life.relay.is_none()).await;
+        driven.until(|life| life.restarts == 1).await;
         assert_eq!(before.elapsed(), 3 * (HEARTBEAT_EVERY + HEARTBEAT_DEADLINE));
         driven.launcher.relay.script().hung = false;
-        driven.until(|life| life.restarts == 1 && life.relay.is_some()).await;
+        driven.until(|life| life.relay.is_some()).await;
         assert_eq!(driven.launcher.log()[2..], ["killed", "launched with 0"]);
     }
 
@@ -309,9 +417,47 @@ mod tests {
         *launcher.never_ready.lock().unwrap() = true;
         let mut driven = drive(launcher);
         let before = Instant::now();
-        driven.until(|life| matches!(life.state, State::Waiting { .. })).await;
-        assert_eq!(before.elapsed(), READY_DEADLINE);
         driven.until(|life| life.restarts == 1).await;
+        assert_eq!(before.elapsed(), READY_DEADLINE);
         assert_eq!(driven.launcher.log()[2..], ["killed", "launched with 0"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_is_replaced_by_one_that_serves_before_it_is_asked_to_end() {
+        let mut driven = drive(FakeLauncher::default());
+        driven.until(|life| life.relay.is_some()).await;
+        let former = driven.life.borrow().process_id;
+        driven.upgrade.notify_one();
+        driven.until(|life| life.relay.is_some() && life.process_id != former).await;
+        tokio::task::yield_now().await;
+        assert_eq!(
+            driven.launcher.log(),
+            ["took over", "launched with 0", "launched the installed one", "retired"]
+        );
+        assert_eq!(driven.life.borrow().restarts, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_next_process_does_not_come_to_serve_the_former_one_stays() {
+        let mut driven = drive(FakeLauncher::default());
+        driven.until(|life| life.relay.is_some()).await;
+        let former = driven.life.borrow().process_id;
+        *driven.launcher.never_ready.lock().unwrap() = true;
+        driven.upgrade.notify_one();
+        driven.until(|life| matches!(life.state, State::Replacing { .. })).await;
+        driven.until(|life| matches!(life.state, State::Running { .. })).await;
+        assert_eq!(driven.life.borrow().process_id, former);
+        tokio::task::yield_now().await;
+        assert_eq!(driven.launcher.log().last().unwrap(), "killed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_earlier_watchdog_s_process_ends_only_once_ours_serves() {
+        let launcher = FakeLauncher::default();
+        *launcher.predecessor.lock().unwrap() = true;
+        let mut driven = drive(launcher);
+        driven.until(|life| life.relay.is_some()).await;
+        tokio::task::yield_now().await;
+        assert_eq!(driven.launcher.log(), ["took over", "launched with 0", "predecessor ended"]);
     }
 }

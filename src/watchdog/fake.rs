@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
 use std::net::SocketAddrV4;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,13 +29,18 @@ use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::watchdog::address::KernelView;
 use crate::watchdog::address::fake::FakeMounts;
 use crate::watchdog::driver::Life;
+use crate::watchdog::process::Bindings;
+use crate::watchdog::process::Farewell;
+use crate::watchdog::process::Inheritance;
 use crate::watchdog::process::Launcher;
-use crate::watchdog::process::Listener;
 use crate::watchdog::process::TunnelProcess;
+use crate::watchdog::process::Version;
 use crate::watchdog::record::RecordStore;
 use crate::watchdog::record::User;
 use crate::watchdog::relay::Relay;
 use crate::watchdog::relay::RelayError;
+use crate::watchdog::sockets::Sockets;
+use crate::watchdog::sockets::fake::FakeSockets;
 use crate::watchdog::tunnels::TunnelSettings;
 use crate::watchdog::tunnels::Tunnels;
 
@@ -97,7 +105,12 @@ fn refused(kind: Kind, message: &str) -> RelayError {
 
 #[async_trait]
 impl Relay for FakeRelay {
-    async fn open(&self, spec: &TunnelSpec, endpoint: SocketAddrV4) -> Result<(), RelayError> {
+    async fn open(
+        &self,
+        spec: &TunnelSpec,
+        endpoint: SocketAddrV4,
+        _: Option<OwnedFd>,
+    ) -> Result<(), RelayError> {
         self.called(format!("open {} {}", endpoint.ip(), spec.host)).await;
         let mut script = self.script();
         let other = script.open.get(&endpoint).is_some_and(|open| open != spec);
@@ -148,10 +161,13 @@ pub(super) struct FakeLauncher {
     pub(super) relay: Arc<FakeRelay>,
     /// Processes never become ready.
     pub(super) never_ready: Mutex<bool>,
+    /// An earlier watchdog has left a process.
+    pub(super) predecessor: Mutex<bool>,
     /// What happened, in order.
     pub(super) log: Arc<Mutex<Vec<String>>>,
     /// Ends the process that runs.
     pub(super) crash: Arc<Notify>,
+    launched: AtomicU32,
 }
 
 impl FakeLauncher {
@@ -162,13 +178,22 @@ impl FakeLauncher {
 
 #[async_trait]
 impl Launcher for FakeLauncher {
-    async fn end_predecessor(&self) {
-        self.log.lock().unwrap().push("predecessor ended".to_owned());
+    async fn take_over(&self) -> Inheritance {
+        self.log.lock().unwrap().push("took over".to_owned());
+        let log = Arc::clone(&self.log);
+        let farewell = self.predecessor.lock().unwrap().then(|| -> Farewell {
+            Box::pin(async move { log.lock().unwrap().push("predecessor ended".to_owned()) })
+        });
+        Inheritance { sockets: Vec::new(), farewell }
     }
 
-    fn launch(&self, listeners: &[Listener]) -> io::Result<Box<dyn TunnelProcess>> {
-        self.log.lock().unwrap().push(format!("launched with {}", listeners.len()));
+    fn launch(&self, bindings: Bindings, version: Version) -> io::Result<Box<dyn TunnelProcess>> {
+        self.log.lock().unwrap().push(match version {
+            Version::Ours => format!("launched with {}", bindings.listeners.len()),
+            Version::Installed => "launched the installed one".to_owned(),
+        });
         Ok(Box::new(FakeProcess {
+            id: self.launched.fetch_add(1, Ordering::Relaxed) + 1,
             relay: Arc::clone(&self.relay),
             never_ready: *self.never_ready.lock().unwrap(),
             log: Arc::clone(&self.log),
@@ -179,6 +204,7 @@ impl Launcher for FakeLauncher {
 
 #[derive(Debug)]
 struct FakeProcess {
+    id: u32,
     relay: Arc<FakeRelay>,
     never_ready: bool,
     log: Arc<Mutex<Vec<String>>>,
@@ -188,7 +214,7 @@ struct FakeProcess {
 #[async_trait]
 impl TunnelProcess for FakeProcess {
     fn id(&self) -> u32 {
-        7
+        self.id
     }
 
     async fn ready(&mut self) -> io::Result<()> {
@@ -208,6 +234,10 @@ impl TunnelProcess for FakeProcess {
 
     async fn kill(&mut self) {
         self.log.lock().unwrap().push("killed".to_owned());
+    }
+
+    fn retire(self: Box<Self>) -> Farewell {
+        Box::pin(async move { self.log.lock().unwrap().push("retired".to_owned()) })
     }
 
     fn relay(&self) -> io::Result<Arc<dyn Relay>> {
@@ -247,7 +277,9 @@ impl Node {
         let (life, shown) = watch::channel(Life { relay: running, ..Life::default() });
         let settings = TunnelSettings { port: 12049, unmount_grace: Duration::from_secs(30) };
         let store = RecordStore::new(StateDir::open(dir.path().join("tunnels")).unwrap());
-        let tunnels = Arc::new(Tunnels::load(settings, store, kernel, shown).unwrap());
+        let tunnels = Arc::new(
+            Tunnels::load(settings, store, kernel, Sockets::new(FakeSockets), shown).unwrap(),
+        );
         Self { tunnels, relay, clients, life, dir }
     }
 

@@ -13,6 +13,7 @@
 //! | [`address`], [`closing`], [`supervise`] | the decisions, as pure functions |
 //! | [`tunnels`], [`reaper`], [`driver`] | what carries them out |
 //! | [`process`], [`relay`], `predecessor` | the tunnel process and how to talk to it |
+//! | [`sockets`] | the listening sockets, which outlive every tunnel process |
 //! | [`service`] | the door for the node plugin |
 //!
 //! Deliberately absent: nothing here touches a mounted file or another process's `/proc`, so that no dead
@@ -28,6 +29,7 @@ pub mod reaper;
 pub mod record;
 pub mod relay;
 pub mod service;
+pub mod sockets;
 pub mod supervise;
 pub mod tunnels;
 

@@ -1,26 +1,34 @@
 //! The tunnel process itself: starting it, hearing that it is ready, killing it.
 //!
-//! The child is this same binary. It gets its listeners as one line of JSON on its standard input, so that it
-//! binds them before anything else, and says `ready` on its standard output once it has.
+//! The child is this same binary, or after an upgrade the one that is installed now. Its standard input is a Unix
+//! socket: over it go the listening sockets, its listeners as one line of JSON, and later the sockets of further
+//! tunnels. It says `ready` on its standard output once it serves.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
 use serde::Serialize;
 use tokio::io::AsyncBufReadExt;
-use tokio::io::AsyncWriteExt;
 use tokio::io::BufReader;
+use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::process::ChildStdout;
 use tokio::process::Command;
+use tokio::time::timeout;
 
+use crate::host::parcel;
 use crate::model::TlsPolicy;
 use crate::watchdog::predecessor;
 use crate::watchdog::record::Record;
@@ -29,6 +37,8 @@ use crate::watchdog::relay::Relay;
 
 /// The binary that we are, also after an upgrade has replaced its file.
 const OURSELVES: &str = "/proc/self/exe";
+/// For a process that another one replaces. It gives its connections 5 s, and cuts what is left.
+const RETIRE_DEADLINE: Duration = Duration::from_secs(10);
 /// After SIGKILL a process is gone as soon as the kernel gets to it.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -63,13 +73,49 @@ impl From<&Record> for Listener {
     }
 }
 
+/// What a tunnel process is to serve from its start.
+#[derive(Debug, Default)]
+pub struct Bindings {
+    /// Every tunnel.
+    pub listeners: Vec<Listener>,
+    /// Their sockets. The process binds those that are missing.
+    pub sockets: Vec<OwnedFd>,
+}
+
+/// Which binary a process is started from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// The watchdog's own, which is known to work.
+    Ours,
+    /// The file that is installed now.
+    Installed,
+}
+
+/// The end of a process, once it is awaited: it is asked, and killed if it does not follow.
+pub type Farewell = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What an earlier watchdog's tunnel process leaves to us.
+pub struct Inheritance {
+    /// Sockets that listen.
+    pub sockets: Vec<OwnedFd>,
+    /// The end of the process, where it still serves. For when another one does.
+    pub farewell: Option<Farewell>,
+}
+
+impl fmt::Debug for Inheritance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inheritance").field("sockets", &self.sockets).finish_non_exhaustive()
+    }
+}
+
 /// Starts tunnel processes.
 #[async_trait]
 pub trait Launcher: Send + Sync + fmt::Debug {
-    /// Ends a tunnel process that an earlier watchdog left behind: it holds the addresses.
-    async fn end_predecessor(&self);
-    /// Starts a process. It is to bind these listeners before anything else.
-    fn launch(&self, listeners: &[Listener]) -> io::Result<Box<dyn TunnelProcess>>;
+    /// Takes over from a tunnel process that an earlier watchdog left behind. One that does not hand its addresses
+    /// over is ended: they must be bound again.
+    async fn take_over(&self) -> Inheritance;
+    /// Starts a process. It is to serve this before anything else.
+    fn launch(&self, bindings: Bindings, version: Version) -> io::Result<Box<dyn TunnelProcess>>;
 }
 
 /// A tunnel process that was started. Dropping it leaves it running.
@@ -77,12 +123,14 @@ pub trait Launcher: Send + Sync + fmt::Debug {
 pub trait TunnelProcess: Send + fmt::Debug {
     /// Its process id.
     fn id(&self) -> u32;
-    /// Waits until it says that its listeners are bound.
+    /// Waits until it says that it serves. May be dropped and called again.
     async fn ready(&mut self) -> io::Result<()>;
     /// Waits until it has ended, and says how.
     async fn exited(&mut self) -> String;
     /// Ends it, without asking.
     async fn kill(&mut self);
+    /// Ends it now that another process serves: it stops listening and lets its connections finish.
+    fn retire(self: Box<Self>) -> Farewell;
     /// How to talk to it.
     fn relay(&self) -> io::Result<Arc<dyn Relay>>;
 }
@@ -94,19 +142,26 @@ pub struct SelfLauncher {
     pub socket: PathBuf,
     /// More trusted certificates.
     pub ca_file: Option<PathBuf>,
+    /// Lets any local process in. For tests, whose client is no kernel.
+    pub admit_any: bool,
+    /// [`Version::Ours`].
     binary: PathBuf,
+    /// [`Version::Installed`]: the name that we were started by, whatever lies there by then.
+    installed: PathBuf,
 }
 
 impl SelfLauncher {
     /// Starts processes that serve `socket` and trust what `ca_file` holds besides.
     #[must_use]
     pub fn new(socket: PathBuf, ca_file: Option<PathBuf>) -> Self {
-        Self { socket, ca_file, binary: PathBuf::from(OURSELVES) }
+        let installed = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(OURSELVES));
+        Self { socket, ca_file, admit_any: false, binary: PathBuf::from(OURSELVES), installed }
     }
 
     fn arguments(&self) -> Vec<OsString> {
+        let admit = if self.admit_any { "any" } else { "kernel" };
         let mut arguments: Vec<OsString> =
-            ["tunnel", "--managed", "--admit", "kernel", "--socket"].map(OsString::from).into();
+            ["tunnel", "--managed", "--admit", admit, "--socket"].map(OsString::from).into();
         arguments.push(self.socket.clone().into());
         if let Some(file) = &self.ca_file {
             arguments.extend(["--ca-file".into(), file.clone().into()]);
@@ -117,32 +172,56 @@ impl SelfLauncher {
 
 #[async_trait]
 impl Launcher for SelfLauncher {
-    async fn end_predecessor(&self) {
-        predecessor::end(&self.socket).await;
+    async fn take_over(&self) -> Inheritance {
+        let (sockets, former) = predecessor::take_over(&self.socket).await;
+        let farewell = former.map(|former| Box::pin(former.end()) as Farewell);
+        Inheritance { sockets, farewell }
     }
 
     #[expect(
         clippy::disallowed_methods,
         reason = "this child is meant to outlive every deadline: the driver watches and kills it"
     )]
-    fn launch(&self, listeners: &[Listener]) -> io::Result<Box<dyn TunnelProcess>> {
-        let mut child = Command::new(&self.binary)
+    fn launch(&self, bindings: Bindings, version: Version) -> io::Result<Box<dyn TunnelProcess>> {
+        let binary = match version {
+            Version::Ours => &self.binary,
+            Version::Installed => &self.installed,
+        };
+        let (ours, theirs) = UnixStream::pair()?;
+        let theirs = theirs.into_std()?;
+        theirs.set_nonblocking(false)?;
+        let mut child = Command::new(binary)
             // The name decides about the role of this binary.
             .arg0("alinas-csi")
             .args(self.arguments())
-            .stdin(Stdio::piped())
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             // Ctrl-C at a terminal is for the watchdog, which ends the tunnel last.
             .process_group(0)
             .spawn()?;
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
+        let input = Arc::new(ours);
+        tokio::spawn(tell(Arc::clone(&input), bindings));
         Ok(Box::new(SelfProcess {
             id: child.id().unwrap_or_default(),
             child,
+            input,
             output: BufReader::new(output),
-            listeners: serde_json::to_string(listeners)? + "\n",
+            word: String::new(),
             socket: self.socket.clone(),
         }))
+    }
+}
+
+/// In a task of its own: a process that does not read keeps nobody waiting. It will not be ready in time.
+async fn tell(input: Arc<UnixStream>, bindings: Bindings) {
+    let told = async {
+        let line = serde_json::to_string(&bindings.listeners)? + "\n";
+        parcel::send(&input, &bindings.sockets).await?;
+        parcel::send_text(&input, line.as_bytes()).await
+    };
+    if let Err(error) = told.await {
+        tracing::error!(%error, "failed to tell the tunnel process what to serve");
     }
 }
 
@@ -151,8 +230,10 @@ impl Launcher for SelfLauncher {
 struct SelfProcess {
     id: u32,
     child: Child,
+    input: Arc<UnixStream>,
     output: BufReader<ChildStdout>,
-    listeners: String,
+    /// What it has said so far.
+    word: String,
     socket: PathBuf,
 }
 
@@ -163,13 +244,8 @@ impl TunnelProcess for SelfProcess {
     }
 
     async fn ready(&mut self) -> io::Result<()> {
-        if let Some(mut input) = self.child.stdin.take() {
-            input.write_all(self.listeners.as_bytes()).await?;
-            input.shutdown().await?;
-        }
-        let mut word = String::new();
-        self.output.read_line(&mut word).await?;
-        match word.trim_end() {
+        self.output.read_line(&mut self.word).await?;
+        match self.word.trim_end() {
             "ready" => Ok(()),
             "" => Err(io::Error::other("it ended before it was ready")),
             other => Err(io::Error::other(format!("it said {other:?} instead of \"ready\""))),
@@ -187,7 +263,7 @@ impl TunnelProcess for SelfProcess {
         if let Err(error) = self.child.start_kill() {
             tracing::warn!(process.id = self.id, %error, "failed to kill the tunnel process");
         }
-        if tokio::time::timeout(KILL_DEADLINE, self.child.wait()).await.is_err() {
+        if timeout(KILL_DEADLINE, self.child.wait()).await.is_err() {
             tracing::error!(
                 process.id = self.id,
                 "the tunnel process does not end, although killed"
@@ -195,8 +271,25 @@ impl TunnelProcess for SelfProcess {
         }
     }
 
+    fn retire(mut self: Box<Self>) -> Farewell {
+        Box::pin(async move {
+            // Not over its socket, which the next process has taken the name of. The id is ours until it is reaped.
+            let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+            if let Some(Err(error)) = id.map(|id| kill_process(id, Signal::TERM)) {
+                tracing::warn!(process.id = self.id, %error, "failed to ask a tunnel process to end");
+            }
+            match timeout(RETIRE_DEADLINE, self.exited()).await {
+                Ok(how) => {
+                    tracing::info!(process.id = self.id, how, "replaced tunnel process ended")
+                }
+                Err(_) => self.kill().await,
+            }
+        })
+    }
+
     fn relay(&self) -> io::Result<Arc<dyn Relay>> {
-        Ok(Arc::new(GrpcRelay::new(&self.socket).map_err(io::Error::other)?))
+        let input = Some(Arc::clone(&self.input));
+        Ok(Arc::new(GrpcRelay::new(&self.socket, input).map_err(io::Error::other)?))
     }
 }
 
@@ -204,7 +297,6 @@ impl TunnelProcess for SelfProcess {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-    use tokio::time::timeout;
 
     #[test]
     fn the_tunnel_role_is_told_its_socket_its_trust_and_whom_to_admit() {
@@ -245,7 +337,7 @@ mod tests {
         // A process that another test forks holds the script open for writing until it executes.
         let busy = |error: &io::Error| error.kind() == io::ErrorKind::ExecutableFileBusy;
         loop {
-            match launcher.launch(&[]) {
+            match launcher.launch(Bindings::default(), Version::Ours) {
                 Err(error) if busy(&error) => std::thread::yield_now(),
                 launched => return launched.unwrap(),
             }
@@ -275,5 +367,19 @@ mod tests {
             assert!(error.to_string().contains(words), "{error}");
             process.kill().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_replaced_process_is_asked_to_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = dir.path().join("mark");
+        let script = format!(
+            "trap 'touch {}; exit' TERM; read line; echo ready; while :; do sleep 0.01; done",
+            mark.display()
+        );
+        let mut process = launch(&dir, &script);
+        timeout(KILL_DEADLINE, process.ready()).await.unwrap().unwrap();
+        timeout(KILL_DEADLINE, process.retire()).await.unwrap();
+        assert!(mark.exists());
     }
 }

@@ -74,6 +74,7 @@ async fn reconcile(tunnels: &Tunnels, relay: &dyn Relay) {
             if tunnels.book().at(*endpoint.ip()).is_none() {
                 tracing::warn!(tunnel.address = %endpoint.ip(), "closing a tunnel without a record");
                 let _next_time = timeout(CALL_DEADLINE, relay.close(*endpoint)).await;
+                tunnels.sockets.release(*endpoint);
             }
         }
     }
@@ -88,11 +89,13 @@ async fn open_again(tunnels: &Tunnels, relay: &dyn Relay, record: &Record) {
     if tunnels.book().at(address).is_none_or(|entry| entry.record.spec != record.spec) {
         return;
     }
-    let trouble = match timeout(CALL_DEADLINE, relay.open(&record.spec, record.endpoint)).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(Chain(&error).to_string()),
-        Err(_) => Some("no answer in time".to_owned()),
-    };
+    let socket = tunnels.sockets.ensure(record.endpoint);
+    let trouble =
+        match timeout(CALL_DEADLINE, relay.open(&record.spec, record.endpoint, socket)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(Chain(&error).to_string()),
+            Err(_) => Some("no answer in time".to_owned()),
+        };
     if let Some(entry) = tunnels.book().at(address) {
         match &trouble {
             Some(error) if entry.trouble != trouble => {
@@ -108,6 +111,7 @@ async fn open_again(tunnels: &Tunnels, relay: &dyn Relay, record: &Record) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watchdog::driver::Wanted;
     use crate::watchdog::fake::Node;
     use crate::watchdog::fake::spec;
     use crate::watchdog::fake::user;
@@ -158,7 +162,7 @@ mod tests {
         node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
         node.tunnels.release("pv-1", "/stage/1").unwrap();
         let node = node.crash();
-        assert_eq!(node.tunnels.listeners().len(), 1);
+        assert_eq!(node.tunnels.bindings().listeners.len(), 1);
         seconds(&node, 31).await;
         assert!(node.recorded().is_empty());
     }

@@ -4,14 +4,21 @@
 //! deadline of its own: who calls knows how long it may wait.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddrV4;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
 use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 
+use crate::host::parcel;
 use crate::model::TunnelSpec;
 use crate::proto::tunnel as proto;
 use crate::proto::tunnel::TunnelFailure;
@@ -22,8 +29,14 @@ use crate::tunnel::convert::spec_to_wire;
 /// A tunnel process that can be talked to.
 #[async_trait]
 pub trait Relay: Send + Sync + fmt::Debug {
-    /// Binds the endpoint and serves it; success where the same tunnel is open already.
-    async fn open(&self, spec: &TunnelSpec, endpoint: SocketAddrV4) -> Result<(), RelayError>;
+    /// Serves the endpoint, on `socket` or else on one that the process binds; success where the same tunnel is
+    /// open already.
+    async fn open(
+        &self,
+        spec: &TunnelSpec,
+        endpoint: SocketAddrV4,
+        socket: Option<OwnedFd>,
+    ) -> Result<(), RelayError>;
     /// Stops serving the endpoint; success where it was not served.
     async fn close(&self, endpoint: SocketAddrV4) -> Result<(), RelayError>;
     /// Asks the mount target for one answer.
@@ -50,27 +63,73 @@ pub enum RelayError {
 
 /// A tunnel process behind its Unix socket.
 #[derive(Clone)]
-pub struct GrpcRelay(RelayClient<Channel>);
+pub struct GrpcRelay {
+    client: RelayClient<Channel>,
+    /// The standard input of the process, which sockets go over.
+    input: Option<Arc<UnixStream>>,
+}
 
 impl GrpcRelay {
-    /// Talks to the process behind `socket`, connecting with the first call.
+    /// Talks to the process behind `socket`, connecting with the first call. Sockets go over `input`.
     ///
     /// # Errors
     /// When the path cannot be one of a socket.
-    pub fn new(socket: &Path) -> Result<Self, tonic::transport::Error> {
+    pub fn new(
+        socket: &Path,
+        input: Option<Arc<UnixStream>>,
+    ) -> Result<Self, tonic::transport::Error> {
         let channel = Endpoint::from_shared(format!("unix:{}", socket.display()))?.connect_lazy();
-        Ok(Self(RelayClient::new(channel)))
+        Ok(Self { client: RelayClient::new(channel), input })
+    }
+
+    /// Talks over one connection and never makes another: behind its name may be another process by then.
+    #[must_use]
+    pub fn over(connection: UnixStream) -> Self {
+        let once = Arc::new(Mutex::new(Some(connection)));
+        let connector = tower::service_fn(move |_| {
+            let connection = once.lock().ok().and_then(|mut once| once.take());
+            async move {
+                let gone = || io::Error::from(io::ErrorKind::NotConnected);
+                connection.map(TokioIo::new).ok_or_else(gone)
+            }
+        });
+        let channel = Endpoint::from_static("http://tunnel").connect_with_connector_lazy(connector);
+        Self { client: RelayClient::new(channel), input: None }
+    }
+
+    /// Has the process send its listening sockets to whoever listens on the Unix socket `path`, and answers how many.
+    ///
+    /// # Errors
+    /// Where it could not, or is of a release that cannot.
+    pub async fn hand_over(&self, path: &Path) -> Result<usize, RelayError> {
+        let request = proto::HandOverRequest { path: path.display().to_string() };
+        let answer = self.client.clone().hand_over(request).await?.into_inner();
+        Ok(usize::try_from(answer.sockets).unwrap_or(usize::MAX))
+    }
+
+    /// Sends a socket, where there is one and a way. Answers whether it did.
+    async fn give(&self, socket: Option<OwnedFd>) -> Result<bool, RelayError> {
+        let (Some(socket), Some(input)) = (socket, &self.input) else { return Ok(false) };
+        let sent = parcel::send(input, &[socket]).await;
+        sent.map_err(|error| tonic::Status::from_error(error.into()))?;
+        Ok(true)
     }
 }
 
 #[async_trait]
 impl Relay for GrpcRelay {
-    async fn open(&self, spec: &TunnelSpec, endpoint: SocketAddrV4) -> Result<(), RelayError> {
+    async fn open(
+        &self,
+        spec: &TunnelSpec,
+        endpoint: SocketAddrV4,
+        socket: Option<OwnedFd>,
+    ) -> Result<(), RelayError> {
         let request = proto::OpenRequest {
             spec: Some(spec_to_wire(spec)),
             endpoint: Some(endpoint_to_wire(endpoint)),
+            socket_given: self.give(socket).await?,
         };
-        match self.0.clone().open(request).await?.into_inner().failure {
+        match self.client.clone().open(request).await?.into_inner().failure {
             None => Ok(()),
             Some(failure) => Err(RelayError::Refused(failure)),
         }
@@ -78,13 +137,13 @@ impl Relay for GrpcRelay {
 
     async fn close(&self, endpoint: SocketAddrV4) -> Result<(), RelayError> {
         let request = proto::CloseRequest { endpoint: Some(endpoint_to_wire(endpoint)) };
-        self.0.clone().close(request).await?;
+        self.client.clone().close(request).await?;
         Ok(())
     }
 
     async fn probe(&self, spec: &TunnelSpec) -> Result<proto::ProbeReport, RelayError> {
         let request = proto::ProbeRequest { spec: Some(spec_to_wire(spec)) };
-        match self.0.clone().probe(request).await?.into_inner().outcome {
+        match self.client.clone().probe(request).await?.into_inner().outcome {
             Some(Outcome::Report(report)) => Ok(report),
             Some(Outcome::Failure(failure)) => Err(RelayError::Refused(failure)),
             None => Err(RelayError::Malformed("an outcome")),
@@ -92,7 +151,7 @@ impl Relay for GrpcRelay {
     }
 
     async fn status(&self) -> Result<Vec<SocketAddrV4>, RelayError> {
-        let status = self.0.clone().status(proto::StatusRequest {}).await?.into_inner();
+        let status = self.client.clone().status(proto::StatusRequest {}).await?.into_inner();
         status
             .listeners
             .into_iter()
@@ -105,7 +164,7 @@ impl Relay for GrpcRelay {
 
     async fn shut_down(&self, grace: Duration) -> Result<(), RelayError> {
         let grace_millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        self.0.clone().shutdown(proto::ShutdownRequest { grace_millis }).await?;
+        self.client.clone().shutdown(proto::ShutdownRequest { grace_millis }).await?;
         Ok(())
     }
 }
@@ -141,8 +200,17 @@ pub(super) mod served {
 
     type Answer<T> = Result<Response<T>, Status>;
 
+    /// Of which release a process is.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(in crate::watchdog) enum Release {
+        /// It hands sockets over.
+        This,
+        /// It knows of none.
+        Before,
+    }
+
     /// Refuses to open, and ends when it is asked to.
-    struct Refusing(CancellationToken);
+    struct Refusing(CancellationToken, Release);
 
     #[async_trait]
     impl proto::relay_server::Relay for Refusing {
@@ -175,14 +243,28 @@ pub(super) mod served {
             self.0.cancel();
             Ok(Response::new(proto::ShutdownResponse {}))
         }
+
+        async fn hand_over(
+            &self,
+            request: Request<proto::HandOverRequest>,
+        ) -> Answer<proto::HandOverResponse> {
+            if self.1 == Release::Before {
+                return Err(Status::unimplemented("HandOver"));
+            }
+            let to = UnixStream::connect(request.into_inner().path).await?;
+            let sockets =
+                [0; 2].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap().into());
+            parcel::send(&to, &sockets).await?;
+            Ok(Response::new(proto::HandOverResponse { sockets: 2 }))
+        }
     }
 
     /// Serves until it is asked to shut down.
-    pub(in crate::watchdog) fn serve(dir: &tempfile::TempDir) -> PathBuf {
+    pub(in crate::watchdog) fn serve(dir: &tempfile::TempDir, release: Release) -> PathBuf {
         let socket = dir.path().join("tunnel.sock");
         let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
         let stop = CancellationToken::new();
-        let relay = proto::relay_server::RelayServer::new(Refusing(stop.clone()));
+        let relay = proto::relay_server::RelayServer::new(Refusing(stop.clone(), release));
         let server = tonic::transport::Server::builder().add_service(relay);
         tokio::spawn(server.serve_with_incoming_shutdown(listener, stop.cancelled_owned()));
         socket
@@ -197,10 +279,10 @@ mod tests {
     #[tokio::test]
     async fn what_the_process_answers_arrives_and_what_it_leaves_out_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let relay = GrpcRelay::new(&served::serve(&dir)).unwrap();
+        let relay = GrpcRelay::new(&served::serve(&dir, served::Release::This), None).unwrap();
         let endpoint = SocketAddrV4::new([127, 0, 1, 1].into(), 12049);
         assert_eq!(relay.status().await.unwrap(), [endpoint]);
-        let refusal = relay.open(&spec("nas"), endpoint).await.unwrap_err();
+        let refusal = relay.open(&spec("nas"), endpoint, None).await.unwrap_err();
         assert_eq!(refusal.to_string(), "address taken");
         relay.close(endpoint).await.unwrap();
         assert!(matches!(relay.probe(&spec("nas")).await, Err(RelayError::Malformed(_))));
@@ -208,7 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_that_is_not_there_is_unavailable() {
-        let relay = GrpcRelay::new(Path::new("/nonexistent/tunnel.sock")).unwrap();
+        let relay = GrpcRelay::new(Path::new("/nonexistent/tunnel.sock"), None).unwrap();
         assert!(matches!(relay.status().await, Err(RelayError::Unavailable(_))));
     }
 }

@@ -212,7 +212,7 @@ fn listed_to_wire(listed: &Listed) -> proto::TunnelState {
 fn process_word(state: State) -> &'static str {
     match state {
         State::Absent | State::Starting { .. } => "starting",
-        State::Running { .. } => "running",
+        State::Running { .. } | State::Replacing { .. } => "running",
         State::Waiting { .. } => "waiting",
         State::Stopping => "stopping",
     }

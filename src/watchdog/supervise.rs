@@ -1,18 +1,22 @@
 //! The life of the tunnel process, as a pure state machine.
 //!
 //! ```text
-//!              Wanted                Ready
-//!     Absent ─────────> Starting ────────────> Running ──┐ Answered, Missed (first, second)
-//!       ^                ^    │                │   ^─────┘
-//!       │            Due │    │ Exited, Late   │ Exited, Missed (third)
-//!       │                │    v                │
-//!       │               Waiting <──────────────┘
-//!       │ Gone
+//!              Wanted                Ready                    Upgrade
+//!     Absent ─────────> Starting ────────────> Running ──┐ ─────────────> Replacing
+//!       ^                ^  ^ │                │   ^ ^───┘ Answered,          │ │
+//!       │            Due │  │ │ Exited, Late   │   │       Missed (1st, 2nd)  │ │
+//!       │                │  │ v                │   └──────────────────────────┘ │
+//!       │               Waiting <──────────────┘      Ready (of the next one,   │
+//!       │                   │     Exited, Missed (3rd)  the former retires),    │
+//!       │                   │                         Late (the former stays)   │
+//!       │                   └───────────────────────────────────────────────────┘
+//!       │ Gone                      Exited (the former; the next one is waited for)
 //!       └──────────── Stopping <──── Stop, in any state
 //! ```
 //!
-//! A process that is late or does not answer is killed at once: while it hangs, so does every mount of the node,
-//! and the next process takes all listeners over from the records.
+//! A process that is late or does not answer is killed at once: while it hangs, so does every mount of the node. The
+//! listening sockets are the watchdog's, so the next process finds whoever has connected in between. After a first
+//! failure it is started without a wait.
 
 use std::time::Duration;
 
@@ -20,7 +24,15 @@ use tokio::time::Instant;
 
 /// How many heartbeats in a row may be missed before the process is killed.
 const MISSES_TO_KILL: u32 = 3;
-/// The wait after the first failure; it doubles with each further one.
+/// From one answer to the next question.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+/// For the answer.
+pub const HEARTBEAT_DEADLINE: Duration = Duration::from_millis(1500);
+const _: () = assert!(
+    MISSES_TO_KILL as u128 * (HEARTBEAT_EVERY.as_millis() + HEARTBEAT_DEADLINE.as_millis()) <= 8000,
+    "a process that is stuck must be found and replaced within 10 s"
+);
+/// The wait after the second failure in a row; it doubles with each further one. After the first there is none.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest wait between two starts. Mounts hang meanwhile, so it is short.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -46,6 +58,13 @@ pub enum State {
         /// Heartbeats missed in a row.
         misses: u32,
     },
+    /// It serves, and one that is to take its place was started beside it.
+    Replacing {
+        /// How often in a row the one that serves failed before.
+        failures: u32,
+        /// Since when it serves.
+        since: Instant,
+    },
     /// It failed, and the next one starts at `until`.
     Waiting {
         /// How often in a row it failed.
@@ -62,12 +81,14 @@ pub enum State {
 pub enum Event {
     /// The watchdog begins.
     Wanted,
-    /// The process said that its listeners are bound.
+    /// The process that was started last said that it serves.
     Ready,
-    /// The process did not say so in time.
+    /// It did not say so in time, or ended before.
     Late,
-    /// The process ended, or could not be started.
+    /// The process that served ended, or none could be started.
     Exited,
+    /// A new process is to take over from the one that serves.
+    Upgrade,
     /// A heartbeat was answered.
     Answered,
     /// A heartbeat was not answered in time.
@@ -87,6 +108,14 @@ pub enum Action {
     Carry,
     /// Start a process.
     Spawn,
+    /// Start a process beside the one that serves.
+    SpawnNext,
+    /// The next process takes the place of the one that serves, which is asked to end.
+    Retire,
+    /// The next process takes the place of the one that has ended.
+    Promote,
+    /// Kill the next process, without asking it.
+    KillNext,
     /// Kill the process, without asking it.
     Kill,
     /// Ask the process to end, and kill it if it does not.
@@ -96,7 +125,7 @@ pub enum Action {
 /// What follows. An event that cannot happen in a state changes nothing.
 #[must_use]
 pub fn step(state: State, event: Event, now: Instant) -> (State, Action) {
-    use State::{Absent, Running, Starting, Stopping, Waiting};
+    use State::{Absent, Replacing, Running, Starting, Stopping, Waiting};
     match (state, event) {
         (Absent, Event::Wanted) => (Starting { failures: 0 }, Action::Spawn),
         (Starting { failures }, Event::Ready) => {
@@ -116,6 +145,19 @@ pub fn step(state: State, event: Event, now: Instant) -> (State, Action) {
         (Running { failures, since, .. }, Event::Exited) => {
             (wait(recent(failures, since, now), now), Action::Carry)
         }
+        (Running { failures, since, .. }, Event::Upgrade) => {
+            (Replacing { failures, since }, Action::SpawnNext)
+        }
+        (Replacing { failures, since }, Event::Ready) => {
+            let failures = recent(failures, since, now);
+            (Running { failures, since: now, misses: 0 }, Action::Retire)
+        }
+        (Replacing { failures, since }, Event::Late) => {
+            (Running { failures, since, misses: 0 }, Action::KillNext)
+        }
+        (Replacing { failures, since }, Event::Exited) => {
+            (Starting { failures: recent(failures, since, now) }, Action::Promote)
+        }
         (Waiting { failures, .. }, Event::Due) => (Starting { failures }, Action::Spawn),
         (Stopping, Event::Stop) => (Stopping, Action::Carry),
         (_, Event::Stop) => (Stopping, Action::ShutDown),
@@ -126,7 +168,12 @@ pub fn step(state: State, event: Event, now: Instant) -> (State, Action) {
 
 /// Waits after one more failure than `before`.
 fn wait(before: u32, now: Instant) -> State {
-    let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(before)).min(LONGEST_WAIT);
+    let wait = match before.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => {
+            FIRST_WAIT.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST_WAIT)
+        }
+    };
     State::Waiting { failures: before.saturating_add(1), until: now + wait }
 }
 
@@ -170,30 +217,48 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_doubles_from_100_ms_to_5_s() {
+    fn there_is_no_wait_at_first_and_then_it_doubles_from_100_ms_to_5_s() {
         let now = Instant::now();
         let mut state = State::Starting { failures: 0 };
         let mut waits = Vec::new();
-        for _ in 0..8 {
+        for _ in 0..9 {
             (state, _) = step(state, Event::Exited, now);
             let State::Waiting { until, .. } = state else { panic!("{state:?}") };
             waits.push((until - now).as_millis());
             (state, _) = step(state, Event::Due, now);
         }
-        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(waits, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         let (state, _) = step(State::Starting { failures: u32::MAX }, Event::Late, now);
         assert_eq!(state, State::Waiting { failures: u32::MAX, until: now + LONGEST_WAIT });
     }
 
     #[test]
-    fn a_run_of_30_s_makes_the_next_wait_short_again() {
+    fn after_a_run_of_30_s_there_is_no_wait_again() {
         let now = Instant::now();
         let running = State::Running { failures: 7, since: now, misses: 0 };
-        for (ran, failures, waits) in [(29, 8, LONGEST_WAIT), (30, 1, FIRST_WAIT)] {
+        for (ran, failures, waits) in [(29, 8, LONGEST_WAIT), (30, 1, Duration::ZERO)] {
             let end = now + Duration::from_secs(ran);
             let (state, _) = step(running, Event::Exited, end);
             assert_eq!(state, State::Waiting { failures, until: end + waits }, "after {ran} s");
         }
+    }
+
+    #[test]
+    fn a_replacement_takes_over_only_once_it_serves() {
+        let now = Instant::now();
+        let running = State::Running { failures: 0, since: now, misses: 1 };
+        let (replacing, action) = step(running, Event::Upgrade, now);
+        assert_eq!(action, Action::SpawnNext);
+        let later = now + HEALTHY_AFTER;
+        for (event, state, action) in [
+            (Event::Ready, State::Running { failures: 0, since: later, misses: 0 }, Action::Retire),
+            (Event::Late, State::Running { failures: 0, since: now, misses: 0 }, Action::KillNext),
+            (Event::Exited, State::Starting { failures: 0 }, Action::Promote),
+            (Event::Upgrade, replacing, Action::Carry),
+        ] {
+            assert_eq!(step(replacing, event, later), (state, action), "{event:?}");
+        }
+        assert_eq!(step(State::Absent, Event::Upgrade, now), (State::Absent, Action::Carry));
     }
 
     #[test]
@@ -203,6 +268,7 @@ mod tests {
             State::Absent,
             State::Starting { failures: 1 },
             State::Running { failures: 0, since: now, misses: 2 },
+            State::Replacing { failures: 0, since: now },
             State::Waiting { failures: 1, until: now },
         ] {
             assert_eq!(

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::net::SocketAddrV4;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -38,12 +39,15 @@ use crate::runtime::in_flight::Busy;
 use crate::watchdog::address::KernelView;
 use crate::watchdog::book::Book;
 use crate::watchdog::driver::Life;
+use crate::watchdog::driver::Wanted;
+use crate::watchdog::process::Bindings;
 use crate::watchdog::process::Listener;
 use crate::watchdog::record::Record;
 use crate::watchdog::record::RecordStore;
 use crate::watchdog::record::User;
 use crate::watchdog::relay::Relay;
 use crate::watchdog::relay::RelayError;
+use crate::watchdog::sockets::Sockets;
 
 /// The whole of an Acquire, as the node plugin may rely on.
 pub const ACQUIRE_DEADLINE: Duration = Duration::from_secs(30);
@@ -76,6 +80,7 @@ pub struct Tunnels {
     pub(super) kernel: KernelView,
     pub(super) life: watch::Receiver<Life>,
     pub(super) guards: Guards,
+    pub(super) sockets: Sockets,
     book: Mutex<Book>,
     store: RecordStore,
     in_flight: InFlight,
@@ -167,6 +172,7 @@ impl Tunnels {
         settings: TunnelSettings,
         store: RecordStore,
         kernel: KernelView,
+        sockets: Sockets,
         life: watch::Receiver<Life>,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -174,6 +180,7 @@ impl Tunnels {
             kernel,
             life,
             guards: Guards::default(),
+            sockets,
             book: Mutex::new(Book::load(store.clone())?),
             store,
             in_flight: InFlight::default(),
@@ -222,12 +229,6 @@ impl Tunnels {
         let listed =
             |record: &Record| Listed { record: record.clone(), closing: record.users.is_empty() };
         self.book().entries().map(|entry| listed(&entry.record)).collect()
-    }
-
-    /// What a tunnel process is to bind.
-    #[must_use]
-    pub fn listeners(&self) -> Vec<Listener> {
-        self.book().entries().map(|entry| Listener::from(&entry.record)).collect()
     }
 
     /// How the tunnel process is.
@@ -282,7 +283,10 @@ impl Tunnels {
         let mut tried = 0;
         loop {
             let endpoint = self.note(spec, user)?;
-            let open = |relay: Arc<dyn Relay>| async move { relay.open(spec, endpoint).await };
+            // Not before there is a process: a socket of an earlier watchdog is taken over first.
+            let open = |relay: Arc<dyn Relay>| async move {
+                relay.open(spec, endpoint, self.sockets.ensure(endpoint)).await
+            };
             let error = match self.ask(spec, deadline, open).await {
                 Ok(()) => return Ok(endpoint),
                 Err(error) => error,
@@ -299,6 +303,7 @@ impl Tunnels {
             book.set_aside(*endpoint.ip(), Instant::now());
             book.delete(*endpoint.ip())
                 .map_err(|source| self.unwritable(*endpoint.ip(), source))?;
+            self.sockets.release(endpoint);
         }
     }
 
@@ -354,7 +359,10 @@ impl Tunnels {
     ) {
         match timeout(deadline, relay.close(endpoint)).await {
             Ok(Ok(())) => match self.book().delete(*endpoint.ip()) {
-                Ok(()) => tracing::info!(tunnel.address = %endpoint.ip(), "tunnel closed"),
+                Ok(()) => {
+                    self.sockets.release(endpoint);
+                    tracing::info!(tunnel.address = %endpoint.ip(), "tunnel closed");
+                }
                 Err(error) => {
                     tracing::error!(tunnel.address = %endpoint.ip(), %error, "failed to remove a record");
                 }
@@ -407,6 +415,25 @@ impl Tunnels {
 
     fn unwritable(&self, address: Ipv4Addr, source: io::Error) -> AcquireError {
         AcquireError::Unwritable { file: self.store.file(address), source }
+    }
+}
+
+impl Wanted for Tunnels {
+    fn bindings(&self) -> Bindings {
+        let listeners: Vec<_> =
+            self.book().entries().map(|entry| Listener::from(&entry.record)).collect();
+        let endpoints = listeners
+            .iter()
+            .map(|listener| SocketAddrV4::new(listener.address, listener.local_port));
+        let sockets = endpoints.filter_map(|endpoint| self.sockets.ensure(endpoint)).collect();
+        Bindings { listeners, sockets }
+    }
+
+    fn adopt(&self, sockets: Vec<OwnedFd>) {
+        let book = self.book();
+        let wanted = |endpoint| book.entries().any(|entry| entry.record.endpoint == endpoint);
+        let held = self.sockets.adopt(sockets, wanted);
+        tracing::debug!(sockets = held, "sockets of an earlier watchdog");
     }
 }
 
@@ -495,7 +522,7 @@ mod tests {
         }
         acquiring.abort();
         let node = node.crash();
-        let adopted = node.tunnels.listeners();
+        let adopted = node.tunnels.bindings().listeners;
         assert_eq!(adopted[0].address, address("127.0.1.1"));
         let again = node.tunnels.acquire(spec("a"), user(1)).await.unwrap();
         assert!(again.already);

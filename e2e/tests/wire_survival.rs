@@ -1,0 +1,345 @@
+//! The real watchdog and its tunnel process under a client that never pauses: whatever is killed, stopped or
+//! replaced, no connection is refused, no call is lost, and each test prints the longest pause.
+//!
+//! The client does what the kernel's does: one connection, a call until it is answered, and when it is cut, the same
+//! call again over a new connection at once. It runs outside the lab, so its times mean something.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+use std::time::Instant;
+
+use alinas_csi::proto::tunnel as wire;
+use alinas_csi::proto::tunnel::acquire_response::Outcome;
+use alinas_csi::proto::tunnel::tunnels_client::TunnelsClient;
+use alinas_csi::tunnel::convert;
+use e2e::csi_client::channel;
+use e2e::driver::binary;
+use e2e::lab::processes_naming;
+use e2e::process::Process;
+use e2e::process::log_tail;
+use e2e::tls_lab;
+use e2e::tls_lab::DEADLINE;
+use e2e::tls_lab::Lab;
+use e2e::tls_lab::Stunnel;
+use e2e::tls_lab::TLS_1_3;
+use e2e::tls_lab::free_port;
+use e2e::tls_lab::spec;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+/// What a hand-over may cost.
+const HAND_OVER: Duration = Duration::from_millis(500);
+/// What a process that has to be started may cost, on a machine that does much else besides.
+const RESTART: Duration = Duration::from_secs(5);
+/// Until a process that is stuck is found and replaced.
+const STUCK: Duration = Duration::from_secs(10);
+/// Time to carry calls in, before an accident and after it.
+const A_WHILE: Duration = Duration::from_millis(500);
+/// The longest that a process that was replaced lets its connections go on: 5 s, and some more for a busy machine.
+const DRAINED: Duration = Duration::from_secs(8);
+
+/// A node with one tunnel to a TLS server that is not ours.
+struct Node {
+    watchdog: Process,
+    port: u32,
+    lab: Lab,
+    /// How often the server saw each call.
+    served: Arc<Mutex<BTreeMap<u32, u32>>>,
+    nas: Stunnel,
+}
+
+impl Node {
+    async fn new() -> Self {
+        let lab = Lab::new();
+        let served = Arc::default();
+        let nas = lab.server(TLS_1_3, counting_nfs(Arc::clone(&served)).await);
+        let port = free_port();
+        let node = Self { watchdog: watchdog(&lab, port), port, lab, served, nas };
+        node.until_running(0).await;
+        node
+    }
+
+    fn client(&self) -> TunnelsClient<Channel> {
+        TunnelsClient::new(channel(&self.lab.folder.path().join("state/watchdog.sock")).unwrap())
+    }
+
+    async fn acquire(&self) -> SocketAddrV4 {
+        let user = wire::TunnelUser {
+            volume_id: "volume".into(),
+            staging_path: "/staging".into(),
+            ..wire::TunnelUser::default()
+        };
+        let spec = Some(convert::spec_to_wire(&spec(self.nas.port)));
+        let request = wire::AcquireRequest { spec, user: Some(user) };
+        let answer = self.client().acquire(request).await.unwrap().into_inner();
+        let Some(Outcome::Acquired(acquired)) = answer.outcome else { panic!("{answer:?}") };
+        convert::endpoint_from_wire(acquired.endpoint).unwrap()
+    }
+
+    async fn list(&self) -> Option<wire::ListResponse> {
+        Some(self.client().list(wire::ListRequest {}).await.ok()?.into_inner())
+    }
+
+    /// Waits until another tunnel process than `former` runs, and answers its id.
+    async fn until_running(&self, former: u32) -> u32 {
+        let running = async {
+            loop {
+                match self.list().await {
+                    Some(list) if list.process == "running" && list.process_id != former => {
+                        return list.process_id;
+                    }
+                    _ => sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        timeout(DEADLINE, running).await.expect("a tunnel process runs")
+    }
+
+    async fn tunnel(&self) -> u32 {
+        self.list().await.unwrap().process_id
+    }
+
+    /// That every call reached the server, and again only where a connection was cut before its answer.
+    fn nothing_was_doubled(&self, told: &Told) {
+        let served = self.served.lock().unwrap();
+        assert!((1..=told.calls).all(|call| served.contains_key(&call)), "a call was lost");
+        let again: u32 = served.range(..=told.calls).map(|(_, times)| times - 1).sum();
+        assert!(again <= told.cuts, "{again} calls again after {} cuts", told.cuts);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", log_tail(&self.lab.folder.path().join("log")));
+        }
+        let _ = self.watchdog.kill();
+        for process in processes_naming(self.lab.folder.path()) {
+            let _ = kill_process(process, Signal::KILL);
+        }
+    }
+}
+
+fn watchdog(lab: &Lab, port: u32) -> Process {
+    let mut command = Command::new(binary().unwrap());
+    command.arg("watchdog").arg("--state-dir").arg(lab.folder.path().join("state"));
+    command.arg("--ca-file").arg(&lab.ca_file).arg("--dangerous-admit-any");
+    command.args(["--unmount-grace", "0", "--proxy-port", &port.to_string()]);
+    Process::start("watchdog", &mut command, &lab.folder.path().join("log")).unwrap()
+}
+
+fn signal(process: u32, signal: Signal) {
+    kill_process(Pid::from_raw(process.try_into().unwrap()).unwrap(), signal).unwrap();
+}
+
+/// Answers each NULL call of 44 bytes, and counts it.
+async fn counting_nfs(served: Arc<Mutex<BTreeMap<u32, u32>>>) -> u16 {
+    tls_lab::backend(move |mut stream: TcpStream| {
+        let served = Arc::clone(&served);
+        async move {
+            let mut call = [0; 44];
+            while stream.read_exact(&mut call).await.is_ok() {
+                let number = u32::from_be_bytes(call[4..8].try_into().unwrap());
+                *served.lock().unwrap().entry(number).or_default() += 1;
+                let mut reply = vec![0x80, 0, 0, 24];
+                reply.extend(&call[4..8]);
+                reply.extend([0, 0, 0, 1]);
+                reply.extend([0; 16]);
+                let _ = stream.write_all(&reply).await;
+            }
+        }
+    })
+    .await
+}
+
+/// What a client has lived through.
+#[derive(Debug, Default)]
+struct Told {
+    calls: u32,
+    /// Connections that ended under it.
+    cuts: u32,
+    /// Connections that nobody listened for.
+    refused: u32,
+    longest: Duration,
+}
+
+struct Caller {
+    stop: CancellationToken,
+    calling: JoinHandle<Told>,
+}
+
+impl Caller {
+    /// Calls without a pause until stopped.
+    fn start(address: SocketAddrV4) -> Self {
+        let stop = CancellationToken::new();
+        let calling = tokio::spawn(call_until(stop.clone(), address));
+        Self { stop, calling }
+    }
+
+    async fn stop(self) -> Told {
+        self.stop.cancel();
+        timeout(DEADLINE, self.calling).await.expect("the last call is answered").unwrap()
+    }
+}
+
+async fn call_until(stop: CancellationToken, address: SocketAddrV4) -> Told {
+    let mut told = Told::default();
+    let mut stream = connected(address, &mut told).await;
+    while !stop.is_cancelled() {
+        let began = Instant::now();
+        let number = told.calls + 1;
+        while let Err(_cut) = answered(&mut stream, number).await {
+            told.cuts += 1;
+            stream = connected(address, &mut told).await;
+        }
+        told.calls = number;
+        told.longest = told.longest.max(began.elapsed());
+    }
+    told
+}
+
+async fn connected(address: SocketAddrV4, told: &mut Told) -> TcpStream {
+    loop {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true).unwrap();
+                return stream;
+            }
+            Err(_refused) => {
+                told.refused += 1;
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+}
+
+async fn answered(stream: &mut TcpStream, number: u32) -> std::io::Result<()> {
+    // RFC 5531: a call of version 2 to program 100003, version 3, procedure 0, without credentials.
+    let mut call = vec![0x80, 0, 0, 40];
+    for word in [number, 0, 2, 100_003, 3, 0, 0, 0, 0, 0] {
+        call.extend(word.to_be_bytes());
+    }
+    stream.write_all(&call).await?;
+    let mut reply = [0; 28];
+    stream.read_exact(&mut reply).await?;
+    assert_eq!(reply[4..8], number.to_be_bytes(), "the answer to another call");
+    Ok(())
+}
+
+/// Carries calls while `accident` happens, and for a while after.
+async fn under_calls(node: &mut Node, accident: impl AsyncFnOnce(&mut Node)) -> Told {
+    let address = node.acquire().await;
+    let caller = Caller::start(address);
+    sleep(A_WHILE).await;
+    accident(node).await;
+    sleep(A_WHILE).await;
+    let told = caller.stop().await;
+    println!("{told:?}");
+    assert_eq!(told.refused, 0, "nobody listened for a moment: {told:?}");
+    node.nothing_was_doubled(&told);
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_tunnel_refuses_nobody_and_loses_no_call() {
+    let mut node = Node::new().await;
+    let told = under_calls(&mut node, async |node| {
+        for _ in 0..3 {
+            let former = node.tunnel().await;
+            signal(former, Signal::KILL);
+            node.until_running(former).await;
+            sleep(A_WHILE).await;
+        }
+    })
+    .await;
+    assert!(told.cuts >= 3, "{told:?}");
+    assert!(told.longest < RESTART, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_that_is_stuck_is_replaced_within_10_s() {
+    let mut node = Node::new().await;
+    let told = under_calls(&mut node, async |node| {
+        let former = node.tunnel().await;
+        let stopped = Instant::now();
+        signal(former, Signal::STOP);
+        node.until_running(former).await;
+        assert!(stopped.elapsed() < STUCK, "it took {:?}", stopped.elapsed());
+    })
+    .await;
+    assert!(told.longest < STUCK, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_is_replaced_on_request_without_a_pause() {
+    let mut node = Node::new().await;
+    let told = under_calls(&mut node, async |node| {
+        let former = node.tunnel().await;
+        signal(node.watchdog.id(), Signal::HUP);
+        node.until_running(former).await;
+        until_gone(former).await;
+        assert_eq!(node.list().await.unwrap().restarts, 0);
+    })
+    .await;
+    assert!(told.cuts >= 1, "it never went over to the new process: {told:?}");
+    assert!(told.longest < HAND_OVER, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watchdog_that_was_killed_is_followed_by_one_that_takes_the_sockets_over() {
+    let mut node = Node::new().await;
+    let told = under_calls(&mut node, async |node| {
+        let former = node.tunnel().await;
+        node.watchdog.kill().unwrap();
+        sleep(A_WHILE).await;
+        node.watchdog = watchdog(&node.lab, node.port);
+        node.until_running(former).await;
+        until_gone(former).await;
+    })
+    .await;
+    assert!(told.longest < HAND_OVER, "{told:?}");
+    // Of all three processes that had it, none keeps the socket.
+    release(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_that_nobody_uses_gives_its_address_back() {
+    let node = Node::new().await;
+    node.acquire().await;
+    release(&node).await;
+}
+
+/// Releases the tunnel, and waits until its address is free.
+async fn release(node: &Node) {
+    let address = node.acquire().await;
+    let user = wire::ReleaseRequest { volume_id: "volume".into(), staging_path: "/staging".into() };
+    node.client().release(user).await.unwrap();
+    let free = async {
+        while std::net::TcpListener::bind(address).is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(DEADLINE, free).await.expect("nobody listens there any more");
+}
+
+async fn until_gone(process: u32) {
+    let gone = async {
+        while std::path::Path::new("/proc").join(process.to_string()).exists() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(DRAINED, gone).await.expect("the former process ends");
+}
