@@ -18,6 +18,8 @@ use crate::watchdog::process::TunnelProcess;
 use crate::watchdog::relay::Relay;
 use crate::watchdog::supervise::Action;
 use crate::watchdog::supervise::Event;
+use crate::watchdog::supervise::RestartReason;
+use crate::watchdog::supervise::Restarts;
 use crate::watchdog::supervise::State;
 use crate::watchdog::supervise::step;
 
@@ -40,14 +42,14 @@ pub struct Life {
     /// Its process id, 0 where there is none.
     pub process_id: u32,
     /// How often it was started again.
-    pub restarts: u64,
+    pub restarts: Restarts,
     /// How to talk to it, while it runs.
     pub relay: Option<Arc<dyn Relay>>,
 }
 
 impl Default for Life {
     fn default() -> Self {
-        Self { state: State::Absent, process_id: 0, restarts: 0, relay: None }
+        Self { state: State::Absent, process_id: 0, restarts: Restarts::default(), relay: None }
     }
 }
 
@@ -75,14 +77,16 @@ impl Driver {
         self.launcher.end_predecessor().await;
         let mut state = State::Absent;
         let mut event = Event::Wanted;
+        let mut reason = None;
         loop {
             let (next, action) = step(state, event, Instant::now());
+            reason = RestartReason::of(state, event).or(reason);
             let again = action == Action::Spawn && state != State::Absent;
             state = next;
             self.show(state);
             self.act(action).await;
-            if again {
-                self.life.send_modify(|life| life.restarts += 1);
+            if let (true, Some(reason)) = (again, reason) {
+                self.life.send_modify(|life| life.restarts.count(reason));
             }
             if state == State::Absent {
                 return;
@@ -256,6 +260,11 @@ mod tests {
             let reached = timeout(Duration::from_secs(60), self.life.wait_for(condition)).await;
             reached.unwrap().unwrap();
         }
+
+        fn restarts(&self) -> Vec<(&'static str, u64)> {
+            let restarts = self.life.borrow().restarts.clone();
+            restarts.by_reason().map(|(reason, count)| (reason.word(), count)).collect()
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -285,8 +294,9 @@ mod tests {
         driven.until(|life| life.relay.is_some()).await;
         let before = Instant::now();
         driven.launcher.crash.notify_one();
-        driven.until(|life| life.restarts == 1 && life.relay.is_some()).await;
+        driven.until(|life| life.restarts.total() == 1 && life.relay.is_some()).await;
         assert_eq!(before.elapsed(), Duration::from_millis(100));
+        assert_eq!(driven.restarts(), [("ended", 1), ("unanswering", 0), ("not-ready", 0)]);
         assert_eq!(driven.launcher.log()[1..], ["launched with 0", "launched with 0"]);
     }
 
@@ -299,8 +309,9 @@ mod tests {
         driven.until(|life| life.relay.is_none()).await;
         assert_eq!(before.elapsed(), 3 * (HEARTBEAT_EVERY + HEARTBEAT_DEADLINE));
         driven.launcher.relay.script().hung = false;
-        driven.until(|life| life.restarts == 1 && life.relay.is_some()).await;
+        driven.until(|life| life.restarts.total() == 1 && life.relay.is_some()).await;
         assert_eq!(driven.launcher.log()[2..], ["killed", "launched with 0"]);
+        assert_eq!(driven.restarts(), [("ended", 0), ("unanswering", 1), ("not-ready", 0)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -311,7 +322,8 @@ mod tests {
         let before = Instant::now();
         driven.until(|life| matches!(life.state, State::Waiting { .. })).await;
         assert_eq!(before.elapsed(), READY_DEADLINE);
-        driven.until(|life| life.restarts == 1).await;
+        driven.until(|life| life.restarts.total() == 1).await;
         assert_eq!(driven.launcher.log()[2..], ["killed", "launched with 0"]);
+        assert_eq!(driven.restarts(), [("ended", 0), ("unanswering", 0), ("not-ready", 1)]);
     }
 }

@@ -13,6 +13,7 @@
 //! | [`address`], [`closing`], [`supervise`] | the decisions, as pure functions |
 //! | [`tunnels`], [`reaper`], [`driver`] | what carries them out |
 //! | [`process`], [`relay`], `predecessor` | the tunnel process and how to talk to it |
+//! | [`report`] | what is known about all of it, for people and for metrics |
 //! | [`service`] | the door for the node plugin |
 //!
 //! Deliberately absent: nothing here touches a mounted file or another process's `/proc`, so that no dead
@@ -27,6 +28,7 @@ pub mod process;
 pub mod reaper;
 pub mod record;
 pub mod relay;
+pub mod report;
 pub mod service;
 pub mod supervise;
 pub mod tunnels;
