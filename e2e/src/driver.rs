@@ -278,7 +278,7 @@ fn list(socket: &Path) -> Result<tunnel::ListResponse> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut client = TunnelsClient::new(csi_client::channel(socket)?);
-        let answer = tokio::time::timeout(CALL, client.list(tunnel::ListRequest {})).await;
+        let answer = tokio::time::timeout(CALL, client.list(tunnel::ListRequest::default())).await;
         let answer = answer.map_err(|_| Failure::new("the watchdog does not answer"))?;
         Ok(answer?.into_inner())
     })

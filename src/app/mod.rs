@@ -10,9 +10,11 @@ mod exit;
 pub mod explain;
 mod helper;
 mod log_file;
+pub mod metrics;
 pub mod mount;
 mod nfsmount_conf;
 pub mod node;
+pub mod status;
 mod system_log;
 pub mod telemetry;
 pub mod tunnel;
@@ -55,6 +57,8 @@ enum Command {
     Mounting(Mounting),
     #[command(flatten)]
     Question(Question),
+    /// Shows the tunnels of this node: where they lead, how they are secured, what they carry.
+    Status(status::StatusArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -102,6 +106,7 @@ fn run(command_line: CommandLine) -> ExitCode {
     let CommandLine { log, command } = command_line;
     let role = match command {
         Command::Question(question) => return answer(&question),
+        Command::Status(arguments) => return status::run(&arguments),
         Command::Mounting(Mounting::Mount(arguments)) => return mount::run(&arguments, &log),
         Command::Mounting(Mounting::Umount(arguments)) => return umount::run(&arguments, &log),
         Command::Role(role) => role,

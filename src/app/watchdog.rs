@@ -17,6 +17,7 @@
 //! listening sockets, and the new one serves before the former one lets its connections finish.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::metrics;
 use crate::host::mount_table::MountTable;
 use crate::host::mount_table::ProcMountTable;
 use crate::host::nfs_clients::KernelNfsClients;
@@ -89,6 +91,15 @@ pub struct WatchdogArgs {
     /// Let any local process into the file systems, and not the kernel alone: for tests without a kernel mount.
     #[arg(long, hide = true)]
     pub dangerous_admit_any: bool,
+
+    /// Serve metrics for Prometheus at this address, for whoever reaches it; left out, not at all.
+    #[arg(
+        long,
+        env = "ALINAS_CSI_METRICS_LISTEN",
+        value_name = "ADDRESS:PORT",
+        value_parser = metrics::parse_address
+    )]
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 /// Why the role ended.
@@ -134,6 +145,9 @@ async fn run_until(
     let stop_process = CancellationToken::new();
     let process = drive(&args, &state, &tunnels, life, stop_process.clone());
     let reaper = tokio::spawn(reaper::run(Arc::clone(&tunnels), stop.clone()));
+    if let Some(address) = args.metrics_listen {
+        tokio::spawn(metrics::run(address, Arc::clone(&tunnels), stop.clone()));
+    }
     let served = service::serve(listener, tunnels, stop.clone()).await;
     // Also where the service ended by itself: one part alone is of no use.
     stop.cancel();
@@ -228,6 +242,8 @@ mod tests {
             (&["watchdog", "--proxy-port", "7999"], false),
             (&["watchdog", "--proxy-port", "65536"], false),
             (&["watchdog", "--unmount-grace", "601"], false),
+            (&["watchdog", "--metrics-listen", "fd00::1:29665"], true),
+            (&["watchdog", "--metrics-listen", "29665"], false),
         ] {
             assert_eq!(Line::try_parse_from(line).is_ok(), accepted, "{line:?}");
         }

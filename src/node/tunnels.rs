@@ -191,7 +191,7 @@ impl Tunnels for WatchdogTunnels {
 
     async fn answers(&self) -> Result<(), TunnelFault> {
         let mut client = self.client.clone();
-        self.within(deadline::PROBE, client.list(wire::ListRequest {})).await.map(|_| ())
+        self.within(deadline::PROBE, client.list(wire::ListRequest::default())).await.map(|_| ())
     }
 }
 

@@ -15,6 +15,14 @@ pub struct Moment {
     pub wall: Duration,
 }
 
+impl Moment {
+    /// The time on the wall, whole seconds since the epoch.
+    #[must_use]
+    pub fn epoch_seconds(self) -> i64 {
+        i64::try_from(self.wall.as_secs()).unwrap_or(i64::MAX)
+    }
+}
+
 /// Tells the time.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The time now.

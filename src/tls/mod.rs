@@ -20,6 +20,7 @@ pub mod session;
 pub(crate) mod test_peer;
 pub mod trust;
 mod verify;
+pub mod weakness;
 
 pub use certificate::CertificateFacts;
 pub use client_certificate::ClientCertificates;
@@ -29,3 +30,4 @@ pub use session::Negotiated;
 pub use session::Session;
 pub use trust::Trust;
 pub use trust::TrustError;
+pub use weakness::Weakness;

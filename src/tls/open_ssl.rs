@@ -56,10 +56,6 @@ use crate::tls::session::ending;
 const SUITES: &str = "ECDHE+AES128+AESGCM:ECDHE+AES256+AESGCM:ECDHE+CHACHA20:\
                       AES256-GCM-SHA384:AES128-GCM-SHA256";
 
-/// What a session with static RSA does not protect from.
-const NO_FORWARD_SECRECY: &str = "WEAKER: static RSA key exchange has no forward secrecy, so whoever records \
-     the traffic and gets the server's key later can read it";
-
 /// Shakes hands, and only then shows the certificate to `verifier`.
 pub(super) async fn shake_hands<S>(
     handshake: Handshake<'_>,
@@ -136,7 +132,7 @@ fn negotiated(ssl: &SslRef, chain: &[CertificateDer<'_>]) -> Negotiated {
         library: Library::OpenSsl,
         resumed: false,
         first_to_end: ending(chain),
-        weakness: static_rsa.then_some(NO_FORWARD_SECRECY),
+        static_rsa,
         revocation: String::new(),
         client_not_after: None,
     }

@@ -76,8 +76,8 @@ pub struct Negotiated {
     pub resumed: bool,
     /// Of the chain, the certificate that ends first.
     pub first_to_end: Option<CertificateFacts>,
-    /// What this session does not protect from, where it could.
-    pub weakness: Option<&'static str>,
+    /// The key exchange has no forward secrecy. See [`Weakness`](crate::tls::Weakness).
+    pub static_rsa: bool,
     /// What is known about revocation; empty where it is not looked into.
     pub revocation: String,
     /// When our own certificate ends, seconds since the epoch, once a server has asked for one.
@@ -179,7 +179,7 @@ fn negotiated(agreement: &Agreement) -> Negotiated {
         library: Library::Rustls,
         resumed: agreement.resumed,
         first_to_end: ending(&agreement.chain),
-        weakness: None,
+        static_rsa: false,
         revocation: String::new(),
         client_not_after: None,
     }

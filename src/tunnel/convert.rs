@@ -18,6 +18,7 @@ use crate::model::tls_policy::TlsVersion;
 use crate::model::tunnel_spec::ServerNameError;
 use crate::proto::tunnel as wire;
 use crate::tls::Negotiated;
+use crate::tls::Weakness;
 
 /// A message that makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -64,11 +65,11 @@ pub fn spec_to_wire(spec: &TunnelSpec) -> wire::TunnelSpec {
     }
 }
 
-/// Writes what a handshake for a tunnel led to.
+/// Writes what a handshake for a tunnel led to, `since` seconds after the epoch.
 #[must_use]
-pub fn session_to_wire(negotiated: &Negotiated, spec: &TunnelSpec) -> wire::TlsSession {
+pub fn session_to_wire(negotiated: &Negotiated, spec: &TunnelSpec, since: i64) -> wire::TlsSession {
     let certificate = negotiated.first_to_end.clone().unwrap_or_default();
-    let warnings = [spec.policy.check.danger(), negotiated.weakness];
+    let weak: Vec<_> = Weakness::of(negotiated, &spec.policy).collect();
     wire::TlsSession {
         version: negotiated.version.clone(),
         cipher_suite: negotiated.suite.clone(),
@@ -77,7 +78,9 @@ pub fn session_to_wire(negotiated: &Negotiated, spec: &TunnelSpec) -> wire::TlsS
         resumed: negotiated.resumed,
         certificate_subject: certificate.subject,
         certificate_not_after: certificate.not_after,
-        warnings: warnings.into_iter().flatten().map(str::to_owned).collect(),
+        warnings: weak.iter().map(|weakness| weakness.text().to_owned()).collect(),
+        weak: weak.iter().map(|weakness| weakness.word().to_owned()).collect(),
+        since,
         revocation: negotiated.revocation.clone(),
         client_certificate_not_after: negotiated.client_not_after.unwrap_or_default(),
         client_certificate_subject: match negotiated.client_not_after {

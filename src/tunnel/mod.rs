@@ -13,6 +13,7 @@ pub mod admission;
 pub mod carriers;
 mod connect;
 pub mod convert;
+mod counts;
 pub mod dial;
 pub mod dial_fault;
 mod exchange;

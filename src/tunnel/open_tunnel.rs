@@ -5,6 +5,8 @@
 //! ```
 //!
 //! A change of this life is logged; what stays as it is, is only counted.
+//!
+//! LONG: a third of it are tests; what is noted and what is shown of it belong together.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,13 +25,17 @@ use backon::ExponentialBuilder;
 use crate::model::TunnelSpec;
 use crate::proto::tunnel::ListenerStatus;
 use crate::proto::tunnel::tunnel_failure::Kind;
+use crate::runtime::Clock;
+use crate::runtime::SystemClock;
 use crate::tls::CertificateFacts;
 use crate::tls::Negotiated;
+use crate::tls::Weakness;
 use crate::tls::certificate::date;
 use crate::tunnel::admission::Refusal;
 use crate::tunnel::convert::endpoint_to_wire;
 use crate::tunnel::convert::session_to_wire;
 use crate::tunnel::convert::spec_to_wire;
+use crate::tunnel::counts::Counts;
 use crate::tunnel::dial::DialFault;
 use crate::tunnel::expiry::Expiry;
 use crate::tunnel::relay::RelayFault;
@@ -55,7 +61,7 @@ pub struct OpenTunnel {
     pub(super) refusals: Seldom,
     accept_failures: Seldom,
     broken_connections: Seldom,
-    resumed: AtomicU64,
+    counts: Counts,
     session: Mutex<Option<LastSession>>,
     expiry: Mutex<Expiry>,
     life: Mutex<Life>,
@@ -66,6 +72,8 @@ pub struct OpenTunnel {
 struct LastSession {
     remote: SocketAddr,
     negotiated: Negotiated,
+    /// Seconds since the epoch.
+    since: i64,
 }
 
 #[derive(Debug)]
@@ -78,6 +86,18 @@ enum Life {
     Reachable,
     /// The last dials did not.
     Unreachable { kind: Kind, why: String, failures: u64, pauses: ExponentialBackoff },
+}
+
+impl Life {
+    /// As the status says it: in a word, and why it is no better.
+    fn shown(&self) -> (&'static str, String) {
+        match self {
+            Self::Waiting { why } => ("waiting", why.clone()),
+            Self::Untried => ("untried", String::new()),
+            Self::Reachable => ("reachable", String::new()),
+            Self::Unreachable { why, .. } => ("unreachable", why.clone()),
+        }
+    }
 }
 
 /// Counts a connection as open until dropped.
@@ -104,7 +124,7 @@ impl OpenTunnel {
             refusals: Seldom::default(),
             accept_failures: Seldom::default(),
             broken_connections: Seldom::default(),
-            resumed: AtomicU64::new(0),
+            counts: Counts::default(),
             session: Mutex::default(),
             expiry: Mutex::default(),
             life: Mutex::new(life),
@@ -151,9 +171,7 @@ impl OpenTunnel {
 
     /// Says what is agreed on when it is another than before, not at every connect.
     fn note_session(&self, remote: SocketAddr, negotiated: Negotiated) {
-        if negotiated.resumed {
-            self.resumed.fetch_add(1, Ordering::Relaxed);
-        }
+        self.counts.agreed(&negotiated);
         if let Some(certificate) = &negotiated.first_to_end {
             lock(&self.expiry).seen(certificate);
         }
@@ -166,11 +184,12 @@ impl OpenTunnel {
                 tls.library = library.as_str(), tls.revocation = negotiated.revocation,
                 "TLS is agreed on"
             );
-            if let Some(weakness) = negotiated.weakness {
-                tracing::warn!(tunnel.target = %self.spec, tls.suite = suite, "{weakness}");
+            for weakness in Weakness::of(&negotiated, &self.spec.policy) {
+                tracing::warn!(tunnel.target = %self.spec, tls.suite = suite, "{}", weakness.text());
             }
         }
-        *session = Some(LastSession { remote, negotiated });
+        let since = SystemClock.now().epoch_seconds();
+        *session = Some(LastSession { remote, negotiated, since });
     }
 
     /// How many days before the end of its certificate this tunnel has to be warned about now.
@@ -204,6 +223,7 @@ impl OpenTunnel {
             Life::Waiting { .. } | Life::Untried | Life::Reachable => (None, 0, pauses()),
         };
         let (kind, why) = (fault.kind(), fault.to_string());
+        self.counts.failed(kind);
         if before != Some(kind) {
             tracing::warn!(tunnel.address = %self.address, error = %why, "the mount target is unreachable");
         }
@@ -250,11 +270,12 @@ impl OpenTunnel {
     pub(super) fn status(&self) -> ListenerStatus {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (session, remote_address) = match &*lock(&self.session) {
-            Some(LastSession { remote, negotiated }) => {
-                (Some(session_to_wire(negotiated, &self.spec)), remote.to_string())
+            Some(LastSession { remote, negotiated, since }) => {
+                (Some(session_to_wire(negotiated, &self.spec, *since)), remote.to_string())
             }
             None => (None, String::new()),
         };
+        let (state, last_error) = self.life().shown();
         ListenerStatus {
             spec: Some(spec_to_wire(&self.spec)),
             endpoint: Some(endpoint_to_wire(self.address)),
@@ -265,11 +286,11 @@ impl OpenTunnel {
             bytes_to_kernel: of(&self.traffic.to_kernel),
             session,
             remote_address,
-            sessions_resumed: of(&self.resumed),
-            last_error: match &*self.life() {
-                Life::Waiting { why } | Life::Unreachable { why, .. } => why.clone(),
-                Life::Untried | Life::Reachable => String::new(),
-            },
+            sessions_resumed: self.counts.resumed(),
+            handshakes: self.counts.handshakes(),
+            dial_failures: self.counts.failures(),
+            state: state.to_owned(),
+            last_error,
         }
     }
 
@@ -331,8 +352,13 @@ mod tests {
     #[test]
     fn the_status_shows_the_last_error_until_it_is_over() {
         let tunnel = tunnel();
-        assert_eq!(tunnel.status().last_error, "");
+        assert_eq!(
+            (tunnel.status().last_error.as_str(), tunnel.status().state.as_str()),
+            ("", "untried")
+        );
         tunnel.dial_failed(&fault());
+        assert_eq!(tunnel.status().state, "unreachable");
+        assert_eq!(tunnel.status().dial_failures[0].kind(), Kind::NameNotFound);
         assert!(tunnel.status().last_error.contains("no address"));
         tunnel.dialled("192.0.2.7:2049".parse().unwrap(), Negotiated::default());
         assert_eq!(tunnel.status().last_error, "");
@@ -345,7 +371,7 @@ mod tests {
         assert_eq!(tunnel.status().session, None);
         let negotiated = Negotiated {
             version: "TLSv1.2".to_owned(),
-            weakness: Some("WEAKER: something"),
+            static_rsa: true,
             resumed: true,
             ..Negotiated::default()
         };
@@ -358,7 +384,9 @@ mod tests {
         let session = status.session.unwrap();
         assert_eq!(session.version, "TLSv1.2");
         assert!(session.warnings[0].starts_with("DANGEROUS"), "{session:?}");
-        assert_eq!(session.warnings[1], "WEAKER: something");
+        assert!(session.warnings[1].starts_with("WEAKER: static RSA"), "{session:?}");
+        assert_eq!(session.weak, ["any-name", "static-rsa"]);
+        assert!(session.since > 0);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::nfs::rpc::message::reply_in;
 use crate::proto::tunnel::ProbeReport;
 use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::tunnel_failure::Kind;
+use crate::runtime::Clock;
+use crate::runtime::SystemClock;
 use crate::tls::TlsFault;
 use crate::tunnel::convert::session_to_wire;
 use crate::tunnel::dial::DialFault;
@@ -103,7 +105,7 @@ impl Dialer {
             Ok(Err(error)) => return Err(call_fault(spec, remote, error)),
             Err(_) => return Err(no_nfs(spec, remote, NoReply::Silent)),
         }
-        let session = session_to_wire(&dialled.negotiated, spec);
+        let session = session_to_wire(&dialled.negotiated, spec, SystemClock.now().epoch_seconds());
         Ok(ProbeReport {
             remote_address: remote.to_string(),
             tls_version: session.version.clone(),

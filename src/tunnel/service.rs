@@ -130,7 +130,7 @@ impl Relay for RelayService {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        Ok(Response::new(StatusResponse { listeners: self.process.status() }))
+        Ok(Response::new(StatusResponse { listeners: self.process.status(), fips: false }))
     }
 
     async fn shutdown(

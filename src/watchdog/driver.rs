@@ -28,6 +28,8 @@ use crate::watchdog::supervise::Action;
 use crate::watchdog::supervise::Event;
 use crate::watchdog::supervise::HEARTBEAT_DEADLINE;
 use crate::watchdog::supervise::HEARTBEAT_EVERY;
+use crate::watchdog::supervise::RestartReason;
+use crate::watchdog::supervise::Restarts;
 use crate::watchdog::supervise::State;
 use crate::watchdog::supervise::step;
 
@@ -48,14 +50,14 @@ pub struct Life {
     /// Its process id, 0 where there is none.
     pub process_id: u32,
     /// How often it was started again.
-    pub restarts: u64,
+    pub restarts: Restarts,
     /// How to talk to it, while it runs.
     pub relay: Option<Arc<dyn Relay>>,
 }
 
 impl Default for Life {
     fn default() -> Self {
-        Self { state: State::Absent, process_id: 0, restarts: 0, relay: None }
+        Self { state: State::Absent, process_id: 0, restarts: Restarts::default(), relay: None }
     }
 }
 
@@ -115,15 +117,17 @@ impl Driver {
         self.predecessor = farewell;
         let mut state = State::Absent;
         let mut event = Event::Wanted;
+        let mut reason = None;
         loop {
             let (next, action) = step(state, event, Instant::now());
+            reason = RestartReason::of(state, event).or(reason);
             let again = action == Action::Spawn && state != State::Absent;
             state = next;
             self.change_places(action);
             self.show(state);
             self.act(action).await;
-            if again {
-                self.life.send_modify(|life| life.restarts += 1);
+            if let (true, Some(reason)) = (again, reason) {
+                self.life.send_modify(|life| life.restarts.count(reason));
             }
             if state == State::Absent {
                 return;
@@ -364,6 +368,11 @@ mod tests {
             let reached = timeout(Duration::from_secs(60), self.life.wait_for(condition)).await;
             reached.unwrap().unwrap();
         }
+
+        fn restarts(&self) -> Vec<(&'static str, u64)> {
+            let restarts = self.life.borrow().restarts.clone();
+            restarts.by_reason().map(|(reason, count)| (reason.word(), count)).collect()
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -393,8 +402,9 @@ mod tests {
         driven.until(|life| life.relay.is_some()).await;
         let before = Instant::now();
         driven.launcher.crash.notify_one();
-        driven.until(|life| life.restarts == 1 && life.relay.is_some()).await;
+        driven.until(|life| life.restarts.total() == 1 && life.relay.is_some()).await;
         assert_eq!(before.elapsed(), Duration::ZERO);
+        assert_eq!(driven.restarts(), [("ended", 1), ("unanswering", 0), ("not-ready", 0)]);
         assert_eq!(driven.launcher.log()[1..], ["launched with 0", "launched with 0"]);
     }
 
@@ -404,11 +414,12 @@ mod tests {
         driven.until(|life| life.relay.is_some()).await;
         let before = Instant::now();
         driven.launcher.relay.script().hung = true;
-        driven.until(|life| life.restarts == 1).await;
+        driven.until(|life| life.restarts.total() == 1).await;
         assert_eq!(before.elapsed(), 3 * (HEARTBEAT_EVERY + HEARTBEAT_DEADLINE));
         driven.launcher.relay.script().hung = false;
         driven.until(|life| life.relay.is_some()).await;
         assert_eq!(driven.launcher.log()[2..], ["killed", "launched with 0"]);
+        assert_eq!(driven.restarts(), [("ended", 0), ("unanswering", 1), ("not-ready", 0)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -417,9 +428,10 @@ mod tests {
         *launcher.never_ready.lock().unwrap() = true;
         let mut driven = drive(launcher);
         let before = Instant::now();
-        driven.until(|life| life.restarts == 1).await;
+        driven.until(|life| life.restarts.total() == 1).await;
         assert_eq!(before.elapsed(), READY_DEADLINE);
         assert_eq!(driven.launcher.log()[2..], ["killed", "launched with 0"]);
+        assert_eq!(driven.restarts(), [("ended", 0), ("unanswering", 0), ("not-ready", 1)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -434,7 +446,7 @@ mod tests {
             driven.launcher.log(),
             ["took over", "launched with 0", "launched the installed one", "retired"]
         );
-        assert_eq!(driven.life.borrow().restarts, 0);
+        assert_eq!(driven.life.borrow().restarts.total(), 0);
     }
 
     #[tokio::test(start_paused = true)]

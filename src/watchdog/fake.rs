@@ -23,7 +23,9 @@ use crate::host::state_dir::StateDir;
 use crate::model::RemotePort;
 use crate::model::ServerName;
 use crate::model::TunnelSpec;
+use crate::proto::tunnel::ListenerStatus;
 use crate::proto::tunnel::ProbeReport;
+use crate::proto::tunnel::StatusResponse;
 use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::watchdog::address::KernelView;
@@ -39,6 +41,7 @@ use crate::watchdog::record::RecordStore;
 use crate::watchdog::record::User;
 use crate::watchdog::relay::Relay;
 use crate::watchdog::relay::RelayError;
+use crate::watchdog::relay::endpoint_to_wire;
 use crate::watchdog::sockets::Sockets;
 use crate::watchdog::sockets::fake::FakeSockets;
 use crate::watchdog::tunnels::TunnelSettings;
@@ -146,6 +149,15 @@ impl Relay for FakeRelay {
     async fn status(&self) -> Result<Vec<SocketAddrV4>, RelayError> {
         self.answering().await;
         Ok(self.script().open.keys().copied().collect())
+    }
+
+    async fn report(&self) -> Result<StatusResponse, RelayError> {
+        let to_wire = |endpoint| ListenerStatus {
+            endpoint: Some(endpoint_to_wire(endpoint)),
+            ..ListenerStatus::default()
+        };
+        let listeners = self.status().await?.into_iter().map(to_wire).collect();
+        Ok(StatusResponse { listeners, fips: false })
     }
 
     async fn shut_down(&self, _grace: Duration) -> Result<(), RelayError> {

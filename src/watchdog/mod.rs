@@ -14,6 +14,7 @@
 //! | [`tunnels`], [`reaper`], [`driver`] | what carries them out |
 //! | [`process`], [`relay`], `predecessor` | the tunnel process and how to talk to it |
 //! | [`sockets`] | the listening sockets, which outlive every tunnel process |
+//! | [`report`] | what is known about all of it, for people and for metrics |
 //! | [`service`] | the door for the node plugin |
 //!
 //! Deliberately absent: nothing here touches a mounted file or another process's `/proc`, so that no dead
@@ -28,6 +29,7 @@ pub mod process;
 pub mod reaper;
 pub mod record;
 pub mod relay;
+pub mod report;
 pub mod service;
 pub mod sockets;
 pub mod supervise;

@@ -43,6 +43,8 @@ pub trait Relay: Send + Sync + fmt::Debug {
     async fn probe(&self, spec: &TunnelSpec) -> Result<proto::ProbeReport, RelayError>;
     /// The endpoints that are served.
     async fn status(&self) -> Result<Vec<SocketAddrV4>, RelayError>;
+    /// All that the process knows about what it serves, for people.
+    async fn report(&self) -> Result<proto::StatusResponse, RelayError>;
     /// Asks the process to end once its connections have, at the latest after `grace`.
     async fn shut_down(&self, grace: Duration) -> Result<(), RelayError>;
 }
@@ -162,6 +164,10 @@ impl Relay for GrpcRelay {
             .collect()
     }
 
+    async fn report(&self) -> Result<proto::StatusResponse, RelayError> {
+        Ok(self.client.clone().status(proto::StatusRequest {}).await?.into_inner())
+    }
+
     async fn shut_down(&self, grace: Duration) -> Result<(), RelayError> {
         let grace_millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.client.clone().shutdown(proto::ShutdownRequest { grace_millis }).await?;
@@ -233,7 +239,7 @@ pub(super) mod served {
                 endpoint: Some(endpoint_to_wire(endpoint)),
                 ..proto::ListenerStatus::default()
             };
-            Ok(Response::new(proto::StatusResponse { listeners: vec![listener] }))
+            Ok(Response::new(proto::StatusResponse { listeners: vec![listener], fips: false }))
         }
 
         async fn shutdown(

@@ -24,13 +24,11 @@ use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::proto::tunnel::tunnels_server::TunnelsServer;
 use crate::runtime::Chain;
 use crate::tunnel::convert::spec_from_wire;
-use crate::tunnel::convert::spec_to_wire;
 use crate::watchdog::record::User;
 use crate::watchdog::relay::endpoint_to_wire;
-use crate::watchdog::supervise::State;
+use crate::watchdog::report;
 use crate::watchdog::tunnels::AcquireError;
 use crate::watchdog::tunnels::Acquired;
-use crate::watchdog::tunnels::Listed;
 use crate::watchdog::tunnels::ReleaseError;
 use crate::watchdog::tunnels::Tunnels;
 
@@ -140,14 +138,11 @@ impl proto::tunnels_server::Tunnels for Service {
 
     async fn list(
         &self,
-        _request: Request<proto::ListRequest>,
+        request: Request<proto::ListRequest>,
     ) -> Result<Response<proto::ListResponse>, Status> {
-        let life = self.tunnels.process();
-        Ok(Response::new(proto::ListResponse {
-            tunnels: self.tunnels.list().iter().map(listed_to_wire).collect(),
-            process: process_word(life.state).to_owned(),
-            process_id: life.process_id,
-            restarts: life.restarts,
+        Ok(Response::new(match request.into_inner().listeners {
+            true => report::with_listeners(&self.tunnels).await,
+            false => report::recorded(&self.tunnels),
         }))
     }
 }
@@ -194,35 +189,12 @@ fn release_failed(error: &ReleaseError) -> Status {
     }
 }
 
-fn listed_to_wire(listed: &Listed) -> proto::TunnelState {
-    let users = listed.record.users.iter().cloned().map(|user| proto::TunnelUser {
-        volume_id: user.volume_id,
-        staging_path: user.staging_path,
-        source: user.source,
-        options: user.options,
-    });
-    proto::TunnelState {
-        spec: Some(spec_to_wire(&listed.record.spec)),
-        endpoint: Some(endpoint_to_wire(listed.record.endpoint)),
-        users: users.collect(),
-        life: if listed.closing { "closing" } else { "open" }.to_owned(),
-    }
-}
-
-fn process_word(state: State) -> &'static str {
-    match state {
-        State::Absent | State::Starting { .. } => "starting",
-        State::Running { .. } | State::Replacing { .. } => "running",
-        State::Waiting { .. } => "waiting",
-        State::Stopping => "stopping",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::proto::tunnel::tunnels_client::TunnelsClient;
     use crate::runtime::InFlight;
+    use crate::tunnel::convert::spec_to_wire;
     use crate::watchdog::fake::Node;
     use crate::watchdog::fake::spec;
     use crate::watchdog::fake::user;
@@ -333,7 +305,7 @@ mod tests {
         let release =
             || proto::ReleaseRequest { volume_id: "v".to_owned(), staging_path: "/s".to_owned() };
         for life in ["open", "closing"] {
-            let listed = client.list(proto::ListRequest {}).await.unwrap().into_inner();
+            let listed = client.list(proto::ListRequest::default()).await.unwrap().into_inner();
             assert_eq!(listed.tunnels[0].life, life);
             client.release(release()).await.unwrap();
         }

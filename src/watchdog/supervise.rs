@@ -18,6 +18,7 @@
 //! listening sockets are the watchdog's, so the next process finds whoever has connected in between. After a first
 //! failure it is started without a wait.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -120,6 +121,66 @@ pub enum Action {
     Kill,
     /// Ask the process to end, and kill it if it does not.
     ShutDown,
+}
+
+/// Why the tunnel process was started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RestartReason {
+    /// It ended by itself, or was killed by somebody else.
+    Ended,
+    /// It did not answer, and was killed.
+    Unanswering,
+    /// It did not come to serve, or could not be started.
+    NotReady,
+}
+
+/// How often the tunnel process was started again, by reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restarts(BTreeMap<RestartReason, u64>);
+
+impl RestartReason {
+    const ALL: [Self; 3] = [Self::Ended, Self::Unanswering, Self::NotReady];
+
+    /// Why `event` in `state` ends the process; `None` where it does not, or not for a new one to follow.
+    #[must_use]
+    pub fn of(state: State, event: Event) -> Option<Self> {
+        match (state, event) {
+            (State::Running { .. }, Event::Exited) => Some(Self::Ended),
+            (State::Running { .. }, Event::Missed) => Some(Self::Unanswering),
+            (State::Starting { .. }, Event::Late | Event::Exited) => Some(Self::NotReady),
+            _ => None,
+        }
+    }
+
+    /// Its word on the wire and in metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Unanswering => "unanswering",
+            Self::NotReady => "not-ready",
+        }
+    }
+}
+
+impl Restarts {
+    /// Counts one more.
+    pub fn count(&mut self, reason: RestartReason) {
+        *self.0.entry(reason).or_default() += 1;
+    }
+
+    /// For every reason, how often.
+    pub fn by_reason(&self) -> impl Iterator<Item = (RestartReason, u64)> {
+        RestartReason::ALL
+            .into_iter()
+            .map(|reason| (reason, self.0.get(&reason).copied().unwrap_or_default()))
+    }
+
+    /// For all reasons together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
 }
 
 /// What follows. An event that cannot happen in a state changes nothing.

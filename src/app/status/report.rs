@@ -1,0 +1,331 @@
+//! The answer as it is written for machines: names that stay, times in RFC 3339, no value left out.
+
+use serde::Serialize;
+
+use crate::proto::tunnel as wire;
+
+const DAY: i64 = 24 * 60 * 60;
+
+/// What runs on a node.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Report {
+    pub(super) process: Process,
+    /// Why the tunnels are shown without what goes through them.
+    pub(super) problem: Option<String>,
+    pub(super) tunnels: Vec<Tunnel>,
+}
+
+/// The tunnel process.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Process {
+    pub(super) state: String,
+    /// It takes all cryptography of its sessions from a FIPS module.
+    pub(super) fips: bool,
+    pub(super) id: Option<u32>,
+    pub(super) running_for_seconds: u64,
+    pub(super) restarts: u64,
+    pub(super) restarts_by_reason: Vec<Restarts>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Restarts {
+    pub(super) reason: String,
+    pub(super) count: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Tunnel {
+    pub(super) volumes: Vec<Volume>,
+    pub(super) mount_target: String,
+    /// 0 where it is found out.
+    pub(super) mount_target_port: u32,
+    pub(super) server_name: String,
+    pub(super) local_address: String,
+    pub(super) remote_address: Option<String>,
+    /// "open", or "closing" once no volume needs it.
+    pub(super) life: String,
+    /// "waiting", "untried", "reachable", "unreachable"; none where nobody knows.
+    pub(super) state: Option<String>,
+    pub(super) session: Option<Session>,
+    pub(super) connections: Connections,
+    pub(super) bytes: Bytes,
+    pub(super) sessions_resumed: u64,
+    pub(super) dial_failures: Vec<Failures>,
+    pub(super) last_error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Volume {
+    pub(super) id: String,
+    pub(super) staging_path: String,
+    pub(super) source: String,
+    pub(super) options: String,
+}
+
+/// The last handshake.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Session {
+    pub(super) version: String,
+    pub(super) cipher_suite: String,
+    pub(super) key_exchange: Option<String>,
+    pub(super) library: String,
+    pub(super) resumed: bool,
+    pub(super) since: Option<String>,
+    pub(super) since_seconds: i64,
+    pub(super) weak: Vec<String>,
+    pub(super) warnings: Vec<String>,
+    pub(super) revocation: Option<String>,
+    pub(super) certificate: Option<Certificate>,
+    pub(super) client_certificate: Option<Certificate>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Certificate {
+    pub(super) subject: String,
+    pub(super) not_after: String,
+    /// Whole days; negative once it has ended.
+    pub(super) days_left: i64,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Connections {
+    pub(super) open: u64,
+    pub(super) total: u64,
+    /// Of local processes that are not the kernel.
+    pub(super) refused: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Bytes {
+    pub(super) to_server: u64,
+    pub(super) to_kernel: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Failures {
+    pub(super) kind: String,
+    pub(super) count: u64,
+}
+
+impl Report {
+    /// From the watchdog's answer, at a moment in seconds since the epoch.
+    pub(super) fn read(listed: wire::ListResponse, now: i64) -> Self {
+        let restarts = listed.restarts_by_reason.into_iter();
+        Self {
+            process: Process {
+                state: listed.process,
+                fips: listed.fips,
+                id: (listed.process_id != 0).then_some(listed.process_id),
+                running_for_seconds: listed.process_seconds,
+                restarts: listed.restarts,
+                restarts_by_reason: restarts
+                    .map(|wire::RestartCount { reason, count }| Restarts { reason, count })
+                    .collect(),
+            },
+            problem: some(listed.listeners_missing_because),
+            tunnels: listed.tunnels.into_iter().map(|tunnel| Tunnel::read(tunnel, now)).collect(),
+        }
+    }
+}
+
+impl Tunnel {
+    fn read(tunnel: wire::TunnelState, now: i64) -> Self {
+        let spec = tunnel.spec.unwrap_or_default();
+        let endpoint = tunnel.endpoint.unwrap_or_default();
+        let listener = tunnel.listener.unwrap_or_default();
+        let failures = listener.dial_failures.iter();
+        Self {
+            volumes: tunnel.users.into_iter().map(Volume::from).collect(),
+            mount_target: spec.host,
+            mount_target_port: spec.port,
+            server_name: spec.server_name,
+            local_address: format!("{}:{}", endpoint.address, endpoint.port),
+            remote_address: some(listener.remote_address),
+            life: tunnel.life,
+            state: some(listener.state),
+            session: listener.session.map(|session| Session::read(session, now)),
+            connections: Connections {
+                open: listener.connections_open,
+                total: listener.connections_total,
+                refused: listener.refused_intruders,
+            },
+            bytes: Bytes {
+                to_server: listener.bytes_to_server,
+                to_kernel: listener.bytes_to_kernel,
+            },
+            sessions_resumed: listener.sessions_resumed,
+            dial_failures: failures
+                .map(|failure| Failures { kind: kind_word(failure.kind()), count: failure.count })
+                .collect(),
+            last_error: some(listener.last_error),
+        }
+    }
+}
+
+impl From<wire::TunnelUser> for Volume {
+    fn from(user: wire::TunnelUser) -> Self {
+        let wire::TunnelUser { volume_id, staging_path, source, options } = user;
+        Self { id: volume_id, staging_path, source, options }
+    }
+}
+
+impl Session {
+    fn read(session: wire::TlsSession, now: i64) -> Self {
+        let certificate = |subject, not_after| Certificate::read(subject, not_after, now);
+        Self {
+            version: session.version,
+            cipher_suite: session.cipher_suite,
+            key_exchange: some(session.key_exchange),
+            library: session.library,
+            resumed: session.resumed,
+            since: (session.since != 0).then(|| date(session.since)),
+            since_seconds: if session.since == 0 { 0 } else { (now - session.since).max(0) },
+            weak: session.weak,
+            warnings: session.warnings,
+            revocation: some(session.revocation),
+            certificate: certificate(session.certificate_subject, session.certificate_not_after),
+            client_certificate: certificate(
+                session.client_certificate_subject,
+                session.client_certificate_not_after,
+            ),
+        }
+    }
+}
+
+impl Certificate {
+    fn read(subject: String, not_after: i64, now: i64) -> Option<Self> {
+        let days_left = (not_after - now).div_euclid(DAY);
+        (not_after != 0).then(|| Self { subject, not_after: date(not_after), days_left })
+    }
+}
+
+/// The word of a fault, for machines: `connection-refused`.
+pub(in crate::app) fn kind_word(kind: wire::tunnel_failure::Kind) -> String {
+    kind.as_str_name().to_lowercase().replace('_', "-")
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn date(seconds_since_epoch: i64) -> String {
+    prost_types::Timestamp { seconds: seconds_since_epoch, nanos: 0 }.to_string()
+}
+
+/// The moment of [`example`].
+#[cfg(test)]
+pub(super) const EXAMPLE_NOW: i64 = 1_800_000_000;
+
+/// A node with a weak tunnel of two volumes, and one that is not reached.
+#[cfg(test)]
+pub(in crate::app) fn example() -> wire::ListResponse {
+    let spec = |host: &str| {
+        let (host, server_name) = (host.to_owned(), host.to_owned());
+        Some(wire::TunnelSpec { host, server_name, port: 0, policy: None })
+    };
+    let user = |volume: &str| wire::TunnelUser {
+        volume_id: volume.to_owned(),
+        staging_path: format!("/stage/{volume}"),
+        source: "nas:/".to_owned(),
+        options: "vers=3".to_owned(),
+    };
+    let endpoint =
+        |address: &str| Some(wire::LocalEndpoint { address: address.to_owned(), port: 12049 });
+    let session = wire::TlsSession {
+        version: "TLSv1.2".to_owned(),
+        cipher_suite: "TLS_RSA_WITH_AES_256_GCM_SHA384".to_owned(),
+        key_exchange: "static RSA".to_owned(),
+        library: "openssl".to_owned(),
+        certificate_subject: "CN=*.nas.example.com".to_owned(),
+        certificate_not_after: EXAMPLE_NOW + 12 * DAY + 5,
+        warnings: vec!["WEAKER: static RSA".to_owned()],
+        weak: vec!["static-rsa".to_owned()],
+        since: EXAMPLE_NOW - 7200,
+        ..wire::TlsSession::default()
+    };
+    let weak = wire::ListenerStatus {
+        connections_open: 1,
+        connections_total: 4,
+        refused_intruders: 2,
+        bytes_to_server: 3 << 20,
+        bytes_to_kernel: 12,
+        session: Some(session),
+        remote_address: "192.0.2.7:2049".to_owned(),
+        state: "reachable".to_owned(),
+        ..wire::ListenerStatus::default()
+    };
+    let failure = wire::DialFailureCount {
+        kind: wire::tunnel_failure::Kind::ConnectionRefused.into(),
+        count: 5,
+    };
+    let unreached = wire::ListenerStatus {
+        last_error: "failed to connect:\nconnection refused \u{1b}[31m".to_owned(),
+        state: "unreachable".to_owned(),
+        dial_failures: vec![failure],
+        ..wire::ListenerStatus::default()
+    };
+    let tunnel = |host, address, volumes: &[&str], listener| wire::TunnelState {
+        spec: spec(host),
+        endpoint: endpoint(address),
+        users: volumes.iter().map(|volume| user(volume)).collect(),
+        life: "open".to_owned(),
+        listener: Some(listener),
+    };
+    let restart = |reason: &str, count| wire::RestartCount { reason: reason.to_owned(), count };
+    wire::ListResponse {
+        tunnels: vec![
+            tunnel("a.nas.example.com", "127.0.1.1", &["pv-1", "pv-2"], weak),
+            tunnel("b.nas.example.com", "127.0.1.2", &[], unreached),
+        ],
+        process: "running".to_owned(),
+        process_id: 42,
+        restarts: 3,
+        restarts_by_reason: vec![
+            restart("ended", 2),
+            restart("unanswering", 1),
+            restart("not-ready", 0),
+        ],
+        process_seconds: 200_000,
+        listeners_missing_because: String::new(),
+        fips: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_left_are_whole_and_negative_after_the_end() {
+        for (not_after, days) in
+            [(12 * DAY + 5, 12), (DAY - 1, 0), (0, 0), (-1, -1), (-DAY - 1, -2)]
+        {
+            let certificate =
+                Certificate::read(String::new(), EXAMPLE_NOW + not_after, EXAMPLE_NOW);
+            assert_eq!(certificate.unwrap().days_left, days, "{not_after}");
+        }
+        assert!(Certificate::read(String::new(), 0, EXAMPLE_NOW).is_none(), "there was none");
+    }
+
+    #[test]
+    fn a_time_is_one_of_rfc_3339_and_a_fault_a_word() {
+        assert_eq!(date(1_800_000_000), "2027-01-15T08:00:00Z");
+        let kind = wire::tunnel_failure::Kind::CertificateWrongName;
+        assert_eq!(kind_word(kind), "certificate-wrong-name");
+    }
+
+    #[test]
+    fn an_older_watchdog_that_says_less_is_shown_all_the_same() {
+        let tunnel = wire::TunnelState { life: "open".to_owned(), ..wire::TunnelState::default() };
+        let listed = wire::ListResponse { tunnels: vec![tunnel], ..wire::ListResponse::default() };
+        let report = Report::read(listed, EXAMPLE_NOW);
+        assert_eq!((report.process.id, report.tunnels[0].state.as_deref()), (None, None));
+    }
+}

@@ -1,0 +1,241 @@
+//! The answer for people: the process, a line for each volume, and below it in words what is weak or wrong.
+//!
+//! Volumes of one tunnel each show its figures, so that a search for a volume finds all of them.
+
+use crate::app::status::report::Certificate;
+use crate::app::status::report::Report;
+use crate::app::status::report::Session;
+use crate::app::status::report::Tunnel;
+
+type Cell = fn(&Tunnel) -> String;
+
+/// A column's head, and what stands in it. The volume comes before them.
+const COLUMNS: [(&str, Cell); 19] = [
+    ("MOUNT TARGET", |tunnel| tunnel.mount_target.clone()),
+    ("LOCAL ADDRESS", |tunnel| tunnel.local_address.clone()),
+    ("REMOTE ADDRESS", |tunnel| or_dash(tunnel.remote_address.as_ref())),
+    ("STATE", state),
+    ("TLS", |tunnel| of_session(tunnel, |session| Some(session.version.clone()))),
+    ("CIPHER SUITE", |tunnel| of_session(tunnel, |session| Some(session.cipher_suite.clone()))),
+    ("KEY EXCHANGE", |tunnel| of_session(tunnel, |session| session.key_exchange.clone())),
+    ("LIBRARY", |tunnel| of_session(tunnel, |session| Some(session.library.clone()))),
+    ("WEAK", |tunnel| of_session(tunnel, weak)),
+    ("RESUMED", |tunnel| of_session(tunnel, |session| Some(yes_or_no(session.resumed)))),
+    ("SINCE", |tunnel| of_session(tunnel, since)),
+    ("TO SERVER", |tunnel| size(tunnel.bytes.to_server)),
+    ("FROM SERVER", |tunnel| size(tunnel.bytes.to_kernel)),
+    ("OPEN", |tunnel| tunnel.connections.open.to_string()),
+    ("TOTAL", |tunnel| tunnel.connections.total.to_string()),
+    ("REFUSED", |tunnel| tunnel.connections.refused.to_string()),
+    ("CERT DAYS", |tunnel| of_session(tunnel, |session| days(session.certificate.as_ref()))),
+    ("CLIENT CERT DAYS", |tunnel| {
+        of_session(tunnel, |session| days(session.client_certificate.as_ref()))
+    }),
+    ("LAST ERROR", |tunnel| or_dash(tunnel.last_error.as_ref())),
+];
+
+/// The whole text.
+pub(super) fn of(report: &Report) -> String {
+    let mut text = process(report);
+    if let Some(problem) = &report.problem {
+        text +=
+            &format!("PROBLEM: {}: what goes through the tunnels is not known\n", clean(problem));
+    }
+    if report.tunnels.is_empty() {
+        return text + "no tunnels\n";
+    }
+    let mut rows = vec![heads()];
+    rows.extend(report.tunnels.iter().flat_map(rows_of));
+    text += "\n";
+    text += &aligned(&rows);
+    let words: String = report.tunnels.iter().flat_map(words_of).collect();
+    if words.is_empty() { text } else { text + "\n" + &words }
+}
+
+fn process(report: &Report) -> String {
+    let process = &report.process;
+    let mut text = format!("tunnel process: {}", clean(&process.state));
+    if let Some(id) = process.id {
+        text += &format!(" for {}, pid {id}", age(process.running_for_seconds));
+    }
+    text += &format!(", {} restarts", process.restarts);
+    let reasons: Vec<_> = process
+        .restarts_by_reason
+        .iter()
+        .filter(|restarts| restarts.count > 0)
+        .map(|restarts| format!("{} {}", restarts.count, clean(&restarts.reason)))
+        .collect();
+    if !reasons.is_empty() {
+        text += &format!(" ({})", reasons.join(", "));
+    }
+    text + if process.fips { ", FIPS mode\n" } else { "\n" }
+}
+
+fn heads() -> Vec<String> {
+    std::iter::once("VOLUME")
+        .chain(COLUMNS.iter().map(|(head, _)| *head))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn rows_of(tunnel: &Tunnel) -> Vec<Vec<String>> {
+    let cells: Vec<_> = COLUMNS.iter().map(|(_, cell)| clean(&cell(tunnel))).collect();
+    let row = |volume: String| std::iter::once(volume).chain(cells.iter().cloned()).collect();
+    if tunnel.volumes.is_empty() {
+        return vec![row("-".to_owned())];
+    }
+    tunnel.volumes.iter().map(|volume| row(clean(&volume.id))).collect()
+}
+
+fn words_of(tunnel: &Tunnel) -> Vec<String> {
+    let warnings = tunnel.session.iter().flat_map(|session| &session.warnings);
+    warnings.map(|warning| format!("{}: {}\n", tunnel.local_address, clean(warning))).collect()
+}
+
+fn state(tunnel: &Tunnel) -> String {
+    match &tunnel.state {
+        _ if tunnel.life == "closing" => "closing".to_owned(),
+        state => or_dash(state.as_ref()),
+    }
+}
+
+fn of_session(tunnel: &Tunnel, cell: impl Fn(&Session) -> Option<String>) -> String {
+    or_dash(tunnel.session.as_ref().and_then(cell).as_ref())
+}
+
+fn weak(session: &Session) -> Option<String> {
+    Some(if session.weak.is_empty() { "no".to_owned() } else { session.weak.join(",") })
+}
+
+fn since(session: &Session) -> Option<String> {
+    session.since.as_ref().map(|_| age(session.since_seconds.unsigned_abs()))
+}
+
+fn days(certificate: Option<&Certificate>) -> Option<String> {
+    certificate.map(|certificate| certificate.days_left.to_string())
+}
+
+fn or_dash(text: Option<&String>) -> String {
+    text.cloned().unwrap_or_else(|| "-".to_owned())
+}
+
+fn yes_or_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.to_owned()
+}
+
+/// The two largest units: `2d7h`.
+fn age(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{minutes}m{}s", seconds % 60),
+        3600..86400 => format!("{hours}h{}m", minutes % 60),
+        _ => format!("{days}d{}h", hours % 24),
+    }
+}
+
+/// With three digits: `12.3MiB`.
+fn size(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let largest = units.iter().enumerate().rev().find(|(at, _)| bytes >> (10 * (at + 1)) > 0);
+    let Some((at, unit)) = largest else { return format!("{bytes}B") };
+    let one = 1_u128 << (10 * (at + 1));
+    let tenths = u128::from(bytes) * 10 / one;
+    if tenths < 1000 {
+        return format!("{}.{}{unit}", tenths / 10, tenths % 10);
+    }
+    format!("{}{unit}", tenths / 10)
+}
+
+/// One line that moves no cursor: a server chooses what its certificate and its errors say.
+fn clean(text: &str) -> String {
+    text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
+}
+
+/// As wide as needed; the last column is not filled up.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::status::report;
+
+    fn shown() -> Vec<String> {
+        let report = Report::read(report::example(), report::EXAMPLE_NOW);
+        of(&report).lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn each_volume_has_a_line_and_each_weakness_a_sentence() {
+        let lines = shown();
+        assert_eq!(
+            lines[0],
+            "tunnel process: running for 2d7h, pid 42, 3 restarts (2 ended, 1 unanswering), FIPS mode"
+        );
+        for (at, expected) in [
+            (
+                2,
+                "VOLUME MOUNT TARGET LOCAL ADDRESS REMOTE ADDRESS STATE TLS CIPHER SUITE KEY EXCHANGE LIBRARY \
+                 WEAK RESUMED SINCE TO SERVER FROM SERVER OPEN TOTAL REFUSED CERT DAYS CLIENT CERT DAYS LAST ERROR",
+            ),
+            (
+                3,
+                "pv-1 a.nas.example.com 127.0.1.1:12049 192.0.2.7:2049 reachable TLSv1.2 \
+                 TLS_RSA_WITH_AES_256_GCM_SHA384 static RSA openssl static-rsa no 2h0m 3.0MiB 12B 1 4 2 12 - -",
+            ),
+            (
+                5,
+                "- b.nas.example.com 127.0.1.2:12049 - unreachable - - - - - - - 0B 0B 0 0 0 - - \
+                 failed to connect: connection refused [31m",
+            ),
+            (7, "127.0.1.1:12049: WEAKER: static RSA"),
+        ] {
+            assert_eq!(lines[at].split_whitespace().collect::<Vec<_>>().join(" "), expected);
+        }
+        assert!(lines[4].starts_with("pv-2") && lines[4][4..] == lines[3][4..]);
+        let column = |line: &str| line.find("127.0.1.").unwrap();
+        assert_eq!(column(&lines[3]), lines[2].find("LOCAL").unwrap());
+        assert_eq!(column(&lines[3]), column(&lines[5]));
+    }
+
+    #[test]
+    fn a_tunnel_process_that_does_not_answer_is_a_problem_that_is_named() {
+        let mut listed = report::example();
+        listed.tunnels.clear();
+        listed.listeners_missing_because = "no answer within 2 s".to_owned();
+        let text = of(&Report::read(listed, report::EXAMPLE_NOW));
+        assert!(text.contains("PROBLEM: no answer within 2 s: "), "{text}");
+        assert!(text.ends_with("no tunnels\n"), "{text}");
+    }
+
+    #[test]
+    fn ages_and_sizes_are_short() {
+        for (seconds, text) in
+            [(0, "0s"), (59, "59s"), (61, "1m1s"), (7260, "2h1m"), (90_000, "1d1h")]
+        {
+            assert_eq!(age(seconds), text);
+        }
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1.0KiB"),
+            (1536, "1.5KiB"),
+            (999 << 20, "999MiB"),
+            (1 << 40, "1.0TiB"),
+            (u64::MAX, "15.9EiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}
