@@ -73,6 +73,12 @@ check: needs shellcheck chart ## format, lints, scripts, chart: what needs no te
 build: needs ## build the binary for this machine (target/release/alinas-csi)
 	cargo build --release --locked --bin alinas-csi
 
+.PHONY: fips
+fips: needs ## test and build with AWS-LC's FIPS module (needs Go; minutes of processor time; not a part of CI)
+	@command -v go >/dev/null || { echo "go is missing; the FIPS module is built with it" >&2; exit 1; }
+	cargo test --locked --features fips --lib tls::
+	cargo build --release --locked --features fips --bin alinas-csi
+
 .PHONY: image
 image: ## build the container image, with docker, podman or buildah (image=name:tag)
 	builder=$$(command -v docker || command -v podman || command -v buildah) || \

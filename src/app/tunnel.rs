@@ -33,6 +33,8 @@ use crate::model::tls_policy::TlsVersion;
 use crate::model::tunnel_spec::ServerNameError;
 use crate::tls::Trust;
 use crate::tls::TrustError;
+use crate::tls::fips;
+use crate::tls::fips::FipsError;
 use crate::tunnel::Admission;
 use crate::tunnel::Dialer;
 use crate::tunnel::InitialListener;
@@ -75,6 +77,9 @@ pub struct TunnelArgs {
     /// followed while the process runs
     #[arg(long, value_name = "PATH")]
     ca_file: Option<PathBuf>,
+    /// Do not start unless all cryptography of TLS comes from a FIPS module
+    #[arg(long, env = "ALINAS_CSI_REQUIRE_FIPS")]
+    require_fips: bool,
     /// Who may connect
     #[arg(long, value_enum, default_value_t = Admit::Kernel)]
     admit: Admit,
@@ -92,6 +97,9 @@ pub enum Admit {
 /// Why the role ends.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelRoleError {
+    /// FIPS mode is required and not in force.
+    #[error(transparent)]
+    Fips(#[from] FipsError),
     /// Nothing to trust.
     #[error("failed to set up TLS")]
     Trust(#[from] TrustError),
@@ -138,6 +146,7 @@ pub enum TunnelRoleError {
 /// # Errors
 /// When a setting is wrong, or the process cannot do its work.
 pub async fn run(args: TunnelArgs) -> Result<(), TunnelRoleError> {
+    fips::ensure(args.require_fips)?;
     let descriptors = descriptors::allow_as_many_as_possible();
     tracing::debug!(descriptors, "a connection takes two");
     let trust = Arc::new(Trust::new(args.ca_file.as_deref())?);

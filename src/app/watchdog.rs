@@ -35,6 +35,8 @@ use crate::host::mount_table::ProcMountTable;
 use crate::host::nfs_clients::KernelNfsClients;
 use crate::host::state_dir::StateDir;
 use crate::host::state_dir::StateDirError;
+use crate::tls::fips;
+use crate::tls::fips::FipsError;
 use crate::watchdog::address::KernelView;
 use crate::watchdog::driver;
 use crate::watchdog::driver::Driver;
@@ -92,6 +94,10 @@ pub struct WatchdogArgs {
     #[arg(long, hide = true)]
     pub dangerous_admit_any: bool,
 
+    /// Do not start unless all cryptography of TLS comes from a FIPS module.
+    #[arg(long, env = "ALINAS_CSI_REQUIRE_FIPS")]
+    pub require_fips: bool,
+
     /// Serve metrics for Prometheus at this address, for whoever reaches it; left out, not at all.
     #[arg(
         long,
@@ -105,6 +111,9 @@ pub struct WatchdogArgs {
 /// Why the role ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchdogRoleError {
+    /// FIPS mode is required and not in force.
+    #[error(transparent)]
+    Fips(#[from] FipsError),
     /// The state directory cannot be used, or another watchdog uses it.
     #[error(transparent)]
     StateDir(#[from] StateDirError),
@@ -127,6 +136,7 @@ pub enum WatchdogRoleError {
 /// # Errors
 /// Says which part could not start or go on.
 pub async fn run(args: WatchdogArgs) -> Result<(), WatchdogRoleError> {
+    fips::ensure(args.require_fips)?;
     let stop = stop_on_signal().map_err(WatchdogRoleError::Signals)?;
     run_until(args, Arc::new(ProcMountTable), stop).await
 }

@@ -15,6 +15,7 @@ use rustls::crypto::aws_lc_rs;
 use crate::model::TlsPolicy;
 use crate::model::tls_policy::CertificateCheck;
 use crate::model::tls_policy::TlsVersion;
+use crate::tls::fips;
 use crate::tls::roots::TrustError;
 use crate::tls::verify::DangerousAnyName;
 use crate::tls::verify::DangerousNone;
@@ -39,6 +40,9 @@ pub(super) fn client_config(
     config.resumption = Resumption::in_memory_sessions(RESUMABLE);
     // To carry the records ourselves: see tls::record. The secrets never leave this process.
     config.enable_secret_extraction = true;
+    if fips::BUILT_IN && !config.fips() {
+        return Err(TrustError::Unusable("a setting of rustls is not one of FIPS mode".to_owned()));
+    }
     Ok(config)
 }
 

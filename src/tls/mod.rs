@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod client_certificate;
 mod config;
 pub mod fault;
+pub mod fips;
 pub mod handshake;
 mod open_ssl;
 pub mod record;

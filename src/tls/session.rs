@@ -20,6 +20,7 @@ use crate::tls::certificate::CertificateFacts;
 use crate::tls::certificate::first_to_end;
 use crate::tls::client_certificate::Presenter;
 use crate::tls::fault::TlsFault;
+use crate::tls::fips;
 use crate::tls::handshake;
 use crate::tls::handshake::Agreement;
 use crate::tls::handshake::RecordSession;
@@ -129,6 +130,9 @@ impl Trust {
             Library::Rustls => {
                 let config = roots.config(handshake.policy)?;
                 by_rustls(handshake, name, config, stream).await?
+            }
+            Library::OpenSsl if fips::BUILT_IN => {
+                return Err(TlsFault::HandshakeFailed { why: fips::NO_OPENSSL.to_owned() });
             }
             Library::OpenSsl => {
                 let verifier = roots.verifier(handshake.policy)?;

@@ -19,12 +19,14 @@ use crate::tls::record::Records;
 
 pub(crate) const NAME: &str = "nas.example.com";
 
-/// One of each kind: sealed in place or by rustls, with and without an explicit nonce.
-pub(crate) const SUITES: [CipherSuite; 5] = [
+/// One of each kind: sealed in place or by rustls, with and without an explicit nonce. FIPS knows no ChaCha20.
+pub(crate) const SUITES: [CipherSuite; if cfg!(feature = "fips") { 3 } else { 5 }] = [
     CipherSuite::TLS13_AES_128_GCM_SHA256,
     CipherSuite::TLS13_AES_256_GCM_SHA384,
+    #[cfg(not(feature = "fips"))]
     CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
     CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    #[cfg(not(feature = "fips"))]
     CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 ];
 

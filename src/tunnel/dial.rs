@@ -31,6 +31,7 @@ use crate::tls::Session;
 use crate::tls::TlsFault;
 use crate::tls::Trust;
 use crate::tls::client_certificate::Presenter;
+use crate::tls::fips;
 use crate::tls::session::Agreed;
 use crate::tls::session::Beginning;
 use crate::tls::session::Handshake;
@@ -219,6 +220,7 @@ impl Dialer {
         };
         let another = library == Library::Rustls
             && fault.nothing_in_common()
+            && !fips::BUILT_IN
             && !attempt.client.was_lacking()
             && spec.policy.backend == TlsBackend::Auto
             && spec.policy.least_version == TlsVersion::V1_2;

@@ -35,6 +35,7 @@ use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::probe_response::Outcome;
 use crate::proto::tunnel::relay_server::Relay;
 use crate::proto::tunnel::relay_server::RelayServer;
+use crate::tls::fips;
 use crate::tunnel::convert::WireError;
 use crate::tunnel::convert::endpoint_from_wire;
 use crate::tunnel::convert::spec_from_wire;
@@ -130,7 +131,8 @@ impl Relay for RelayService {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        Ok(Response::new(StatusResponse { listeners: self.process.status(), fips: false }))
+        let fips = fips::in_force();
+        Ok(Response::new(StatusResponse { listeners: self.process.status(), fips }))
     }
 
     async fn shutdown(
