@@ -3,6 +3,7 @@
 //! The tunnel process and its watchdog are the driver's own, in this process, so that a test may connect where
 //! only the kernel may; the server is stunnel.
 
+use std::io;
 use std::net::SocketAddr;
 use std::net::SocketAddrV4;
 use std::path::Path;
@@ -25,6 +26,8 @@ use alinas_csi::watchdog::record::RecordStore;
 use alinas_csi::watchdog::record::User;
 use alinas_csi::watchdog::relay::GrpcRelay;
 use alinas_csi::watchdog::service;
+use alinas_csi::watchdog::sockets::Bind;
+use alinas_csi::watchdog::sockets::Sockets;
 use alinas_csi::watchdog::tunnels::TunnelSettings;
 use alinas_csi::watchdog::tunnels::Tunnels;
 use e2e::driver::binary;
@@ -86,7 +89,17 @@ impl Node {
 fn serve_relay(process: &Arc<TunnelProcess>, socket: &Path) -> Arc<GrpcRelay> {
     let (relay, _) = RelayService::new(Arc::clone(process));
     tokio::spawn(relay.serve(bind_private(socket).unwrap()));
-    Arc::new(GrpcRelay::new(socket).unwrap())
+    Arc::new(GrpcRelay::new(socket, None).unwrap())
+}
+
+/// No socket travels inside of one process.
+#[derive(Debug)]
+struct LeftToTheTunnel;
+
+impl Bind for LeftToTheTunnel {
+    fn bind(&self, _: SocketAddrV4) -> io::Result<std::net::TcpListener> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 fn load(folder: &Path, life: watch::Receiver<Life>) -> Arc<Tunnels> {
@@ -95,7 +108,8 @@ fn load(folder: &Path, life: watch::Receiver<Life>) -> Arc<Tunnels> {
     let records = RecordStore::new(StateDir::open(folder.join("tunnels")).unwrap());
     let clients = Arc::new(KernelNfsClients::default());
     let kernel = KernelView { clients, mounts: Arc::new(ProcMountTable) };
-    Arc::new(Tunnels::load(settings, records, kernel, life).unwrap())
+    let sockets = Sockets::new(LeftToTheTunnel);
+    Arc::new(Tunnels::load(settings, records, kernel, sockets, life).unwrap())
 }
 
 async fn request(address: SocketAddr, line: &str) -> String {

@@ -90,7 +90,7 @@ impl Node {
     }
 
     async fn list(&self) -> Option<wire::ListResponse> {
-        Some(self.client().list(wire::ListRequest {}).await.ok()?.into_inner())
+        Some(self.client().list(wire::ListRequest::default()).await.ok()?.into_inner())
     }
 
     /// Waits until another tunnel process than `former` runs, and answers its id.

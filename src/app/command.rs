@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::exit::Ending;
 use crate::app::exit::Exit;
-use crate::app::log_file::LogFile;
 use crate::app::say;
 use crate::app::telemetry;
+use crate::app::telemetry::Log;
 use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::MountTable;
 use crate::runtime::Chain;
@@ -39,15 +39,6 @@ impl Caller {
             self.say(line);
         }
     }
-}
-
-/// Where the whole story goes.
-#[derive(Debug)]
-pub(super) struct Log {
-    /// What of it.
-    pub(super) filter: String,
-    /// Besides the system log.
-    pub(super) file: Option<LogFile>,
 }
 
 /// Runs `work` until it ends; it is to end by itself, and soon, when its token is cancelled by a signal.
@@ -74,8 +65,7 @@ fn run_prepared(
     log: Log,
     work: impl AsyncFnOnce(CancellationToken) -> Result<(), Ending>,
 ) -> Result<(), Ending> {
-    telemetry::open_system_log(&log.filter, log.file)
-        .map_err(|error| Ending::new(Exit::Usage, Chain(&error)))?;
+    telemetry::open_system_log(log).map_err(|error| Ending::new(Exit::Usage, Chain(&error)))?;
     // One thread: a worker process dies with the thread that started it, and this one stays to the end.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

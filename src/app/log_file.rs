@@ -24,6 +24,8 @@ use rustix::fs::FlockOperation;
 use rustix::fs::flock;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::app::alinas_conf::AlinasConf;
+
 /// Where the vendor's client has its logs.
 pub(super) const FOLDER: &str = "/var/log/aliyun/alinas";
 /// Names of mount targets and directories are nobody else's business.
@@ -37,6 +39,12 @@ pub(super) struct Limits {
     pub(super) bytes: u64,
     /// Files, the one that is written included.
     pub(super) files: u64,
+}
+
+impl Limits {
+    pub(super) fn of(conf: &AlinasConf) -> Self {
+        Self { bytes: conf.log_bytes, files: conf.log_files }
+    }
 }
 
 /// A log file of this process.

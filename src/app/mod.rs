@@ -31,7 +31,9 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::error::ErrorKind;
 use telemetry::LogArgs;
+use tokio::runtime::Runtime;
 
+use crate::app::alinas_conf::AlinasConf;
 use crate::app::exit::Exit;
 use crate::host::worker;
 use crate::runtime::Chain;
@@ -121,19 +123,32 @@ fn run(command_line: CommandLine) -> ExitCode {
 }
 
 fn start(role: Role, log: &LogArgs) -> Result<(), Box<dyn Error>> {
-    let file = match &role {
-        Role::Node(_) => "node.log",
-        Role::Watchdog(_) => "mount-watchdog.log",
-        Role::Tunnel(_) => "tunnel.log",
+    let (name, config) = match &role {
+        Role::Node(_) => ("node.log", None),
+        Role::Watchdog(arguments) => ("mount-watchdog.log", arguments.config.as_deref()),
+        Role::Tunnel(arguments) => ("tunnel.log", arguments.config.as_deref()),
     };
-    telemetry::open(&log.filter(), log.log_format, log.file(file))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let conf = config.map(AlinasConf::load);
+    telemetry::open(log.of(conf.as_ref(), name), log.log_format)?;
+    let conf = conf.unwrap_or_default();
     match role {
-        Role::Node(arguments) => runtime.block_on(node::run(arguments))?,
-        Role::Watchdog(arguments) => runtime.block_on(watchdog::run(arguments))?,
-        Role::Tunnel(arguments) => runtime.block_on(tunnel::run(arguments))?,
+        Role::Node(arguments) => on_all_threads()?.block_on(node::run(arguments))?,
+        Role::Watchdog(arguments) => {
+            conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            let tunnel_log = log.passed_on(&conf);
+            on_all_threads()?.block_on(watchdog::run(arguments, &conf, tunnel_log))?;
+        }
+        // What it carries has threads of its own; a thousand listeners are opened without waking anybody.
+        Role::Tunnel(arguments) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(tunnel::run(arguments))?;
+        }
     }
     Ok(())
+}
+
+fn on_all_threads() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 fn answer(question: &Question) -> ExitCode {

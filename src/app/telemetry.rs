@@ -1,5 +1,6 @@
 //! The log: text or JSON lines on standard error, filtered by `ALINAS_CSI_LOG`.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::TryInitError;
 
 use crate::app::alinas_conf::AlinasConf;
+use crate::app::log_file;
 use crate::app::log_file::Limits;
 use crate::app::log_file::LogFile;
 use crate::app::system_log::SystemLog;
@@ -43,29 +45,36 @@ pub struct LogArgs {
 }
 
 impl LogArgs {
-    /// What is shown.
-    pub(super) fn filter(&self) -> String {
-        self.log.clone().unwrap_or_else(|| FILTER.to_owned())
+    /// The log of a process. Where files are wanted, its own has that name; a file of settings has a word in it, and
+    /// the command line goes before that.
+    pub(super) fn of(&self, conf: Option<&AlinasConf>, name: &str) -> Log {
+        let filter = self.log.as_deref().or(conf.map(|conf| conf.level)).unwrap_or(FILTER);
+        let folder = self.log_dir.as_deref().or(conf.map(|_| Path::new(log_file::FOLDER)));
+        let limits = Limits::of(&conf.cloned().unwrap_or_default());
+        Log {
+            filter: filter.to_owned(),
+            file: folder.map(|folder| LogFile::new(folder, name, limits)),
+        }
     }
 
-    /// The same, where a file of settings has a word in it: the command line goes before it.
-    pub(super) fn filter_beside(&self, conf: &AlinasConf) -> String {
-        self.log.clone().unwrap_or_else(|| conf.level.to_owned())
-    }
-
-    /// The file of that name, where files are wanted.
-    pub(super) fn file(&self, name: &str) -> Option<LogFile> {
-        self.log_dir.as_deref().map(|folder| file(folder, name, &AlinasConf::default()))
-    }
-
-    /// The file of that name in the folder that is asked for, or else in `folder`.
-    pub(super) fn file_beside(&self, conf: &AlinasConf, folder: &str, name: &str) -> LogFile {
-        file(self.log_dir.as_deref().unwrap_or(Path::new(folder)), name, conf)
+    /// The same log for a process that this one starts: what came by the environment, it has anyway.
+    pub(super) fn passed_on(&self, conf: &AlinasConf) -> Vec<OsString> {
+        let debug = conf.tunnel_debug.then(|| format!("{},alinas_csi=debug", conf.level));
+        let filter = self.log.clone().or(debug).map(OsString::from);
+        let folder = self.log_dir.clone().map(OsString::from);
+        let given = [("--log", filter), ("--log-dir", folder)];
+        let given = given.into_iter().filter_map(|(name, value)| Some([name.into(), value?]));
+        given.flatten().collect()
     }
 }
 
-fn file(folder: &Path, name: &str, conf: &AlinasConf) -> LogFile {
-    LogFile::new(folder, name, Limits { bytes: conf.log_bytes, files: conf.log_files })
+/// Where lines go.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// Which of them.
+    pub(super) filter: String,
+    /// Besides standard error or the system log.
+    pub(super) file: Option<LogFile>,
 }
 
 /// Why the log cannot be opened.
@@ -90,33 +99,29 @@ pub enum TelemetryError {
 /// the system log, without the time, which that one adds, and to a file where there is one.
 ///
 /// # Errors
-/// When `filter` cannot be read.
-pub(super) fn open_system_log(filter: &str, file: Option<LogFile>) -> Result<(), TelemetryError> {
+/// When the filter cannot be read.
+pub(super) fn open_system_log(log: Log) -> Result<(), TelemetryError> {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
     let lines = tracing_subscriber::fmt::layer().with_writer(SystemLog::open());
     let lines = lines.with_ansi(false).without_time().with_level(false).with_target(false);
-    let registry = tracing_subscriber::registry().with(parse(filter)?);
-    registry.with(lines).with(file.map(lines_of)).try_init()?;
+    let registry = tracing_subscriber::registry().with(parse(&log.filter)?);
+    registry.with(lines).with(log.file.map(lines_of)).try_init()?;
     Ok(())
 }
 
 /// Opens the log of this process: on standard error, and in a file where there is one.
 ///
 /// # Errors
-/// When `filter` cannot be read.
-pub(super) fn open(
-    filter: &str,
-    format: LogFormat,
-    file: Option<LogFile>,
-) -> Result<(), TelemetryError> {
+/// When the filter cannot be read.
+pub(super) fn open(log: Log, format: LogFormat) -> Result<(), TelemetryError> {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
-    let filter = parse(filter)?;
+    let filter = parse(&log.filter)?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(filter).with(file.map(lines_of));
+    let registry = tracing_subscriber::registry().with(filter).with(log.file.map(lines_of));
     match format {
         LogFormat::Text => registry.with(lines.with_ansi(false)).try_init()?,
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,

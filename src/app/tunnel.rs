@@ -80,6 +80,9 @@ pub struct TunnelArgs {
     /// Do not start unless all cryptography of TLS comes from a FIPS module
     #[arg(long, env = "ALINAS_CSI_REQUIRE_FIPS")]
     require_fips: bool,
+    /// Settings of the vendor's client, for the log
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(super) config: Option<PathBuf>,
     /// Who may connect
     #[arg(long, value_enum, default_value_t = Admit::Kernel)]
     admit: Admit,

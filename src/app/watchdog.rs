@@ -16,6 +16,7 @@
 //! The tunnel process is replaced by one of the binary that is installed by then, without a pause: both have the
 //! listening sockets, and the new one serves before the former one lets its connections finish.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::alinas_conf::AlinasConf;
 use crate::app::metrics;
 use crate::host::mount_table::MountTable;
 use crate::host::mount_table::ProcMountTable;
@@ -73,22 +75,26 @@ pub struct WatchdogArgs {
     pub ca_file: Option<PathBuf>,
 
     /// The local port of the tunnels that are opened from now on; those that are open keep theirs.
+    /// [default: 12049]
     #[arg(
         long,
         env = "ALINAS_CSI_PROXY_PORT",
-        default_value_t = 12049,
         value_parser = clap::value_parser!(u16).range(8000..)
     )]
-    pub proxy_port: u16,
+    pub proxy_port: Option<u16>,
 
     /// For how many seconds the kernel must not have used a tunnel without volumes before it is closed.
+    /// [default: 30]
     #[arg(
         long,
         env = "ALINAS_CSI_UNMOUNT_GRACE",
-        default_value_t = 30,
         value_parser = clap::value_parser!(u64).range(0..=600)
     )]
-    pub unmount_grace: u64,
+    pub unmount_grace: Option<u64>,
+
+    /// The vendor's settings file, for what is not said here, and for log files in its folder.
+    #[arg(long, env = "ALINAS_CSI_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
 
     /// Let any local process into the file systems, and not the kernel alone: for tests without a kernel mount.
     #[arg(long, hide = true)]
@@ -131,29 +137,62 @@ pub enum WatchdogRoleError {
     Part(#[from] tokio::task::JoinError),
 }
 
-/// Runs the role until SIGTERM or SIGINT.
+/// Runs the role until SIGTERM or SIGINT. `tunnel_log` is what the tunnel process is told of its log.
 ///
 /// # Errors
 /// Says which part could not start or go on.
-pub async fn run(args: WatchdogArgs) -> Result<(), WatchdogRoleError> {
+pub(super) async fn run(
+    args: WatchdogArgs,
+    conf: &AlinasConf,
+    tunnel_log: Vec<OsString>,
+) -> Result<(), WatchdogRoleError> {
     fips::ensure(args.require_fips)?;
     let stop = stop_on_signal().map_err(WatchdogRoleError::Signals)?;
-    run_until(args, Arc::new(ProcMountTable), stop).await
+    let settings = args.settings(conf);
+    let tunnel_arguments = args.tunnel_arguments(tunnel_log);
+    run_until(args, settings, tunnel_arguments, Arc::new(ProcMountTable), stop).await
+}
+
+impl WatchdogArgs {
+    /// What the command line leaves open, the file says.
+    fn settings(&self, conf: &AlinasConf) -> TunnelSettings {
+        let grace = self.unmount_grace.map(Duration::from_secs);
+        TunnelSettings {
+            port: self.proxy_port.unwrap_or(conf.proxy_port),
+            unmount_grace: grace.unwrap_or(conf.unmount_grace),
+        }
+    }
+
+    fn tunnel_arguments(&self, log: Vec<OsString>) -> Vec<OsString> {
+        let mut arguments = log;
+        if let Some(config) = &self.config {
+            arguments.extend(["--config".into(), config.clone().into()]);
+        }
+        if self.require_fips {
+            arguments.push("--require-fips".into());
+        }
+        arguments
+    }
 }
 
 async fn run_until(
     args: WatchdogArgs,
+    settings: TunnelSettings,
+    tunnel_arguments: Vec<OsString>,
     mounts: Arc<dyn MountTable>,
     stop: CancellationToken,
 ) -> Result<(), WatchdogRoleError> {
     let state = StateDir::open(&args.state_dir)?;
     let _ours_alone = state.lock("watchdog.lock")?;
     let (life, shown) = watch::channel(Life::default());
-    let tunnels = Arc::new(load(&args, &state, mounts, shown)?);
+    let tunnels = Arc::new(load(settings, &state, mounts, shown)?);
     let listener = service::listen(&state.file("watchdog.sock"))?;
 
     let stop_process = CancellationToken::new();
-    let process = drive(&args, &state, &tunnels, life, stop_process.clone());
+    let mut launcher = SelfLauncher::new(state.file("tunnel.sock"), args.ca_file.clone());
+    launcher.admit_any = args.dangerous_admit_any;
+    launcher.more = tunnel_arguments;
+    let process = drive(launcher, &tunnels, life, stop_process.clone());
     let reaper = tokio::spawn(reaper::run(Arc::clone(&tunnels), stop.clone()));
     if let Some(address) = args.metrics_listen {
         tokio::spawn(metrics::run(address, Arc::clone(&tunnels), stop.clone()));
@@ -169,15 +208,11 @@ async fn run_until(
 }
 
 fn load(
-    args: &WatchdogArgs,
+    settings: TunnelSettings,
     state: &StateDir,
     mounts: Arc<dyn MountTable>,
     life: watch::Receiver<Life>,
 ) -> Result<Tunnels, WatchdogRoleError> {
-    let settings = TunnelSettings {
-        port: args.proxy_port,
-        unmount_grace: Duration::from_secs(args.unmount_grace),
-    };
     let records = RecordStore::new(state.sub("tunnels")?);
     let kernel = KernelView { clients: Arc::new(KernelNfsClients::default()), mounts };
     let sockets = Sockets::new(LinuxSockets);
@@ -186,14 +221,11 @@ fn load(
 
 /// Starts the tunnel process, and keeps it running until `stop`.
 fn drive(
-    args: &WatchdogArgs,
-    state: &StateDir,
+    launcher: SelfLauncher,
     tunnels: &Arc<Tunnels>,
     life: watch::Sender<Life>,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
-    let mut launcher = SelfLauncher::new(state.file("tunnel.sock"), args.ca_file.clone());
-    launcher.admit_any = args.dangerous_admit_any;
     let wanted: Arc<dyn Wanted> = Arc::<Tunnels>::clone(tunnels);
     let driver = Driver::new(Arc::new(launcher), wanted, life);
     tokio::spawn(upgrade_on_signal(driver.upgrade(), stop.clone()));
@@ -263,7 +295,19 @@ mod tests {
     fn what_is_not_set_has_its_default() {
         let args = Line::try_parse_from(["watchdog"]).unwrap().args;
         assert_eq!(args.state_dir, PathBuf::from("/run/alinas-csi"));
-        assert_eq!((args.proxy_port, args.unmount_grace), (12049, 30));
+        let shown = |args: &WatchdogArgs, conf: &AlinasConf| {
+            let settings = args.settings(conf);
+            (settings.port, settings.unmount_grace.as_secs())
+        };
+        assert_eq!(shown(&args, &AlinasConf::default()), (12049, 30));
+        let conf = AlinasConf {
+            proxy_port: 20000,
+            unmount_grace: Duration::from_secs(60),
+            ..AlinasConf::default()
+        };
+        assert_eq!(shown(&args, &conf), (20000, 60));
+        let said = ["watchdog", "--proxy-port", "9000", "--unmount-grace", "0"];
+        assert_eq!(shown(&Line::try_parse_from(said).unwrap().args, &conf), (9000, 0));
     }
 
     #[tokio::test]
@@ -279,7 +323,9 @@ mod tests {
         let _first = StateDir::open(dir.path()).unwrap().lock("watchdog.lock").unwrap();
         let path = dir.path().to_str().unwrap();
         let args = Line::try_parse_from(["watchdog", "--state-dir", path]).unwrap().args;
-        let ended = run_until(args, Arc::new(NoMounts), CancellationToken::new()).await;
+        let settings = args.settings(&AlinasConf::default());
+        let stop = CancellationToken::new();
+        let ended = run_until(args, settings, Vec::new(), Arc::new(NoMounts), stop).await;
         let refusal = ended.unwrap_err().to_string();
         assert!(refusal.contains(path), "{refusal}");
     }

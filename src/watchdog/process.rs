@@ -144,6 +144,8 @@ pub struct SelfLauncher {
     pub ca_file: Option<PathBuf>,
     /// Lets any local process in. For tests, whose client is no kernel.
     pub admit_any: bool,
+    /// What else it is told.
+    pub more: Vec<OsString>,
     /// [`Version::Ours`].
     binary: PathBuf,
     /// [`Version::Installed`]: the name that we were started by, whatever lies there by then.
@@ -155,7 +157,14 @@ impl SelfLauncher {
     #[must_use]
     pub fn new(socket: PathBuf, ca_file: Option<PathBuf>) -> Self {
         let installed = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(OURSELVES));
-        Self { socket, ca_file, admit_any: false, binary: PathBuf::from(OURSELVES), installed }
+        Self {
+            socket,
+            ca_file,
+            admit_any: false,
+            more: Vec::new(),
+            binary: PathBuf::from(OURSELVES),
+            installed,
+        }
     }
 
     fn arguments(&self) -> Vec<OsString> {
@@ -166,6 +175,7 @@ impl SelfLauncher {
         if let Some(file) = &self.ca_file {
             arguments.extend(["--ca-file".into(), file.clone().into()]);
         }
+        arguments.extend(self.more.iter().cloned());
         arguments
     }
 }

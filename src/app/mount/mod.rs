@@ -30,10 +30,8 @@ use crate::app::alinas_conf;
 use crate::app::alinas_conf::AlinasConf;
 use crate::app::command;
 use crate::app::command::Caller;
-use crate::app::command::Log;
 use crate::app::exit::Ending;
 use crate::app::exit::Exit;
-use crate::app::log_file;
 use crate::app::nfsmount_conf::Conf;
 use crate::app::telemetry::LogArgs;
 use crate::nfs::MountFault;
@@ -136,7 +134,7 @@ pub fn run(args: &MountArgs, log: &LogArgs) -> ExitCode {
     };
     command::run(
         caller,
-        log_of(vendor.as_ref(), log),
+        log.of(vendor.as_ref(), "mount.log"),
         || prepare(args),
         async |cancel| {
             let vendor = vendor.clone().unwrap_or_default();
@@ -144,18 +142,6 @@ pub fn run(args: &MountArgs, log: &LogArgs) -> ExitCode {
             mount.whole().await
         },
     )
-}
-
-/// The vendor's users look for the log of a mount in its folder.
-fn log_of(vendor: Option<&AlinasConf>, log: &LogArgs) -> Log {
-    const NAME: &str = "mount.log";
-    match vendor {
-        Some(conf) => Log {
-            filter: log.filter_beside(conf),
-            file: Some(log.file_beside(conf, log_file::FOLDER, NAME)),
-        },
-        None => Log { filter: log.filter(), file: log.file(NAME) },
-    }
 }
 
 /// What needs a process with one thread.

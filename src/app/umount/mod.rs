@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::command;
 use crate::app::command::Caller;
-use crate::app::command::Log;
 use crate::app::exit::Ending;
 use crate::app::exit::Exit;
 use crate::app::mount::give_back;
@@ -102,8 +101,7 @@ pub struct UmountArgs {
 pub fn run(args: &UmountArgs, log: &LogArgs) -> ExitCode {
     let caller = Caller { command: "umount", verbose: args.verbose > 0 };
     let prepare = || args.namespace.as_deref().map_or(Ok(()), command::enter_namespace);
-    let log = Log { filter: log.filter(), file: log.file("mount.log") };
-    command::run(caller, log, prepare, async |cancel| {
+    command::run(caller, log.of(None, "mount.log"), prepare, async |cancel| {
         command::require_root("umount")?;
         let umount = Umount {
             args,
