@@ -170,6 +170,13 @@ async fn every_metric_of_the_table_is_in_a_scrape_of_a_tunnel_with_a_connection(
     drop(waiting);
     let _server = lab.server_at(port, &asks, backend);
     let _open = call(node.tunnel).await;
+    // Whoever hung up while it waited is let go with the next attempt.
+    let alone = async {
+        while node.process.status()[0].connections_open != 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, alone).await.unwrap();
 
     let scraped = node.scrape().await;
     for family in &FAMILIES {

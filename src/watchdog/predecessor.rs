@@ -141,6 +141,9 @@ mod tests {
     use crate::watchdog::relay::served;
     use crate::watchdog::relay::served::Release;
 
+    /// What serves here ends without its process, and the deadlines run out.
+    const PATIENCE: Duration = DEADLINE.saturating_mul(4);
+
     #[tokio::test]
     async fn without_a_predecessor_nothing_is_waited_for() {
         let dir = tempfile::tempdir().unwrap();
@@ -159,11 +162,11 @@ mod tests {
     async fn a_predecessor_hands_its_sockets_over_and_serves_until_it_is_asked_to_end() {
         let dir = tempfile::tempdir().unwrap();
         let socket = served::serve(&dir, Release::This);
-        let (sockets, former) = timeout(DEADLINE, take_over(&socket)).await.unwrap();
+        let (sockets, former) = timeout(PATIENCE, take_over(&socket)).await.unwrap();
         assert_eq!(sockets.len(), 2);
         let former = former.expect("it goes on");
         UnixStream::connect(&socket).await.unwrap();
-        timeout(DEADLINE, former.end()).await.unwrap();
+        timeout(PATIENCE, former.end()).await.unwrap();
         assert!(UnixStream::connect(&socket).await.is_err());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
     }
@@ -172,7 +175,7 @@ mod tests {
     async fn a_predecessor_that_knows_of_no_hand_over_is_gone_before_the_next_one_binds() {
         let dir = tempfile::tempdir().unwrap();
         let socket = served::serve(&dir, Release::Before);
-        let (sockets, former) = timeout(DEADLINE, take_over(&socket)).await.unwrap();
+        let (sockets, former) = timeout(PATIENCE, take_over(&socket)).await.unwrap();
         assert!(sockets.is_empty() && former.is_none());
         assert!(UnixStream::connect(&socket).await.is_err());
     }
