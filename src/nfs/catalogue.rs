@@ -36,6 +36,9 @@ pub(super) const SAID: &str = " ({outcome})";
 pub(super) const SAID_BY_KERNEL: &str = " ({outcome}; kernel: {kernel})";
 /// What came of another version.
 pub(super) const ELSEWHERE: &str = "; over NFS {version}: {cause}{said}";
+/// For a mount without TLS of a server of the vendor's, which may take no other than encrypted ones.
+pub(super) const ONLY_ENCRYPTED: &str =
+    ", and if the mount target takes encrypted mounts only, mount it with TLS";
 /// How long an answer was waited for.
 pub(super) const WITHIN: &str = " within {seconds} s";
 /// How long it was tried.

@@ -14,6 +14,8 @@ use super::cause::Cause;
 use super::history::History;
 use super::request::MountRequest;
 use super::request::Way;
+use crate::model::DeviceName;
+use crate::model::MountTarget;
 use crate::model::NfsVersion;
 
 /// Why a mount failed. Its text is one line: what was tried, on what, why it failed, and what to do.
@@ -101,6 +103,18 @@ impl MountFault {
         self.permanent
     }
 
+    /// Whether it looks like what a server does that speaks nothing but TLS, or lets nobody else in.
+    fn may_lack_encryption(&self) -> bool {
+        let so_it_looks = matches!(
+            self.cause,
+            Cause::ExportDenied
+                | Cause::ExportDeniedOrMissing
+                | Cause::ConnectionLost(_)
+                | Cause::OtherProtocol(_)
+        );
+        so_it_looks && self.subject.tunnel.is_none() && self.subject.is_of_the_vendor()
+    }
+
     fn cause_text(&self, cause: &Cause, event: &Event) -> String {
         fill(self.subject.text_for(cause).cause, &self.values(cause, event))
     }
@@ -127,7 +141,10 @@ impl MountFault {
 impl fmt::Display for MountFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut values = self.values(&self.cause, &self.event);
-        let remedy = fill(self.subject.text_for(&self.cause).remedy, &values);
+        let mut remedy = fill(self.subject.text_for(&self.cause).remedy, &values);
+        if self.may_lack_encryption() {
+            remedy.push_str(catalogue::ONLY_ENCRYPTED);
+        }
         values.extend([
             ("source", format!("{:?}", self.subject.source)),
             ("target", format!("{:?}", self.subject.target)),
@@ -151,6 +168,13 @@ impl Subject {
             Way::Direct => None,
         };
         Self { source: request.device.to_string(), target: request.target.clone(), tunnel }
+    }
+
+    /// Whether the server is a mount target or an access point of Alibaba Cloud NAS, by its domain.
+    fn is_of_the_vendor(&self) -> bool {
+        let device = DeviceName::parse(&self.source);
+        let target = device.ok().and_then(|device| MountTarget::parse(device.host()).ok());
+        target.is_some_and(|target| target.file_system().is_some())
     }
 
     fn text_for(&self, cause: &Cause) -> catalogue::Text {
@@ -191,5 +215,27 @@ impl GaveUp {
         let values =
             [("rounds", self.rounds.to_string()), ("seconds", self.after.as_secs().to_string())];
         fill(catalogue::GAVE_UP, &values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cause::Peer;
+    use super::*;
+
+    #[test]
+    fn a_server_that_may_want_encryption_is_said_to_where_there_is_none() {
+        let tunnel = Some("127.0.1.1:12049".parse().unwrap());
+        for (source, tunnel, cause, hinted) in [
+            ("0-a.cn-x.nas.aliyuncs.com:/", None, Cause::ExportDenied, true),
+            ("0-a.cn-x.nas.aliyuncs.com:/a", None, Cause::ConnectionLost(Peer::Nfs), true),
+            ("0-a.cn-x.nas.aliyuncs.com:/", None, Cause::ExportMissing, false),
+            ("0-a.cn-x.nas.aliyuncs.com:/", tunnel, Cause::ExportDenied, false),
+            ("nas.example:/", None, Cause::ExportDenied, false),
+        ] {
+            let subject = Subject { source: source.to_owned(), target: "/t".into(), tunnel };
+            let fault = MountFault::new(cause, subject, Event::default()).to_string();
+            assert_eq!(fault.contains("takes encrypted mounts only"), hinted, "{fault}");
+        }
     }
 }

@@ -32,7 +32,7 @@ const BURST: Call = Call { kind: Kind::Write, size: 1 << 20 };
 const BURST_BACK: Call = Call { kind: Kind::Read, size: 1 << 20 };
 /// Connections that burst at the same time.
 const AT_ONCE: usize = 8;
-const IDLE: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_secs(5);
 
 /// What was found.
 #[derive(Clone, Copy, Debug)]
