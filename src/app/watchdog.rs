@@ -40,6 +40,8 @@ use crate::host::state_dir::StateDirError;
 use crate::tls::fips;
 use crate::tls::fips::FipsError;
 use crate::watchdog::address::KernelView;
+use crate::watchdog::checkup::Checkup;
+use crate::watchdog::checkup::DirectServers;
 use crate::watchdog::driver;
 use crate::watchdog::driver::Driver;
 use crate::watchdog::driver::Life;
@@ -192,8 +194,10 @@ async fn run_until(
     let mut launcher = SelfLauncher::new(state.file("tunnel.sock"), args.ca_file.clone());
     launcher.admit_any = args.dangerous_admit_any;
     launcher.more = tunnel_arguments;
-    let process = drive(launcher, &tunnels, life, stop_process.clone());
+    let (process, replace) = drive(launcher, &tunnels, life, stop_process.clone());
     let reaper = tokio::spawn(reaper::run(Arc::clone(&tunnels), stop.clone()));
+    let servers = Arc::new(DirectServers { ca_file: args.ca_file.clone() });
+    tokio::spawn(Checkup::new(Arc::clone(&tunnels), servers, replace).run(stop.clone()));
     if let Some(address) = args.metrics_listen {
         tokio::spawn(metrics::run(address, Arc::clone(&tunnels), stop.clone()));
     }
@@ -219,17 +223,18 @@ fn load(
     Tunnels::load(settings, records, kernel, sockets, life).map_err(WatchdogRoleError::Records)
 }
 
-/// Starts the tunnel process, and keeps it running until `stop`.
+/// Starts the tunnel process, and keeps it running until `stop`. Notify what is answered, and another takes its place.
 fn drive(
     launcher: SelfLauncher,
     tunnels: &Arc<Tunnels>,
     life: watch::Sender<Life>,
     stop: CancellationToken,
-) -> JoinHandle<()> {
+) -> (JoinHandle<()>, Arc<Notify>) {
     let wanted: Arc<dyn Wanted> = Arc::<Tunnels>::clone(tunnels);
     let driver = Driver::new(Arc::new(launcher), wanted, life);
     tokio::spawn(upgrade_on_signal(driver.upgrade(), stop.clone()));
-    tokio::spawn(driver.run(stop))
+    let replace = driver.replace();
+    (tokio::spawn(driver.run(stop)), replace)
 }
 
 /// Passes SIGHUP on. Without, it would end the watchdog.

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -128,6 +129,13 @@ impl Dialer {
     /// The fault of the last address, where none would do.
     pub async fn dial_anew(&self, spec: &TunnelSpec) -> Result<Dialled, DialFault> {
         self.dial_as(spec, Beginning::Anew).await
+    }
+
+    /// Forgets what earlier dials have found out about the server of `spec`.
+    pub fn forget(&self, spec: &TunnelSpec) {
+        self.memory.addresses.forget(&spec.host);
+        self.memory.ports().remove(&spec.host);
+        self.memory.second_backends().remove(spec);
     }
 
     async fn dial_as(&self, spec: &TunnelSpec, beginning: Beginning) -> Result<Dialled, DialFault> {
@@ -291,14 +299,21 @@ fn knows_the_certificate(fault: &DialFault) -> bool {
 }
 
 impl Memory {
+    fn ports(&self) -> MutexGuard<'_, HashMap<ServerName, u16>> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn second_backends(&self) -> MutexGuard<'_, HashMap<TunnelSpec, Instant>> {
+        self.second_backend.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn port(&self, host: &ServerName) -> Option<u16> {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied()
+        self.ports().get(host).copied()
     }
 
     fn note_port(&self, spec: &TunnelSpec, port: u16) {
         if spec.port == RemotePort::Known {
-            let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-            if ports.insert(spec.host.clone(), port) != Some(port) {
+            if self.ports().insert(spec.host.clone(), port) != Some(port) {
                 tracing::info!(tunnel.target = %spec, port, "this port of the mount target speaks TLS");
             }
         }
@@ -309,7 +324,7 @@ impl Memory {
             TlsBackend::Rustls => Library::Rustls,
             TlsBackend::OpenSsl => Library::OpenSsl,
             TlsBackend::Auto => {
-                let mut known = self.second_backend.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut known = self.second_backends();
                 known.retain(|_, since| since.elapsed() < SECOND_BACKEND_FOR);
                 if known.contains_key(spec) { Library::OpenSsl } else { Library::Rustls }
             }
@@ -317,8 +332,7 @@ impl Memory {
     }
 
     fn note_second_backend(&self, spec: &TunnelSpec) {
-        let mut known = self.second_backend.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(spec.clone(), Instant::now());
+        self.second_backends().insert(spec.clone(), Instant::now());
     }
 }
 
@@ -395,5 +409,10 @@ mod tests {
         assert_eq!(dialer.memory.library(&strict), Library::Rustls);
         tokio::time::advance(SECOND_BACKEND_FOR).await;
         assert_eq!(dialer.memory.library(&spec), Library::Rustls);
+        dialer.memory.note_second_backend(&spec);
+        dialer.memory.note_port(&spec, 12049);
+        dialer.forget(&spec);
+        let known = (dialer.memory.library(&spec), dialer.memory.port(&spec.host));
+        assert_eq!(known, (Library::Rustls, None));
     }
 }

@@ -29,6 +29,7 @@ use crate::tunnel::carriers::Carriers;
 use crate::tunnel::carriers::Place;
 use crate::tunnel::dial::Dialer;
 use crate::tunnel::dial::Dialled;
+use crate::tunnel::gate::Gate;
 use crate::tunnel::open_tunnel::OpenTunnel;
 use crate::tunnel::relay::RelayFault;
 use crate::tunnel::relay::Relayed;
@@ -79,6 +80,7 @@ pub(super) struct Listener {
     pub(super) tunnel: Arc<OpenTunnel>,
     pub(super) dialer: Dialer,
     pub(super) admission: Admission,
+    pub(super) gate: Gate,
     pub(super) buffers: Buffers,
     pub(super) carriers: Carriers,
     pub(super) ends: Ends,
@@ -197,7 +199,7 @@ impl Listener {
     async fn dial_while_it_waits(&self, kernel: &TcpStream) -> Option<Dialled> {
         let closed_at = Instant::now() + HELD_FOR;
         loop {
-            let fault = match self.dialer.dial(&self.tunnel.spec).await {
+            let fault = match self.gate.through(self.dialer.dial(&self.tunnel.spec)).await {
                 Ok(dialled) => return Some(dialled),
                 Err(fault) => fault,
             };

@@ -18,6 +18,7 @@ pub mod dial;
 pub mod dial_fault;
 mod exchange;
 mod expiry;
+mod gate;
 pub mod given;
 pub mod initial;
 pub mod listener;

@@ -100,21 +100,28 @@ impl Dialer {
         let started = Instant::now();
         let mut dialled = self.dial(spec).await?;
         let remote = dialled.remote;
+        let called = Instant::now();
         match timeout(CALL_DEADLINE, null_call(&mut dialled)).await {
             Ok(Ok(_reply)) => {}
             Ok(Err(error)) => return Err(call_fault(spec, remote, error)),
             Err(_) => return Err(no_nfs(spec, remote, NoReply::Silent)),
         }
+        let call_micros = micros(called.elapsed());
         let session = session_to_wire(&dialled.negotiated, spec, SystemClock.now().epoch_seconds());
         Ok(ProbeReport {
             remote_address: remote.to_string(),
             tls_version: session.version.clone(),
             cipher_suite: session.cipher_suite.clone(),
-            total_micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            total_micros: micros(started.elapsed()),
             certificate_not_after: session.certificate_not_after,
             session: Some(session),
+            call_micros,
         })
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn no_nfs(target: &TunnelSpec, address: SocketAddr, why: NoReply) -> ProbeFault {

@@ -35,6 +35,7 @@ use crate::tunnel::admission::Admission;
 use crate::tunnel::carriers::Carriers;
 use crate::tunnel::dial::Dialer;
 use crate::tunnel::expiry;
+use crate::tunnel::gate::Gate;
 use crate::tunnel::given::GivenSockets;
 use crate::tunnel::listener::Ends;
 use crate::tunnel::listener::Listener;
@@ -54,6 +55,7 @@ const CUT_DEADLINE: Duration = Duration::from_secs(2);
 pub struct TunnelProcess {
     dialer: Dialer,
     admission: Admission,
+    gate: Gate,
     buffers: Buffers,
     carriers: Carriers,
     given: Arc<GivenSockets>,
@@ -154,6 +156,7 @@ impl TunnelProcess {
         Self {
             dialer,
             admission,
+            gate: Gate::default(),
             buffers: Buffers::default(),
             carriers: Carriers::start(),
             given: Arc::default(),
@@ -236,6 +239,12 @@ impl TunnelProcess {
             tunnel.cut().await;
             tracing::info!(tunnel.address = %address, tunnel.target = %tunnel.known.spec, "closed");
         }
+    }
+
+    /// The memory that connections have in use.
+    #[must_use]
+    pub fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// Every tunnel, by address.
@@ -343,6 +352,7 @@ impl TunnelProcess {
             tunnel: Arc::clone(&tunnel.known),
             dialer: self.dialer.clone(),
             admission: self.admission.clone(),
+            gate: self.gate.clone(),
             buffers: self.buffers.clone(),
             carriers: self.carriers.clone(),
             ends: tunnel.ends.clone(),

@@ -112,6 +112,11 @@ impl Addresses {
         latest.addresses(host)
     }
 
+    /// Forgets a host. Who waits for an answer still gets it.
+    pub(super) fn forget(&self, host: &ServerName) {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
+    }
+
     fn entry(&self, host: &ServerName) -> Arc<Host> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {

@@ -27,6 +27,8 @@ use crate::proto::tunnel::OpenRequest;
 use crate::proto::tunnel::OpenResponse;
 use crate::proto::tunnel::ProbeRequest;
 use crate::proto::tunnel::ProbeResponse;
+use crate::proto::tunnel::RefreshRequest;
+use crate::proto::tunnel::RefreshResponse;
 use crate::proto::tunnel::ShutdownRequest;
 use crate::proto::tunnel::ShutdownResponse;
 use crate::proto::tunnel::StatusRequest;
@@ -132,7 +134,18 @@ impl Relay for RelayService {
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let fips = fips::in_force();
-        Ok(Response::new(StatusResponse { listeners: self.process.status(), fips }))
+        let buffer_bytes = self.process.buffers().bytes() as u64;
+        let listeners = self.process.status();
+        Ok(Response::new(StatusResponse { listeners, fips, buffer_bytes }))
+    }
+
+    async fn refresh(
+        &self,
+        request: Request<RefreshRequest>,
+    ) -> Result<Response<RefreshResponse>, Status> {
+        let spec = spec_from_wire(request.into_inner().spec).map_err(refused)?;
+        self.process.dialer().forget(&spec);
+        Ok(Response::new(RefreshResponse {}))
     }
 
     async fn shutdown(

@@ -18,6 +18,7 @@ use crate::watchdog::address::next_free;
 use crate::watchdog::closing::Quiet;
 use crate::watchdog::closing::Sample;
 use crate::watchdog::closing::Verdict;
+use crate::watchdog::condition::Condition;
 use crate::watchdog::record::Record;
 use crate::watchdog::record::RecordStore;
 use crate::watchdog::record::User;
@@ -47,12 +48,15 @@ pub(super) struct Entry {
     pub(super) due: bool,
     /// Why it could not be opened again, as it was logged.
     pub(super) trouble: Option<String>,
+    /// Whether its server answers.
+    pub(super) condition: Condition,
     quiet: Quiet,
 }
 
 impl Entry {
     fn new(record: Record, handed_out: bool) -> Self {
-        Self { record, handed_out, due: false, trouble: None, quiet: Quiet::default() }
+        let condition = Condition::new(record.endpoint.ip().to_bits());
+        Self { record, handed_out, due: false, trouble: None, condition, quiet: Quiet::default() }
     }
 
     /// Whether nobody else holds it.
@@ -165,9 +169,25 @@ impl Book {
                 self.store.write(&record)?;
                 entry.record = record;
                 entry.quiet = Quiet::default();
+                if entry.record.users.is_empty() {
+                    // Nobody looks after it any more.
+                    entry.condition = Condition::new(entry.record.endpoint.ip().to_bits());
+                }
             }
         }
         Ok(())
+    }
+
+    /// The tunnels with users that are to be looked at, the longest waiting first.
+    pub(super) fn due_for_a_look(&self, now: Instant) -> Vec<(SocketAddrV4, TunnelSpec)> {
+        let due = |entry: &Entry| Some((entry.condition.due()?, entry.record.endpoint));
+        let held = self.entries.values().filter(|entry| !entry.record.users.is_empty());
+        let mut waiting: Vec<_> = held
+            .filter_map(|entry| Some((due(entry)?, &entry.record.spec)))
+            .filter(|((due, _), _)| *due <= now)
+            .collect();
+        waiting.sort_by_key(|(due, _)| *due);
+        waiting.into_iter().map(|((_, endpoint), spec)| (endpoint, spec.clone())).collect()
     }
 
     /// Forgets a tunnel that is closed.

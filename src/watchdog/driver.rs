@@ -82,6 +82,7 @@ pub struct Driver {
     /// Processes that were replaced and let their connections finish.
     retiring: JoinSet<()>,
     upgrade: Arc<Notify>,
+    replace: Arc<Notify>,
 }
 
 impl Driver {
@@ -100,6 +101,7 @@ impl Driver {
             predecessor: None,
             retiring: JoinSet::new(),
             upgrade: Arc::default(),
+            replace: Arc::default(),
         }
     }
 
@@ -108,6 +110,12 @@ impl Driver {
     #[must_use]
     pub fn upgrade(&self) -> Arc<Notify> {
         Arc::clone(&self.upgrade)
+    }
+
+    /// As [`Self::upgrade`], by one of the same version.
+    #[must_use]
+    pub fn replace(&self) -> Arc<Notify> {
+        Arc::clone(&self.replace)
     }
 
     /// Keeps a process running until `stop`, then ends it.
@@ -171,6 +179,7 @@ impl Driver {
             Action::Carry => {}
             Action::Spawn => self.process = self.spawn(Version::Ours),
             Action::SpawnNext => self.next = self.spawn(Version::Installed),
+            Action::SpawnAnother => self.next = self.spawn(Version::Ours),
             Action::Retire | Action::Promote => {} // Done by now.
             Action::KillNext => kill(self.next.take()).await,
             Action::Kill => kill(self.process.take()).await,
@@ -224,7 +233,8 @@ impl Driver {
     }
 
     async fn next_event(&mut self, state: State, stop: &CancellationToken) -> Event {
-        let upgrade = Arc::clone(&self.upgrade);
+        let (upgrade, replace) = (Arc::clone(&self.upgrade), Arc::clone(&self.replace));
+        let runs = matches!(state, State::Running { .. });
         let happened = async {
             match state {
                 State::Absent => std::future::pending().await,
@@ -243,7 +253,8 @@ impl Driver {
             biased;
             event = happened => event,
             () = stop.cancelled(), if state != State::Stopping => Event::Stop,
-            () = upgrade.notified(), if matches!(state, State::Running { .. }) => Event::Upgrade,
+            () = upgrade.notified(), if runs => Event::Upgrade,
+            () = replace.notified(), if runs => Event::Replace,
         }
     }
 

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::watchdog::address::KernelView;
 use crate::watchdog::address::fake::FakeMounts;
+use crate::watchdog::checkup::Servers;
 use crate::watchdog::driver::Life;
 use crate::watchdog::process::Bindings;
 use crate::watchdog::process::Farewell;
@@ -76,6 +78,9 @@ pub(super) struct Script {
     pub(super) dead: BTreeSet<String>,
     /// The process answers no call at all.
     pub(super) hung: bool,
+    /// Bytes come from every server between two reports.
+    pub(super) carries: bool,
+    carried: u64,
     /// Every call but the heartbeat.
     pub(super) calls: Vec<String>,
 }
@@ -152,17 +157,53 @@ impl Relay for FakeRelay {
     }
 
     async fn report(&self) -> Result<StatusResponse, RelayError> {
+        let carried = {
+            let mut script = self.script();
+            script.carried += u64::from(script.carries);
+            script.carried
+        };
         let to_wire = |endpoint| ListenerStatus {
             endpoint: Some(endpoint_to_wire(endpoint)),
+            bytes_to_kernel: carried,
             ..ListenerStatus::default()
         };
         let listeners = self.status().await?.into_iter().map(to_wire).collect();
-        Ok(StatusResponse { listeners, fips: false })
+        Ok(StatusResponse { listeners, ..StatusResponse::default() })
+    }
+
+    async fn refresh(&self, spec: &TunnelSpec) -> Result<(), RelayError> {
+        self.called(format!("refresh {}", spec.host)).await;
+        Ok(())
     }
 
     async fn shut_down(&self, _grace: Duration) -> Result<(), RelayError> {
         self.called("shut down".to_owned()).await;
         Ok(())
+    }
+}
+
+/// Servers that answer, or do not, whoever asks without a tunnel.
+#[derive(Debug, Default)]
+pub(super) struct FakeServers {
+    down: AtomicBool,
+    asked: AtomicU32,
+}
+
+impl FakeServers {
+    pub(super) fn down(&self) {
+        self.down.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Servers for FakeServers {
+    async fn ask(&self, _: &TunnelSpec) -> Result<(), String> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if self.down.load(Ordering::Relaxed) { Err("nobody there".to_owned()) } else { Ok(()) }
     }
 }
 

@@ -10,8 +10,8 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`record`], `book` | what is wanted, on disk and in memory |
-//! | [`address`], [`closing`], [`supervise`] | the decisions, as pure functions |
-//! | [`tunnels`], [`reaper`], [`driver`] | what carries them out |
+//! | [`address`], [`closing`], [`health`], [`supervise`] | the decisions, as pure functions |
+//! | [`tunnels`], [`reaper`], [`checkup`], [`driver`] | what carries them out |
 //! | [`process`], [`relay`], `predecessor` | the tunnel process and how to talk to it |
 //! | [`sockets`] | the listening sockets, which outlive every tunnel process |
 //! | [`report`] | what is known about all of it, for people and for metrics |
@@ -22,8 +22,11 @@
 
 pub mod address;
 mod book;
+pub mod checkup;
 pub mod closing;
+pub mod condition;
 pub mod driver;
+pub mod health;
 mod predecessor;
 pub mod process;
 pub mod reaper;

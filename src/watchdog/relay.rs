@@ -45,6 +45,8 @@ pub trait Relay: Send + Sync + fmt::Debug {
     async fn status(&self) -> Result<Vec<SocketAddrV4>, RelayError>;
     /// All that the process knows about what it serves, for people.
     async fn report(&self) -> Result<proto::StatusResponse, RelayError>;
+    /// Has the process forget what it has found out about the server.
+    async fn refresh(&self, spec: &TunnelSpec) -> Result<(), RelayError>;
     /// Asks the process to end once its connections have, at the latest after `grace`.
     async fn shut_down(&self, grace: Duration) -> Result<(), RelayError>;
 }
@@ -168,6 +170,12 @@ impl Relay for GrpcRelay {
         Ok(self.client.clone().status(proto::StatusRequest {}).await?.into_inner())
     }
 
+    async fn refresh(&self, spec: &TunnelSpec) -> Result<(), RelayError> {
+        let request = proto::RefreshRequest { spec: Some(spec_to_wire(spec)) };
+        self.client.clone().refresh(request).await?;
+        Ok(())
+    }
+
     async fn shut_down(&self, grace: Duration) -> Result<(), RelayError> {
         let grace_millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.client.clone().shutdown(proto::ShutdownRequest { grace_millis }).await?;
@@ -239,7 +247,17 @@ pub(super) mod served {
                 endpoint: Some(endpoint_to_wire(endpoint)),
                 ..proto::ListenerStatus::default()
             };
-            Ok(Response::new(proto::StatusResponse { listeners: vec![listener], fips: false }))
+            Ok(Response::new(proto::StatusResponse {
+                listeners: vec![listener],
+                ..proto::StatusResponse::default()
+            }))
+        }
+
+        async fn refresh(
+            &self,
+            _: Request<proto::RefreshRequest>,
+        ) -> Answer<proto::RefreshResponse> {
+            Ok(Response::new(proto::RefreshResponse {}))
         }
 
         async fn shutdown(

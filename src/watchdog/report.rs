@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::proto::tunnel as proto;
 use crate::runtime::Chain;
 use crate::tunnel::convert::spec_to_wire;
+use crate::watchdog::condition::Shown;
 use crate::watchdog::driver::Life;
 use crate::watchdog::relay::endpoint_to_wire;
 use crate::watchdog::supervise::State;
@@ -41,6 +42,12 @@ pub fn recorded(tunnels: &Tunnels) -> proto::ListResponse {
         },
         listeners_missing_because: String::new(),
         fips: false,
+        buffer_bytes: 0,
+        repairs: tunnels
+            .repairs()
+            .counts()
+            .map(|(repair, count)| proto::RepairCount { repair: repair.to_owned(), count })
+            .into(),
     }
 }
 
@@ -50,6 +57,7 @@ pub async fn with_listeners(tunnels: &Tunnels) -> proto::ListResponse {
     match ask(tunnels.process()).await {
         Ok(status) => {
             report.fips = status.fips;
+            report.buffer_bytes = status.buffer_bytes;
             fill_in(&mut report.tunnels, status.listeners);
         }
         Err(why) => report.listeners_missing_because = why,
@@ -94,6 +102,17 @@ fn listed_to_wire(listed: &Listed) -> proto::TunnelState {
         users: users.collect(),
         life: if listed.closing { "closing" } else { "open" }.to_owned(),
         listener: None,
+        health: Some(health_to_wire(&listed.health)),
+    }
+}
+
+fn health_to_wire(health: &Shown) -> proto::TunnelHealth {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    proto::TunnelHealth {
+        state: health.verdict.word().to_owned(),
+        seconds: health.lasting.as_secs(),
+        round_trip_micros: health.round_trip.map_or(0, micros),
+        why: health.why.clone(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The life of the tunnel process, as a pure state machine.
 //!
 //! ```text
-//!              Wanted                Ready                    Upgrade
+//!              Wanted                Ready                    Upgrade, Replace
 //!     Absent ─────────> Starting ────────────> Running ──┐ ─────────────> Replacing
 //!       ^                ^  ^ │                │   ^ ^───┘ Answered,          │ │
 //!       │            Due │  │ │ Exited, Late   │   │       Missed (1st, 2nd)  │ │
@@ -88,8 +88,10 @@ pub enum Event {
     Late,
     /// The process that served ended, or none could be started.
     Exited,
-    /// A new process is to take over from the one that serves.
+    /// A process of the installed version is to take over from the one that serves.
     Upgrade,
+    /// Another process of the same version is to.
+    Replace,
     /// A heartbeat was answered.
     Answered,
     /// A heartbeat was not answered in time.
@@ -109,8 +111,10 @@ pub enum Action {
     Carry,
     /// Start a process.
     Spawn,
-    /// Start a process beside the one that serves.
+    /// Start a process of the installed version beside the one that serves.
     SpawnNext,
+    /// Start one of our own version beside it.
+    SpawnAnother,
     /// The next process takes the place of the one that serves, which is asked to end.
     Retire,
     /// The next process takes the place of the one that has ended.
@@ -208,6 +212,9 @@ pub fn step(state: State, event: Event, now: Instant) -> (State, Action) {
         }
         (Running { failures, since, .. }, Event::Upgrade) => {
             (Replacing { failures, since }, Action::SpawnNext)
+        }
+        (Running { failures, since, .. }, Event::Replace) => {
+            (Replacing { failures, since }, Action::SpawnAnother)
         }
         (Replacing { failures, since }, Event::Ready) => {
             let failures = recent(failures, since, now);
@@ -310,6 +317,7 @@ mod tests {
         let running = State::Running { failures: 0, since: now, misses: 1 };
         let (replacing, action) = step(running, Event::Upgrade, now);
         assert_eq!(action, Action::SpawnNext);
+        assert_eq!(step(running, Event::Replace, now), (replacing, Action::SpawnAnother));
         let later = now + HEALTHY_AFTER;
         for (event, state, action) in [
             (Event::Ready, State::Running { failures: 0, since: later, misses: 0 }, Action::Retire),

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
@@ -38,8 +40,12 @@ use crate::runtime::InFlight;
 use crate::runtime::in_flight::Busy;
 use crate::watchdog::address::KernelView;
 use crate::watchdog::book::Book;
+use crate::watchdog::condition::Condition;
+use crate::watchdog::condition::Shown;
 use crate::watchdog::driver::Life;
 use crate::watchdog::driver::Wanted;
+use crate::watchdog::health::Action;
+use crate::watchdog::health::Event;
 use crate::watchdog::process::Bindings;
 use crate::watchdog::process::Listener;
 use crate::watchdog::record::Record;
@@ -81,6 +87,7 @@ pub struct Tunnels {
     pub(super) life: watch::Receiver<Life>,
     pub(super) guards: Guards,
     pub(super) sockets: Sockets,
+    pub(super) repairs: Repairs,
     book: Mutex<Book>,
     store: RecordStore,
     in_flight: InFlight,
@@ -104,6 +111,31 @@ pub struct Listed {
     pub record: Record,
     /// Nobody holds it any more.
     pub closing: bool,
+    /// Whether its server answers.
+    pub health: Shown,
+}
+
+/// How often broken tunnels were repaired.
+#[derive(Debug, Default)]
+pub struct Repairs {
+    refreshes: AtomicU64,
+    replacements: AtomicU64,
+}
+
+impl Repairs {
+    pub(super) fn count_refresh(&self) {
+        self.refreshes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_replacement(&self) {
+        self.replacements.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Each repair by its word, on the wire and in metrics, and how often.
+    pub fn counts(&self) -> [(&'static str, u64); 2] {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        [("refresh", of(&self.refreshes)), ("replace", of(&self.replacements))]
+    }
 }
 
 /// Why a tunnel could not be acquired. Nothing new is left behind.
@@ -181,6 +213,7 @@ impl Tunnels {
             life,
             guards: Guards::default(),
             sockets,
+            repairs: Repairs::default(),
             book: Mutex::new(Book::load(store.clone())?),
             store,
             in_flight: InFlight::default(),
@@ -226,9 +259,61 @@ impl Tunnels {
     /// Every tunnel that is recorded.
     #[must_use]
     pub fn list(&self) -> Vec<Listed> {
-        let listed =
-            |record: &Record| Listed { record: record.clone(), closing: record.users.is_empty() };
-        self.book().entries().map(|entry| listed(&entry.record)).collect()
+        let book = self.book();
+        let listed = book.entries().map(|entry| Listed {
+            record: entry.record.clone(),
+            closing: entry.record.users.is_empty(),
+            health: entry.condition.shown(),
+        });
+        listed.collect()
+    }
+
+    /// How often broken tunnels were repaired.
+    #[must_use]
+    pub fn repairs(&self) -> &Repairs {
+        &self.repairs
+    }
+
+    /// The tunnels with users that are to be looked at, the longest waiting first.
+    pub(super) fn due_for_a_look(&self) -> Vec<(SocketAddrV4, TunnelSpec)> {
+        self.book().due_for_a_look(Instant::now())
+    }
+
+    /// Takes note of what happened to a tunnel, and why; says what to do. A tunnel that is gone needs nothing.
+    pub(super) fn note_health(&self, endpoint: SocketAddrV4, event: Event, why: &str) -> Action {
+        self.on_condition(endpoint, Action::Rest, |condition, spec| {
+            condition.note(spec, event, why)
+        })
+    }
+
+    /// Takes note of an answer through a tunnel.
+    pub(super) fn note_answer(&self, endpoint: SocketAddrV4, report: &ProbeReport) -> Action {
+        let round_trip = Duration::from_micros(report.call_micros);
+        self.on_condition(endpoint, Action::Rest, |condition, spec| {
+            condition.answered(spec, round_trip)
+        })
+    }
+
+    /// Takes note of the bytes that a tunnel has carried by now, and says whether some came since the last look.
+    pub(super) fn note_carried(&self, endpoint: SocketAddrV4, total: Option<u64>) -> bool {
+        self.on_condition(endpoint, true, |condition, spec| {
+            let carried = total.is_some_and(|total| condition.has_carried(total));
+            if carried {
+                condition.note(spec, Event::Carried, "");
+            }
+            carried
+        })
+    }
+
+    fn on_condition<T>(
+        &self,
+        endpoint: SocketAddrV4,
+        without: T,
+        change: impl FnOnce(&mut Condition, &TunnelSpec) -> T,
+    ) -> T {
+        let mut book = self.book();
+        let entry = book.at(*endpoint.ip());
+        entry.map_or(without, |entry| change(&mut entry.condition, &entry.record.spec))
     }
 
     /// How the tunnel process is.
@@ -267,6 +352,7 @@ impl Tunnels {
         drop(guard);
         let probe = |relay: Arc<dyn Relay>| async move { relay.probe(spec).await };
         let report = self.ask(spec, deadline, probe).await?;
+        self.note_answer(endpoint, &report);
         if let Some(entry) = self.book().at(*endpoint.ip()) {
             entry.handed_out = true;
         }

@@ -7,8 +7,10 @@ use crate::app::status::kind_word;
 use crate::proto::tunnel::ListResponse;
 use crate::proto::tunnel::ListenerStatus;
 use crate::proto::tunnel::TlsSession;
+use crate::proto::tunnel::TunnelHealth;
 use crate::proto::tunnel::TunnelState;
 use crate::tls::Weakness;
+use crate::watchdog::health::Verdict;
 
 /// A family: series of one name.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +42,7 @@ const TUNNEL: [&str; 2] = ["target", "address"];
 const STATES: [&str; 6] = ["reachable", "unreachable", "untried", "waiting", "closing", "unknown"];
 
 /// Every metric that there is.
-pub static FAMILIES: [Family; 16] = [
+pub static FAMILIES: [Family; 20] = [
     Family {
         name: "alinas_csi_tunnel_up",
         kind: Kind::Gauge,
@@ -60,6 +62,17 @@ pub static FAMILIES: [Family; 16] = [
         },
     },
     Family {
+        name: "alinas_csi_tunnel_repairs_total",
+        kind: Kind::Counter,
+        labels: &["repair"],
+        help: "How often the watchdog has repaired broken tunnels: the tunnel process found a server anew (refresh), \
+               or another one took its place, without a pause (replace)",
+        samples: |report| {
+            let repairs = report.repairs.iter();
+            repairs.map(|repairs| (vec![repairs.repair.clone()], repairs.count)).collect()
+        },
+    },
+    Family {
         name: "alinas_csi_tunnel_process_uptime_seconds",
         kind: Kind::Gauge,
         labels: &[],
@@ -74,12 +87,45 @@ pub static FAMILIES: [Family; 16] = [
         samples: |report| vec![(vec![], report.fips.into())],
     },
     Family {
+        name: "alinas_csi_tunnel_buffer_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Memory that connections have in use for bytes that are on their way; from 8 MiB on each further direction \
+               gets a sixteenth of what the ones before have",
+        samples: |report| vec![(vec![], report.buffer_bytes)],
+    },
+    Family {
         name: "alinas_csi_tunnels",
         kind: Kind::Gauge,
         labels: &["state"],
         help: "Tunnels by how the last attempt to reach the mount target went (reachable, unreachable, untried), \
                waiting for their local address, closing because no volume needs them, or unknown",
         samples: tunnels_by_state,
+    },
+    Family {
+        name: "alinas_csi_tunnel_health",
+        kind: Kind::Gauge,
+        labels: &["target", "address", "state"],
+        help: "1 for the state that the tunnel is in: the server has answered through it (healthy), answers nobody \
+               (server-down), answers the watchdog and not the tunnel (broken), or nobody has looked (unknown)",
+        samples: |report| {
+            each(report, |tunnel| tunnel.health.as_ref().map(health).unwrap_or_default())
+        },
+    },
+    Family {
+        name: "alinas_csi_tunnel_round_trip_microseconds",
+        kind: Kind::Gauge,
+        labels: &TUNNEL,
+        help: "How long the last NFS NULL call to the server took that was answered; none is made while data flows",
+        samples: |report| {
+            of_tunnels(report, |tunnel| {
+                tunnel
+                    .health
+                    .as_ref()
+                    .map(|health| health.round_trip_micros)
+                    .filter(|time| *time > 0)
+            })
+        },
     },
     Family {
         name: "alinas_csi_tunnel_volumes",
@@ -222,6 +268,8 @@ Worth an alert:
 
     alinas_csi_tunnel_up == 0                                             # mounts of the node stand still, or soon will
     alinas_csi_tunnels{state=\"unreachable\"} > 0                           # a mount target does not answer
+    alinas_csi_tunnel_health{state=\"server-down\"} == 1                   # the same, also where nobody uses it now
+    alinas_csi_tunnel_health{state=\"broken\"} == 1                        # our fault; it is being repaired
     alinas_csi_tunnel_session_weak == 1                                   # somebody in the way could read, now or later
     increase(alinas_csi_tunnel_refused_connections_total[1h]) > 0         # a process tried to get into a file system
     alinas_csi_tunnel_server_certificate_not_after_timestamp_seconds - time() < 7 * 86400
@@ -270,6 +318,11 @@ fn tunnels_by_state(report: &ListResponse) -> Samples {
     let states: Vec<_> = report.tunnels.iter().map(state).collect();
     let count = |word: &str| states.iter().filter(|state| *state == word).count() as u64;
     STATES.into_iter().map(|word| (vec![word.to_owned()], count(word))).collect()
+}
+
+fn health(health: &TunnelHealth) -> Samples {
+    let states = Verdict::ALL.into_iter().map(Verdict::word);
+    states.map(|word| (vec![word.to_owned()], (health.state == word).into())).collect()
 }
 
 fn handshakes(listener: &ListenerStatus) -> Samples {

@@ -23,16 +23,37 @@ pub(super) struct Process {
     pub(super) state: String,
     /// It takes all cryptography of its sessions from a FIPS module.
     pub(super) fips: bool,
+    /// Memory of connections for bytes that are on their way.
+    pub(super) buffer_bytes: u64,
     pub(super) id: Option<u32>,
     pub(super) running_for_seconds: u64,
     pub(super) restarts: u64,
     pub(super) restarts_by_reason: Vec<Restarts>,
+    /// Of broken tunnels.
+    pub(super) repairs: Vec<Repairs>,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct Restarts {
     pub(super) reason: String,
     pub(super) count: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Repairs {
+    pub(super) repair: String,
+    pub(super) count: u64,
+}
+
+/// Whether the server answers through the tunnel.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Health {
+    /// "unknown", "healthy", "server-down", "broken".
+    pub(super) state: String,
+    pub(super) for_seconds: u64,
+    pub(super) round_trip_micros: Option<u64>,
+    pub(super) why: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,6 +70,8 @@ pub(super) struct Tunnel {
     pub(super) life: String,
     /// "waiting", "untried", "reachable", "unreachable"; none where nobody knows.
     pub(super) state: Option<String>,
+    /// None where the watchdog is of a release that does not look.
+    pub(super) health: Option<Health>,
     pub(super) session: Option<Session>,
     pub(super) connections: Connections,
     pub(super) bytes: Bytes,
@@ -122,11 +145,17 @@ impl Report {
             process: Process {
                 state: listed.process,
                 fips: listed.fips,
+                buffer_bytes: listed.buffer_bytes,
                 id: (listed.process_id != 0).then_some(listed.process_id),
                 running_for_seconds: listed.process_seconds,
                 restarts: listed.restarts,
                 restarts_by_reason: restarts
                     .map(|wire::RestartCount { reason, count }| Restarts { reason, count })
+                    .collect(),
+                repairs: listed
+                    .repairs
+                    .into_iter()
+                    .map(|wire::RepairCount { repair, count }| Repairs { repair, count })
                     .collect(),
             },
             problem: some(listed.listeners_missing_because),
@@ -150,6 +179,7 @@ impl Tunnel {
             remote_address: some(listener.remote_address),
             life: tunnel.life,
             state: some(listener.state),
+            health: tunnel.health.map(Health::from),
             session: listener.session.map(|session| Session::read(session, now)),
             connections: Connections {
                 open: listener.connections_open,
@@ -173,6 +203,14 @@ impl From<wire::TunnelUser> for Volume {
     fn from(user: wire::TunnelUser) -> Self {
         let wire::TunnelUser { volume_id, staging_path, source, options } = user;
         Self { id: volume_id, staging_path, source, options }
+    }
+}
+
+impl From<wire::TunnelHealth> for Health {
+    fn from(health: wire::TunnelHealth) -> Self {
+        let wire::TunnelHealth { state, seconds, round_trip_micros, why } = health;
+        let round_trip_micros = (round_trip_micros != 0).then_some(round_trip_micros);
+        Self { state, for_seconds: seconds, round_trip_micros, why: some(why) }
     }
 }
 
@@ -271,18 +309,38 @@ pub(in crate::app) fn example() -> wire::ListResponse {
         dial_failures: vec![failure],
         ..wire::ListenerStatus::default()
     };
-    let tunnel = |host, address, volumes: &[&str], listener| wire::TunnelState {
+    let health = |state: &str, why: &str| wire::TunnelHealth {
+        state: state.to_owned(),
+        seconds: 61,
+        round_trip_micros: 1234,
+        why: why.to_owned(),
+    };
+    let tunnel = |host, address, volumes: &[&str], listener, health| wire::TunnelState {
         spec: spec(host),
         endpoint: endpoint(address),
         users: volumes.iter().map(|volume| user(volume)).collect(),
         life: "open".to_owned(),
         listener: Some(listener),
+        health: Some(health),
     };
+    let repair = |repair: &str, count| wire::RepairCount { repair: repair.to_owned(), count };
     let restart = |reason: &str, count| wire::RestartCount { reason: reason.to_owned(), count };
     wire::ListResponse {
         tunnels: vec![
-            tunnel("a.nas.example.com", "127.0.1.1", &["pv-1", "pv-2"], weak),
-            tunnel("b.nas.example.com", "127.0.1.2", &[], unreached),
+            tunnel(
+                "a.nas.example.com",
+                "127.0.1.1",
+                &["pv-1", "pv-2"],
+                weak,
+                health("healthy", ""),
+            ),
+            tunnel(
+                "b.nas.example.com",
+                "127.0.1.2",
+                &[],
+                unreached,
+                health("server-down", "no answer"),
+            ),
         ],
         process: "running".to_owned(),
         process_id: 42,
@@ -295,6 +353,8 @@ pub(in crate::app) fn example() -> wire::ListResponse {
         process_seconds: 200_000,
         listeners_missing_because: String::new(),
         fips: true,
+        buffer_bytes: 540_672,
+        repairs: vec![repair("refresh", 2), repair("replace", 1)],
     }
 }
 

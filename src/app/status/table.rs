@@ -3,6 +3,7 @@
 //! Volumes of one tunnel each show its figures, so that a search for a volume finds all of them.
 
 use crate::app::status::report::Certificate;
+use crate::app::status::report::Health;
 use crate::app::status::report::Report;
 use crate::app::status::report::Session;
 use crate::app::status::report::Tunnel;
@@ -10,11 +11,14 @@ use crate::app::status::report::Tunnel;
 type Cell = fn(&Tunnel) -> String;
 
 /// A column's head, and what stands in it. The volume comes before them.
-const COLUMNS: [(&str, Cell); 19] = [
+const COLUMNS: [(&str, Cell); 22] = [
     ("MOUNT TARGET", |tunnel| tunnel.mount_target.clone()),
     ("LOCAL ADDRESS", |tunnel| tunnel.local_address.clone()),
     ("REMOTE ADDRESS", |tunnel| or_dash(tunnel.remote_address.as_ref())),
     ("STATE", state),
+    ("HEALTH", |tunnel| of_health(tunnel, |health| Some(health.state.clone()))),
+    ("FOR", |tunnel| of_health(tunnel, |health| Some(age(health.for_seconds)))),
+    ("ROUND TRIP", |tunnel| of_health(tunnel, |health| health.round_trip_micros.map(millis))),
     ("TLS", |tunnel| of_session(tunnel, |session| Some(session.version.clone()))),
     ("CIPHER SUITE", |tunnel| of_session(tunnel, |session| Some(session.cipher_suite.clone()))),
     ("KEY EXCHANGE", |tunnel| of_session(tunnel, |session| session.key_exchange.clone())),
@@ -68,6 +72,10 @@ fn process(report: &Report) -> String {
     if !reasons.is_empty() {
         text += &format!(" ({})", reasons.join(", "));
     }
+    let repairs = process.repairs.iter().filter(|repairs| repairs.count > 0);
+    for repairs in repairs {
+        text += &format!(", repaired {} times ({})", repairs.count, clean(&repairs.repair));
+    }
     text + if process.fips { ", FIPS mode\n" } else { "\n" }
 }
 
@@ -88,8 +96,12 @@ fn rows_of(tunnel: &Tunnel) -> Vec<Vec<String>> {
 }
 
 fn words_of(tunnel: &Tunnel) -> Vec<String> {
-    let warnings = tunnel.session.iter().flat_map(|session| &session.warnings);
-    warnings.map(|warning| format!("{}: {}\n", tunnel.local_address, clean(warning))).collect()
+    let warnings = tunnel.session.iter().flat_map(|session| &session.warnings).cloned();
+    let ill = tunnel.health.iter().filter_map(|health| {
+        Some(format!("{}: {}", health.state.to_uppercase(), health.why.as_ref()?))
+    });
+    let words = warnings.chain(ill);
+    words.map(|words| format!("{}: {}\n", tunnel.local_address, clean(&words))).collect()
 }
 
 fn state(tunnel: &Tunnel) -> String {
@@ -97,6 +109,15 @@ fn state(tunnel: &Tunnel) -> String {
         _ if tunnel.life == "closing" => "closing".to_owned(),
         state => or_dash(state.as_ref()),
     }
+}
+
+fn of_health(tunnel: &Tunnel, cell: impl Fn(&Health) -> Option<String>) -> String {
+    or_dash(tunnel.health.as_ref().and_then(cell).as_ref())
+}
+
+/// `1.2ms`.
+fn millis(micros: u64) -> String {
+    format!("{}.{}ms", micros / 1000, micros % 1000 / 100)
 }
 
 fn of_session(tunnel: &Tunnel, cell: impl Fn(&Session) -> Option<String>) -> String {
@@ -181,25 +202,27 @@ mod tests {
         let lines = shown();
         assert_eq!(
             lines[0],
-            "tunnel process: running for 2d7h, pid 42, 3 restarts (2 ended, 1 unanswering), FIPS mode"
+            "tunnel process: running for 2d7h, pid 42, 3 restarts (2 ended, 1 unanswering), repaired 2 times \
+             (refresh), repaired 1 times (replace), FIPS mode"
         );
         for (at, expected) in [
             (
                 2,
-                "VOLUME MOUNT TARGET LOCAL ADDRESS REMOTE ADDRESS STATE TLS CIPHER SUITE KEY EXCHANGE LIBRARY \
+                "VOLUME MOUNT TARGET LOCAL ADDRESS REMOTE ADDRESS STATE HEALTH FOR ROUND TRIP TLS CIPHER SUITE KEY EXCHANGE LIBRARY \
                  WEAK RESUMED SINCE TO SERVER FROM SERVER OPEN TOTAL REFUSED CERT DAYS CLIENT CERT DAYS LAST ERROR",
             ),
             (
                 3,
-                "pv-1 a.nas.example.com 127.0.1.1:12049 192.0.2.7:2049 reachable TLSv1.2 \
+                "pv-1 a.nas.example.com 127.0.1.1:12049 192.0.2.7:2049 reachable healthy 1m1s 1.2ms TLSv1.2 \
                  TLS_RSA_WITH_AES_256_GCM_SHA384 static RSA openssl static-rsa no 2h0m 3.0MiB 12B 1 4 2 12 - -",
             ),
             (
                 5,
-                "- b.nas.example.com 127.0.1.2:12049 - unreachable - - - - - - - 0B 0B 0 0 0 - - \
+                "- b.nas.example.com 127.0.1.2:12049 - unreachable server-down 1m1s 1.2ms - - - - - - - 0B 0B 0 0 0 - - \
                  failed to connect: connection refused [31m",
             ),
             (7, "127.0.1.1:12049: WEAKER: static RSA"),
+            (8, "127.0.1.2:12049: SERVER-DOWN: no answer"),
         ] {
             assert_eq!(lines[at].split_whitespace().collect::<Vec<_>>().join(" "), expected);
         }
