@@ -15,6 +15,7 @@ use std::time::Duration;
 use alinas_csi::app::metrics;
 use alinas_csi::app::metrics::family::FAMILIES;
 use alinas_csi::host::mount_table::ProcMountTable;
+use alinas_csi::host::neighbours::NodeNeighbours;
 use alinas_csi::host::nfs_clients::KernelNfsClients;
 use alinas_csi::host::state_dir::StateDir;
 use alinas_csi::tunnel::TunnelProcess;
@@ -107,7 +108,8 @@ fn load(folder: &Path, life: watch::Receiver<Life>) -> Arc<Tunnels> {
     let settings = TunnelSettings { port, unmount_grace: Duration::from_secs(30) };
     let records = RecordStore::new(StateDir::open(folder.join("tunnels")).unwrap());
     let clients = Arc::new(KernelNfsClients::default());
-    let kernel = KernelView { clients, mounts: Arc::new(ProcMountTable) };
+    let neighbours = Arc::new(NodeNeighbours::default());
+    let kernel = KernelView { clients, mounts: Arc::new(ProcMountTable), neighbours };
     let sockets = Sockets::new(LeftToTheTunnel);
     Arc::new(Tunnels::load(settings, records, kernel, sockets, life).unwrap())
 }

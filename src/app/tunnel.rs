@@ -21,6 +21,8 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::watch;
 
+use crate::app::namespace;
+use crate::app::namespace::NamespaceFault;
 use crate::host::descriptors;
 use crate::host::peer::LinuxPeers;
 use crate::model::MountTarget;
@@ -80,6 +82,9 @@ pub struct TunnelArgs {
     /// Do not start unless all cryptography of TLS comes from a FIPS module
     #[arg(long, env = "ALINAS_CSI_REQUIRE_FIPS")]
     require_fips: bool,
+    /// Run in a network namespace that is not the host's, for debugging: mounts made elsewhere hang
+    #[arg(long, hide = true)]
+    dangerous_any_network_namespace: bool,
     /// Settings of the vendor's client, for the log
     #[arg(long, value_name = "FILE", hide = true)]
     pub(super) config: Option<PathBuf>,
@@ -103,6 +108,9 @@ pub enum TunnelRoleError {
     /// FIPS mode is required and not in force.
     #[error(transparent)]
     Fips(#[from] FipsError),
+    /// No mount would find the tunnels.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceFault),
     /// Nothing to trust.
     #[error("failed to set up TLS")]
     Trust(#[from] TrustError),
@@ -150,6 +158,9 @@ pub enum TunnelRoleError {
 /// When a setting is wrong, or the process cannot do its work.
 pub async fn run(args: TunnelArgs) -> Result<(), TunnelRoleError> {
     fips::ensure(args.require_fips)?;
+    // What a watchdog has noted is where the tunnels of this socket are to be.
+    let state_dir = args.socket.as_deref().and_then(Path::parent);
+    namespace::ensure(state_dir, true, args.dangerous_any_network_namespace)?;
     let descriptors = descriptors::allow_as_many_as_possible();
     tracing::debug!(descriptors, "a connection takes two");
     let trust = Arc::new(Trust::new(args.ca_file.as_deref())?);

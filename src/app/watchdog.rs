@@ -8,6 +8,9 @@
 //! 1. The service ends: calls under way get [`service::DRAIN_DEADLINE`].
 //! 2. The tunnel process is asked to shut down, and killed after [`driver::STOP_DEADLINE`].
 //!
+//! With `--leave-tunnel` the second step is left out: the process goes on serving, and the next watchdog takes the
+//! sockets over from it. A host's service is restarted so without a pause.
+//!
 //! In a pod it would die with the container anyway. The records stay, and the next watchdog's tunnel process
 //! binds the same addresses before anything else: the kernel reconnects, and no mount fails.
 //!
@@ -27,13 +30,16 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::Notify;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::alinas_conf::AlinasConf;
 use crate::app::metrics;
+use crate::app::namespace;
+use crate::app::namespace::NamespaceFault;
+use crate::app::succession;
 use crate::host::mount_table::MountTable;
 use crate::host::mount_table::ProcMountTable;
+use crate::host::neighbours::NodeNeighbours;
 use crate::host::nfs_clients::KernelNfsClients;
 use crate::host::state_dir::StateDir;
 use crate::host::state_dir::StateDirError;
@@ -46,6 +52,7 @@ use crate::watchdog::driver;
 use crate::watchdog::driver::Driver;
 use crate::watchdog::driver::Life;
 use crate::watchdog::driver::Wanted;
+use crate::watchdog::neighbourhood;
 use crate::watchdog::process::SelfLauncher;
 use crate::watchdog::reaper;
 use crate::watchdog::record::RecordStore;
@@ -102,6 +109,17 @@ pub struct WatchdogArgs {
     #[arg(long, hide = true)]
     pub dangerous_admit_any: bool,
 
+    /// At the end, leave the tunnel process serving, for the next watchdog to take over from without a pause. Also
+    /// make way for another watchdog that is started on the same state directory. Not for a pod: its processes end
+    /// with it.
+    #[arg(long, env = "ALINAS_CSI_LEAVE_TUNNEL")]
+    pub leave_tunnel: bool,
+
+    /// Run in a network namespace that is not the host's, or not the one that tunnels were made in: for debugging.
+    /// Mounts made elsewhere hang.
+    #[arg(long, hide = true)]
+    pub dangerous_any_network_namespace: bool,
+
     /// Do not start unless all cryptography of TLS comes from a FIPS module.
     #[arg(long, env = "ALINAS_CSI_REQUIRE_FIPS")]
     pub require_fips: bool,
@@ -125,6 +143,9 @@ pub enum WatchdogRoleError {
     /// The state directory cannot be used, or another watchdog uses it.
     #[error(transparent)]
     StateDir(#[from] StateDirError),
+    /// No mount would find the tunnels.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceFault),
     /// The records cannot be read.
     #[error("failed to read the tunnel records")]
     Records(#[source] io::Error),
@@ -173,6 +194,9 @@ impl WatchdogArgs {
         if self.require_fips {
             arguments.push("--require-fips".into());
         }
+        if self.dangerous_any_network_namespace {
+            arguments.push(namespace::DANGEROUS_FLAG.into());
+        }
         arguments
     }
 }
@@ -185,7 +209,11 @@ async fn run_until(
     stop: CancellationToken,
 ) -> Result<(), WatchdogRoleError> {
     let state = StateDir::open(&args.state_dir)?;
-    let _ours_alone = state.lock("watchdog.lock")?;
+    let _ours_alone = succession::ours_alone(&state).await?;
+    let has_tunnels =
+        !state.sub("tunnels")?.names().map_err(WatchdogRoleError::Records)?.is_empty();
+    namespace::ensure(Some(state.path()), has_tunnels, args.dangerous_any_network_namespace)?;
+    namespace::note(&state);
     let (life, shown) = watch::channel(Life::default());
     let tunnels = Arc::new(load(settings, &state, mounts, shown)?);
     let listener = service::listen(&state.file("watchdog.sock"))?;
@@ -194,13 +222,22 @@ async fn run_until(
     let mut launcher = SelfLauncher::new(state.file("tunnel.sock"), args.ca_file.clone());
     launcher.admit_any = args.dangerous_admit_any;
     launcher.more = tunnel_arguments;
-    let (process, replace) = drive(launcher, &tunnels, life, stop_process.clone());
+    let wanted: Arc<dyn Wanted> = Arc::<Tunnels>::clone(&tunnels);
+    let mut driver = Driver::new(Arc::new(launcher), wanted, life);
+    if args.leave_tunnel {
+        driver = driver.leaving();
+        tunnels.may_be_succeeded(stop.clone());
+    }
+    let replace = driver.replace();
+    tokio::spawn(upgrade_on_signal(driver.upgrade(), stop_process.clone()));
+    let process = tokio::spawn(driver.run(stop_process.clone()));
     let reaper = tokio::spawn(reaper::run(Arc::clone(&tunnels), stop.clone()));
     let servers = Arc::new(DirectServers { ca_file: args.ca_file.clone() });
     tokio::spawn(Checkup::new(Arc::clone(&tunnels), servers, replace).run(stop.clone()));
     if let Some(address) = args.metrics_listen {
         tokio::spawn(metrics::run(address, Arc::clone(&tunnels), stop.clone()));
     }
+    tokio::spawn(look_around(Arc::clone(&tunnels), args.state_dir.clone(), stop.clone()));
     let served = service::serve(listener, tunnels, stop.clone()).await;
     // Also where the service ended by itself: one part alone is of no use.
     stop.cancel();
@@ -218,23 +255,17 @@ fn load(
     life: watch::Receiver<Life>,
 ) -> Result<Tunnels, WatchdogRoleError> {
     let records = RecordStore::new(state.sub("tunnels")?);
-    let kernel = KernelView { clients: Arc::new(KernelNfsClients::default()), mounts };
+    let clients = Arc::new(KernelNfsClients::default());
+    let neighbours = Arc::new(NodeNeighbours::default());
+    let kernel = KernelView { clients, mounts, neighbours };
     let sockets = Sockets::new(LinuxSockets);
     Tunnels::load(settings, records, kernel, sockets, life).map_err(WatchdogRoleError::Records)
 }
 
-/// Starts the tunnel process, and keeps it running until `stop`. Notify what is answered, and another takes its place.
-fn drive(
-    launcher: SelfLauncher,
-    tunnels: &Arc<Tunnels>,
-    life: watch::Sender<Life>,
-    stop: CancellationToken,
-) -> (JoinHandle<()>, Arc<Notify>) {
-    let wanted: Arc<dyn Wanted> = Arc::<Tunnels>::clone(tunnels);
-    let driver = Driver::new(Arc::new(launcher), wanted, life);
-    tokio::spawn(upgrade_on_signal(driver.upgrade(), stop.clone()));
-    let replace = driver.replace();
-    (tokio::spawn(driver.run(stop)), replace)
+/// Says whether there is another watchdog, and tells others that we are here.
+async fn look_around(tunnels: Arc<Tunnels>, state_dir: PathBuf, stop: CancellationToken) {
+    let line = format!("pid {}, state directory {state_dir:?}", std::process::id());
+    stop.run_until_cancelled(neighbourhood::watch(&tunnels, &line)).await;
 }
 
 /// Passes SIGHUP on. Without, it would end the watchdog.

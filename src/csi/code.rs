@@ -94,7 +94,9 @@ pub(super) fn stats(error: &StatsError) -> Code {
 
 fn tunnel(fault: &TunnelFault) -> Code {
     match fault {
-        TunnelFault::NoWatchdog { .. } | TunnelFault::Senseless(_) => Code::Unavailable,
+        TunnelFault::NoWatchdog { .. }
+        | TunnelFault::Senseless(_)
+        | TunnelFault::OtherNetwork { .. } => Code::Unavailable,
         TunnelFault::NoAnswer { .. } => Code::DeadlineExceeded,
         TunnelFault::Refused { kind, .. } => refused(*kind),
     }
@@ -377,6 +379,14 @@ mod tests {
             ),
             (StageError::Tunnel(no_answer()), Code::DeadlineExceeded),
             (StageError::Tunnel(TunnelFault::Senseless(text())), Code::Unavailable),
+            (
+                StageError::Tunnel(TunnelFault::OtherNetwork {
+                    socket: at(),
+                    theirs: text(),
+                    ours: text(),
+                }),
+                Code::Unavailable,
+            ),
             (
                 StageError::Tunnel(TunnelFault::NoWatchdog { socket: at(), why: text() }),
                 Code::Unavailable,

@@ -3,6 +3,7 @@
 //! Knows nothing of volumes, TLS or CSI. Start with [`worker`]: every call that could block on a dead server
 //! runs in a child process that can be killed.
 
+pub mod claim;
 pub mod command;
 pub mod credentials;
 pub mod daemon;
@@ -12,6 +13,8 @@ pub mod kernel_options;
 pub mod local_address;
 pub mod mount_syscalls;
 pub mod mount_table;
+pub mod neighbours;
+pub mod net_namespace;
 mod netlink;
 pub mod nfs_clients;
 pub mod parcel;

@@ -1,7 +1,9 @@
 //! Sockets as `/proc` shows them: the table of TCP sockets, and the descriptors of processes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::net::SocketAddrV4;
 use std::path::Path;
 
@@ -43,6 +45,13 @@ pub(super) fn listener_inode(address: SocketAddrV4) -> Option<u32> {
         .filter(|line| line.state == TCP_LISTEN && line.local.port() == address.port())
         .find(|line| line.local.ip() == address.ip() || line.local.ip().is_unspecified())
         .map(|line| line.inode)
+}
+
+/// The loopback addresses that sockets listen at.
+pub(super) fn listening() -> io::Result<BTreeSet<Ipv4Addr>> {
+    let table = fs::read_to_string(TCP_TABLE)?;
+    let listening = lines(&table).filter(|line| line.state == TCP_LISTEN);
+    Ok(listening.map(|line| *line.local.ip()).filter(Ipv4Addr::is_loopback).collect())
 }
 
 /// The first process found that has a descriptor of a socket. A process that may not be looked into, or that

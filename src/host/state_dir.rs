@@ -10,10 +10,15 @@ use std::fs::File;
 use std::fs::Permissions;
 use std::fs::TryLockError;
 use std::io;
+use std::io::Read;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use prost_types::Timestamp;
 
 /// What the names of unfinished files begin with. A crash may leave one behind.
 const UNFINISHED: &str = ".unfinished-";
@@ -43,14 +48,16 @@ pub enum StateDirError {
     },
     /// Another process holds the lock.
     #[error(
-        "another process works on the state directory {dir:?} (it holds the lock {name}); stop it, or give \
-         this one a directory of its own"
+        "another process works on the state directory {dir:?} (it holds the lock {name}: {holder}); stop it, or \
+         give this one a directory of its own"
     )]
     InUse {
         /// The directory.
         dir: PathBuf,
         /// The lock file's name.
         name: String,
+        /// What it says about itself.
+        holder: String,
     },
 }
 
@@ -96,10 +103,16 @@ impl StateDir {
             .open(&path)
             .map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(DirLock { _file: file }),
-            Err(TryLockError::WouldBlock) => {
-                Err(StateDirError::InUse { dir: self.0.clone(), name: name.to_owned() })
+            Ok(()) => {
+                // For people: where it cannot be written, the lock holds all the same.
+                let _for_people = introduce(&file);
+                Ok(DirLock { _file: file })
             }
+            Err(TryLockError::WouldBlock) => Err(StateDirError::InUse {
+                dir: self.0.clone(),
+                name: name.to_owned(),
+                holder: holder(&file),
+            }),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
     }
@@ -180,6 +193,22 @@ impl StateDir {
     }
 }
 
+/// Writes down who holds a lock.
+fn introduce(mut file: &File) -> io::Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let since = Timestamp { seconds: i64::try_from(now).unwrap_or_default(), nanos: 0 };
+    file.set_len(0)?;
+    write!(file, "pid {}, since {since}", std::process::id())
+}
+
+fn holder(mut file: &File) -> String {
+    let mut said = String::new();
+    match file.read_to_string(&mut said) {
+        Ok(1..) => said.trim().to_owned(),
+        _ => "it does not say who it is".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +254,8 @@ mod tests {
         let first = dir.lock("lock").unwrap();
         let refusal = dir.lock("lock").unwrap_err().to_string();
         assert!(refusal.contains(dir.path().to_str().unwrap()), "{refusal}");
+        let holder = format!("pid {}, since 2", std::process::id());
+        assert!(refusal.contains(&holder), "{refusal}");
         drop(first);
         dir.lock("lock").unwrap();
     }

@@ -15,6 +15,7 @@ use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 use tonic::transport::Uri;
 
+use crate::host::net_namespace::NetNamespace;
 use crate::model::TunnelSpec;
 use crate::model::VolumeId;
 use crate::node::deadline;
@@ -93,6 +94,19 @@ pub enum TunnelFault {
         /// How long we waited.
         waited: Duration,
     },
+    /// A mount would not find its tunnels.
+    #[error(
+        "the watchdog on {socket:?} is in the network namespace {theirs} and this process in {ours}: a mount would not \
+         find its tunnel; run both in the host's (hostNetwork: true in a pod)"
+    )]
+    OtherNetwork {
+        /// Where we called.
+        socket: PathBuf,
+        /// The watchdog's.
+        theirs: String,
+        /// This process's.
+        ours: String,
+    },
     /// The watchdog answered what makes no sense.
     #[error("the watchdog answered {0}; the containers of this pod may be of different releases")]
     Senseless(String),
@@ -111,7 +125,10 @@ impl TunnelFault {
     #[must_use]
     pub fn leaves_doubt(&self) -> bool {
         match self {
-            Self::NoWatchdog { .. } | Self::NoAnswer { .. } | Self::Senseless(_) => true,
+            Self::NoWatchdog { .. }
+            | Self::NoAnswer { .. }
+            | Self::Senseless(_)
+            | Self::OtherNetwork { .. } => true,
             Self::Refused { .. } => false,
         }
     }
@@ -137,6 +154,17 @@ impl WatchdogTunnels {
         // The URI is a form that HTTP/2 wants; the connector above decides where to.
         let channel = Endpoint::from_static("http://watchdog").connect_with_connector_lazy(connect);
         Self { socket, client: TunnelsClient::new(channel) }
+    }
+
+    /// Where either side does not know its namespace, nothing is concluded.
+    fn same_network(&self, theirs: &str) -> Result<(), TunnelFault> {
+        match NetNamespace::own() {
+            Ok(ours) if !theirs.is_empty() && ours.as_str() != theirs => {
+                let (theirs, ours) = (theirs.to_owned(), ours.to_string());
+                Err(TunnelFault::OtherNetwork { socket: self.socket.clone(), theirs, ours })
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn within<T>(
@@ -171,7 +199,10 @@ impl Tunnels for WatchdogTunnels {
         let mut client = self.client.clone();
         let answer = self.within(deadline::ACQUIRE, client.acquire(request)).await?;
         match answer.outcome {
-            Some(Outcome::Acquired(acquired)) => acquired_from_wire(&acquired),
+            Some(Outcome::Acquired(acquired)) => {
+                self.same_network(&acquired.network_namespace)?;
+                acquired_from_wire(&acquired)
+            }
             Some(Outcome::Failure(failure)) => Err(TunnelFault::Refused {
                 kind: failure.kind(),
                 message: said(failure.message, failure.kind),
@@ -191,7 +222,9 @@ impl Tunnels for WatchdogTunnels {
 
     async fn answers(&self) -> Result<(), TunnelFault> {
         let mut client = self.client.clone();
-        self.within(deadline::PROBE, client.list(wire::ListRequest::default())).await.map(|_| ())
+        let listed =
+            self.within(deadline::PROBE, client.list(wire::ListRequest::default())).await?;
+        self.same_network(&listed.network_namespace)
     }
 }
 
@@ -237,7 +270,7 @@ mod tests {
             remote_address: "192.0.2.7:2049".to_owned(),
             ..wire::ProbeReport::default()
         });
-        wire::Acquired { endpoint, report, already: true }
+        wire::Acquired { endpoint, report, already: true, ..wire::Acquired::default() }
     }
 
     #[tokio::test]
@@ -258,6 +291,19 @@ mod tests {
         let fault =
             tunnels.within::<()>(deadline::ACQUIRE, std::future::pending()).await.unwrap_err();
         assert_eq!(fault.to_string(), "the watchdog on \"/x.sock\" did not answer within 30 s");
+    }
+
+    #[tokio::test]
+    async fn a_watchdog_in_another_network_namespace_is_refused_by_its_name() {
+        let tunnels = WatchdogTunnels::at(PathBuf::from("/x.sock"));
+        let own = NetNamespace::own().unwrap();
+        for theirs in ["", own.as_str()] {
+            tunnels.same_network(theirs).unwrap();
+        }
+        let fault = tunnels.same_network("net:[1]").unwrap_err();
+        assert!(fault.leaves_doubt(), "the tunnel is held");
+        let text = fault.to_string();
+        assert!(text.contains("net:[1]") && text.contains(own.as_str()), "{text}");
     }
 
     #[test]

@@ -4,14 +4,18 @@
 //! file system's data. So an address is free only if nobody is known to use it, and who cannot tell must not
 //! ask: the callers collect `taken` from the records, the mount table and the kernel's NFS clients.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::MountTable;
+use crate::host::neighbours::Neighbours;
 use crate::host::nfs_clients::NfsClients;
 
 /// The first and the last address that are given out.
@@ -33,6 +37,17 @@ pub struct KernelView {
     pub clients: Arc<dyn NfsClients>,
     /// The mounts of this mount namespace, which may not be the host's: the clients show those as well.
     pub mounts: Arc<dyn MountTable>,
+    /// Who else serves mounts from loopback addresses.
+    pub neighbours: Arc<dyn Neighbours>,
+}
+
+/// What the kernel says of a mount that connects to one of our addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InUse {
+    /// The host that the mount names; empty where the kernel does not say.
+    pub host: String,
+    /// Where it is mounted, as far as this mount namespace shows it.
+    pub mount_points: Vec<PathBuf>,
 }
 
 impl KernelView {
@@ -49,6 +64,52 @@ impl KernelView {
         addresses.extend(self.mounts.read()?.iter().flat_map(named_by));
         Ok(addresses)
     }
+
+    /// Every address that is not to be given out: the kernel uses it, or a neighbour does.
+    ///
+    /// # Errors
+    /// When the kernel's lists cannot be read; then no address is known to be unused.
+    pub fn addresses_taken(&self) -> io::Result<BTreeSet<Ipv4Addr>> {
+        let mut addresses = self.addresses_in_use()?;
+        addresses.extend(self.neighbours.listening());
+        addresses.extend(self.neighbours.vendors());
+        Ok(addresses)
+    }
+
+    /// What connects to the addresses that are given out, by where it connects to.
+    ///
+    /// # Errors
+    /// When either list cannot be read.
+    pub fn uses(&self) -> io::Result<BTreeMap<SocketAddrV4, InUse>> {
+        let mut uses: BTreeMap<SocketAddrV4, InUse> = BTreeMap::new();
+        for client in self.clients.read()? {
+            if let Some(IpAddr::V4(address)) = client.address {
+                let host =
+                    &mut uses.entry(SocketAddrV4::new(address, client.port)).or_default().host;
+                *host = client.host_name;
+            }
+        }
+        for mount in self.mounts.read()?.iter().filter(|mount| mount.is_nfs()) {
+            let Some(endpoint) = connects_to(mount) else { continue };
+            let used = uses.entry(endpoint).or_default();
+            // The whole host: the kernel may cut it in its list of clients.
+            if let Some((host, _)) = mount.source.split_once(":/") {
+                host.clone_into(&mut used.host);
+            }
+            used.mount_points.push(mount.mount_point.clone());
+        }
+        uses.retain(|endpoint, _| (RANGE.0..=RANGE.1).contains(endpoint.ip()));
+        Ok(uses)
+    }
+}
+
+/// NFS's own port where the mount names none (RFC 1813).
+const NFS_PORT: u16 = 2049;
+
+fn connects_to(mount: &MountEntry) -> Option<SocketAddrV4> {
+    let address = mount.super_option("addr")?.parse().ok()?;
+    let port = mount.super_option("port").map_or(Ok(NFS_PORT), str::parse).ok()?;
+    Some(SocketAddrV4::new(address, port))
 }
 
 /// The addresses that an NFS mount carries in its options.
@@ -96,6 +157,7 @@ mod tests {
     use super::fake::FakeMounts;
     use super::fake::mount;
     use super::*;
+    use crate::host::neighbours::fake::FakeNeighbours;
     use crate::host::nfs_clients::fake::FakeNfsClients;
 
     fn address(text: &str) -> Ipv4Addr {
@@ -135,10 +197,44 @@ mod tests {
             mount("nfs4", "rw,vers=4.0,clientaddr=127.0.0.1,addr=127.0.1.4"),
             mount("fuse", "addr=127.0.1.5"),
         ]);
-        let view = KernelView { clients: clients.clone(), mounts };
+        let neighbours = Arc::<FakeNeighbours>::default();
+        let view = KernelView { clients: clients.clone(), mounts, neighbours: neighbours.clone() };
         let expected = ["127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4"];
         assert_eq!(view.addresses_in_use().unwrap(), expected.map(address).into());
+        neighbours.listening.lock().unwrap().insert(address("127.0.1.6"));
+        neighbours.vendors.lock().unwrap().insert(address("127.0.1.7"));
+        let taken = [&expected[..], &["127.0.1.6", "127.0.1.7"]].concat();
+        let taken: BTreeSet<_> = taken.into_iter().map(address).collect();
+        assert_eq!(view.addresses_taken().unwrap(), taken);
         clients.fail();
-        assert!(view.addresses_in_use().is_err());
+        assert!(view.addresses_in_use().is_err() && view.addresses_taken().is_err());
+    }
+
+    #[test]
+    fn what_connects_to_our_addresses_is_known_by_its_host_and_its_place() {
+        let clients = Arc::new(FakeNfsClients::default());
+        clients.hold(&[address("127.0.1.1"), address("127.0.1.2"), address("192.0.2.7")]);
+        let mounts = Arc::new(FakeMounts::default());
+        mounts.0.lock().unwrap().extend([
+            mount("nfs", "rw,vers=3,port=12049,mountaddr=127.0.1.2,addr=127.0.1.2"),
+            mount("nfs4", "rw,vers=4.0,addr=127.0.1.3"),
+            mount("nfs4", "rw,vers=4.0,addr=192.0.2.8"),
+            mount("fuse", "addr=127.0.1.4"),
+        ]);
+        let neighbours = Arc::<FakeNeighbours>::default();
+        let view = KernelView { clients, mounts, neighbours };
+        let uses = view.uses().unwrap();
+        let shown: Vec<_> = uses
+            .iter()
+            .map(|(at, used)| (at.to_string(), used.host.as_str(), used.mount_points.len()))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("127.0.1.1:12049".to_owned(), "127.0.1.1", 0),
+                ("127.0.1.2:12049".to_owned(), "nas", 1),
+                ("127.0.1.3:2049".to_owned(), "nas", 1)
+            ]
+        );
     }
 }

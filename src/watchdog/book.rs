@@ -118,6 +118,18 @@ impl Book {
         })
     }
 
+    /// Whether a record names the address, also one that cannot be used.
+    pub(super) fn names(&self, address: Ipv4Addr) -> bool {
+        self.entries.contains_key(&address) || self.reserved.contains(&address)
+    }
+
+    /// Writes down a tunnel that a mount needs and that no record names.
+    pub(super) fn adopt(&mut self, record: Record) -> io::Result<()> {
+        self.store.write(&record)?;
+        self.entries.insert(*record.endpoint.ip(), Entry::new(record, true));
+        Ok(())
+    }
+
     /// The lowest address that nobody uses.
     pub(super) fn free_address(
         &mut self,

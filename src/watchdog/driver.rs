@@ -83,6 +83,8 @@ pub struct Driver {
     retiring: JoinSet<()>,
     upgrade: Arc<Notify>,
     replace: Arc<Notify>,
+    /// What follows when it is stopped.
+    last: Event,
 }
 
 impl Driver {
@@ -102,7 +104,14 @@ impl Driver {
             retiring: JoinSet::new(),
             upgrade: Arc::default(),
             replace: Arc::default(),
+            last: Event::Stop,
         }
+    }
+
+    /// The same, but what serves when it is stopped goes on, for the next watchdog to take over from.
+    #[must_use]
+    pub fn leaving(self) -> Self {
+        Self { last: Event::Leave, ..self }
     }
 
     /// Notify it, and the process is replaced by one of the installed binary, which serves before the former one
@@ -172,6 +181,10 @@ impl Driver {
                 self.retiring.spawn(former.retire());
             }
         }
+        if action == Action::LetGo && self.life.borrow().relay.is_none() {
+            // It does not serve yet.
+            self.next = self.process.take();
+        }
     }
 
     async fn act(&mut self, action: Action) {
@@ -184,6 +197,7 @@ impl Driver {
             Action::KillNext => kill(self.next.take()).await,
             Action::Kill => kill(self.process.take()).await,
             Action::ShutDown => self.shut_down().await,
+            Action::LetGo => self.let_go().await,
         }
         if self.life.borrow().relay.is_some()
             && let Some(farewell) = self.predecessor.take()
@@ -216,6 +230,17 @@ impl Driver {
         // They end by themselves if this takes too long.
         let retired = async { while self.retiring.join_next().await.is_some() {} };
         let _either_way = timeout(STOP_DEADLINE, retired).await;
+        self.retiring.detach_all();
+    }
+
+    /// Keeps what serves alive: the process, or the one of an earlier watchdog where ours does not serve yet.
+    async fn let_go(&mut self) {
+        kill(self.next.take()).await;
+        if let Some(process) = self.process.take() {
+            let id = process.id();
+            tracing::info!(process.id = id, "the tunnel process is left to the next watchdog");
+        }
+        self.predecessor = None;
         self.retiring.detach_all();
     }
 
@@ -252,7 +277,7 @@ impl Driver {
             // A process that has ended is seen before it is asked to end.
             biased;
             event = happened => event,
-            () = stop.cancelled(), if state != State::Stopping => Event::Stop,
+            () = stop.cancelled(), if state != State::Stopping => self.last,
             () = upgrade.notified(), if runs => Event::Upgrade,
             () = replace.notified(), if runs => Event::Replace,
         }
@@ -364,14 +389,41 @@ mod tests {
     }
 
     fn drive(launcher: FakeLauncher) -> Driven {
+        drive_as(launcher, |driver| driver)
+    }
+
+    fn drive_as(launcher: FakeLauncher, change: impl FnOnce(Driver) -> Driver) -> Driven {
         let launcher = Arc::new(launcher);
         let (shown, life) = watch::channel(Life::default());
         let stop = CancellationToken::new();
         let wanted = Arc::new(Nothing);
         let driver = Driver::new(Arc::clone(&launcher) as Arc<dyn Launcher>, wanted, shown);
+        let driver = change(driver);
         let upgrade = driver.upgrade();
         let driver = tokio::spawn(driver.run(stop.clone()));
         Driven { launcher, life, stop, upgrade, driver }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_serves_is_left_to_the_next_watchdog_where_that_is_asked_for() {
+        let mut driven = drive_as(FakeLauncher::default(), Driver::leaving);
+        driven.until(|life| life.relay.is_some()).await;
+        driven.stop.cancel();
+        timeout(Duration::from_secs(60), driven.driver).await.unwrap().unwrap();
+        assert_eq!(driven.launcher.log(), ["took over", "launched with 0"]);
+        assert!(driven.launcher.relay.script().calls.is_empty(), "it was not asked to end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_does_not_serve_yet_is_not_left_but_the_one_before_it_is() {
+        let launcher = FakeLauncher::default();
+        *launcher.never_ready.lock().unwrap() = true;
+        *launcher.predecessor.lock().unwrap() = true;
+        let mut driven = drive_as(launcher, Driver::leaving);
+        driven.until(|life| matches!(life.state, State::Starting { .. })).await;
+        driven.stop.cancel();
+        timeout(Duration::from_secs(60), driven.driver).await.unwrap().unwrap();
+        assert_eq!(driven.launcher.log(), ["took over", "launched with 0", "killed"]);
     }
 
     impl Driven {

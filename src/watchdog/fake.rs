@@ -18,6 +18,9 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
+use crate::host::mount_table::MountTable;
+use crate::host::neighbours::Neighbours;
+use crate::host::neighbours::fake::FakeNeighbours;
 use crate::host::nfs_clients::NfsClients;
 use crate::host::nfs_clients::fake::FakeNfsClients;
 use crate::host::state_dir::StateDir;
@@ -304,6 +307,8 @@ pub(super) struct Node {
     pub(super) tunnels: Arc<Tunnels>,
     pub(super) relay: Arc<FakeRelay>,
     pub(super) clients: Arc<FakeNfsClients>,
+    pub(super) mounts: Arc<FakeMounts>,
+    pub(super) neighbours: Arc<FakeNeighbours>,
     pub(super) life: watch::Sender<Life>,
     pub(super) dir: tempfile::TempDir,
 }
@@ -322,9 +327,12 @@ impl Node {
     fn in_dir(dir: tempfile::TempDir) -> Self {
         let relay = Arc::new(FakeRelay::default());
         let clients = Arc::new(FakeNfsClients::default());
+        let mounts = Arc::<FakeMounts>::default();
+        let neighbours = Arc::<FakeNeighbours>::default();
         let kernel = KernelView {
             clients: Arc::clone(&clients) as Arc<dyn NfsClients>,
-            mounts: Arc::new(FakeMounts::default()),
+            mounts: Arc::clone(&mounts) as Arc<dyn MountTable>,
+            neighbours: Arc::clone(&neighbours) as Arc<dyn Neighbours>,
         };
         let running = Some(Arc::clone(&relay) as Arc<dyn Relay>);
         let (life, shown) = watch::channel(Life { relay: running, ..Life::default() });
@@ -333,7 +341,7 @@ impl Node {
         let tunnels = Arc::new(
             Tunnels::load(settings, store, kernel, Sockets::new(FakeSockets), shown).unwrap(),
         );
-        Self { tunnels, relay, clients, life, dir }
+        Self { tunnels, relay, clients, mounts, neighbours, life, dir }
     }
 
     /// The addresses that records name, each with its number of users.

@@ -14,6 +14,7 @@
 //! | [`tunnels`], [`reaper`], [`checkup`], [`driver`] | what carries them out |
 //! | [`process`], [`relay`], `predecessor` | the tunnel process and how to talk to it |
 //! | [`sockets`] | the listening sockets, which outlive every tunnel process |
+//! | `strays`, [`neighbourhood`], [`notices`] | mounts without a record, other watchdogs, and what an operator is told |
 //! | [`report`] | what is known about all of it, for people and for metrics |
 //! | [`service`] | the door for the node plugin |
 //!
@@ -27,6 +28,8 @@ pub mod closing;
 pub mod condition;
 pub mod driver;
 pub mod health;
+pub mod neighbourhood;
+pub mod notices;
 mod predecessor;
 pub mod process;
 pub mod reaper;
@@ -35,6 +38,7 @@ pub mod relay;
 pub mod report;
 pub mod service;
 pub mod sockets;
+mod strays;
 pub mod supervise;
 pub mod tunnels;
 

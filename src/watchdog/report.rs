@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio::time::timeout;
 
+use crate::host::net_namespace::NetNamespace;
 use crate::proto::tunnel as proto;
 use crate::runtime::Chain;
 use crate::tunnel::convert::spec_to_wire;
@@ -43,6 +44,8 @@ pub fn recorded(tunnels: &Tunnels) -> proto::ListResponse {
         listeners_missing_because: String::new(),
         fips: false,
         buffer_bytes: 0,
+        notices: tunnels.notices().all(),
+        network_namespace: NetNamespace::own().map(|own| own.to_string()).unwrap_or_default(),
         repairs: tunnels
             .repairs()
             .counts()

@@ -17,6 +17,7 @@ use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 
+use crate::host::net_namespace::NetNamespace;
 use crate::model::TunnelSpec;
 use crate::proto::tunnel as proto;
 use crate::proto::tunnel::acquire_response::Outcome;
@@ -136,6 +137,13 @@ impl proto::tunnels_server::Tunnels for Service {
         Ok(Response::new(proto::ReleaseResponse {}))
     }
 
+    async fn r#yield(
+        &self,
+        _: Request<proto::YieldRequest>,
+    ) -> Result<Response<proto::YieldResponse>, Status> {
+        Ok(Response::new(proto::YieldResponse { agreed: self.tunnels.make_way() }))
+    }
+
     async fn list(
         &self,
         request: Request<proto::ListRequest>,
@@ -164,6 +172,7 @@ fn acquired_to_wire(acquired: Acquired) -> proto::Acquired {
         endpoint: Some(endpoint_to_wire(acquired.endpoint)),
         report: Some(acquired.report),
         already: acquired.already,
+        network_namespace: NetNamespace::own().map(|own| own.to_string()).unwrap_or_default(),
     }
 }
 

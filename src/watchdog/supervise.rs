@@ -11,7 +11,8 @@
 //!       │                   │                         Late (the former stays)   │
 //!       │                   └───────────────────────────────────────────────────┘
 //!       │ Gone                      Exited (the former; the next one is waited for)
-//!       └──────────── Stopping <──── Stop, in any state
+//!       ├──────────── Stopping <──── Stop, in any state
+//!       └──────────── Leave, in any state: what serves goes on for the next watchdog
 //! ```
 //!
 //! A process that is late or does not answer is killed at once: while it hangs, so does every mount of the node. The
@@ -100,6 +101,8 @@ pub enum Event {
     Due,
     /// The watchdog ends.
     Stop,
+    /// The watchdog ends, and the next one takes over from the process.
+    Leave,
     /// The process that was asked to end is gone.
     Gone,
 }
@@ -125,6 +128,8 @@ pub enum Action {
     Kill,
     /// Ask the process to end, and kill it if it does not.
     ShutDown,
+    /// Let the process that serves go on without us, and kill any other.
+    LetGo,
 }
 
 /// Why the tunnel process was started again.
@@ -227,7 +232,8 @@ pub fn step(state: State, event: Event, now: Instant) -> (State, Action) {
             (Starting { failures: recent(failures, since, now) }, Action::Promote)
         }
         (Waiting { failures, .. }, Event::Due) => (Starting { failures }, Action::Spawn),
-        (Stopping, Event::Stop) => (Stopping, Action::Carry),
+        (Stopping, Event::Stop | Event::Leave) => (Stopping, Action::Carry),
+        (_, Event::Leave) => (Absent, Action::LetGo),
         (_, Event::Stop) => (Stopping, Action::ShutDown),
         (Stopping, Event::Gone) => (Absent, Action::Carry),
         (state, _) => (state, Action::Carry),
@@ -345,7 +351,9 @@ mod tests {
                 (State::Stopping, Action::ShutDown),
                 "{state:?}"
             );
+            assert_eq!(step(state, Event::Leave, now), (State::Absent, Action::LetGo), "{state:?}");
         }
+        assert_eq!(step(State::Stopping, Event::Leave, now), (State::Stopping, Action::Carry));
         assert_eq!(step(State::Stopping, Event::Exited, now), (State::Stopping, Action::Carry));
     }
 }

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
 
 use crate::model::TunnelSpec;
 use crate::proto::tunnel::ProbeReport;
@@ -46,6 +48,7 @@ use crate::watchdog::driver::Life;
 use crate::watchdog::driver::Wanted;
 use crate::watchdog::health::Action;
 use crate::watchdog::health::Event;
+use crate::watchdog::notices::Notices;
 use crate::watchdog::process::Bindings;
 use crate::watchdog::process::Listener;
 use crate::watchdog::record::Record;
@@ -88,6 +91,9 @@ pub struct Tunnels {
     pub(super) guards: Guards,
     pub(super) sockets: Sockets,
     pub(super) repairs: Repairs,
+    pub(super) notices: Notices,
+    /// Ends this watchdog for another one; where it is not set, it does not agree to that.
+    succession: OnceLock<CancellationToken>,
     book: Mutex<Book>,
     store: RecordStore,
     in_flight: InFlight,
@@ -214,6 +220,8 @@ impl Tunnels {
             guards: Guards::default(),
             sockets,
             repairs: Repairs::default(),
+            notices: Notices::default(),
+            succession: OnceLock::new(),
             book: Mutex::new(Book::load(store.clone())?),
             store,
             in_flight: InFlight::default(),
@@ -266,6 +274,25 @@ impl Tunnels {
             health: entry.condition.shown(),
         });
         listed.collect()
+    }
+
+    /// Agrees to end for another watchdog: by cancelling `stop`, on which the tunnel process is left to it.
+    pub fn may_be_succeeded(&self, stop: CancellationToken) {
+        let _only_once = self.succession.set(stop);
+    }
+
+    /// Ends this watchdog for another one, where it may be. Answers whether it does.
+    pub(super) fn make_way(&self) -> bool {
+        let Some(stop) = self.succession.get() else { return false };
+        tracing::info!("another watchdog takes over");
+        stop.cancel();
+        true
+    }
+
+    /// What an operator should know of this node.
+    #[must_use]
+    pub fn notices(&self) -> &Notices {
+        &self.notices
     }
 
     /// How often broken tunnels were repaired.
@@ -401,9 +428,9 @@ impl Tunnels {
                 .map_err(|source| self.unwritable(*endpoint.ip(), source))?;
             return Ok(endpoint);
         }
-        let kernel = self.kernel.addresses_in_use().map_err(AcquireError::KernelUnreadable)?;
+        let taken = self.kernel.addresses_taken().map_err(AcquireError::KernelUnreadable)?;
         let address =
-            book.free_address(&kernel, Instant::now()).ok_or(AcquireError::OutOfAddresses)?;
+            book.free_address(&taken, Instant::now()).ok_or(AcquireError::OutOfAddresses)?;
         let endpoint = SocketAddrV4::new(address, self.settings.port);
         let record = Record { endpoint, spec: spec.clone(), users: vec![user.clone()] };
         book.create(record).map_err(|source| self.unwritable(address, source))?;
@@ -516,10 +543,18 @@ impl Wanted for Tunnels {
     }
 
     fn adopt(&self, sockets: Vec<OwnedFd>) {
-        let book = self.book();
-        let wanted = |endpoint| book.entries().any(|entry| entry.record.endpoint == endpoint);
-        let held = self.sockets.adopt(sockets, wanted);
-        tracing::debug!(sockets = held, "sockets of an earlier watchdog");
+        let strays = self.strays();
+        {
+            let book = self.book();
+            let recorded = |endpoint| book.entries().any(|entry| entry.record.endpoint == endpoint);
+            let wanted = |endpoint| recorded(endpoint) || strays.contains_key(&endpoint);
+            let held = self.sockets.adopt(sockets, wanted);
+            tracing::debug!(sockets = held, "sockets of an earlier watchdog");
+        }
+        self.name_vendors();
+        for (endpoint, stray) in strays {
+            self.take_in(endpoint, &stray);
+        }
     }
 }
 

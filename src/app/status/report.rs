@@ -13,6 +13,8 @@ pub(super) struct Report {
     pub(super) process: Process,
     /// Why the tunnels are shown without what goes through them.
     pub(super) problem: Option<String>,
+    /// What else an operator should know.
+    pub(super) notices: Vec<String>,
     pub(super) tunnels: Vec<Tunnel>,
 }
 
@@ -159,6 +161,7 @@ impl Report {
                     .collect(),
             },
             problem: some(listed.listeners_missing_because),
+            notices: listed.notices,
             tunnels: listed.tunnels.into_iter().map(|tunnel| Tunnel::read(tunnel, now)).collect(),
         }
     }
@@ -354,6 +357,8 @@ pub(in crate::app) fn example() -> wire::ListResponse {
         listeners_missing_because: String::new(),
         fips: true,
         buffer_bytes: 540_672,
+        notices: vec!["another watchdog runs".to_owned()],
+        network_namespace: "net:[4026531840]".to_owned(),
         repairs: vec![repair("refresh", 2), repair("replace", 1)],
     }
 }

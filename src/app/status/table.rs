@@ -53,7 +53,8 @@ pub(super) fn of(report: &Report) -> String {
     text += "\n";
     text += &aligned(&rows);
     let words: String = report.tunnels.iter().flat_map(words_of).collect();
-    if words.is_empty() { text } else { text + "\n" + &words }
+    let text = if words.is_empty() { text } else { text + "\n" + &words };
+    report.notices.iter().fold(text, |text, notice| text + "NOTE: " + &clean(notice) + "\n")
 }
 
 fn process(report: &Report) -> String {
@@ -223,6 +224,7 @@ mod tests {
             ),
             (7, "127.0.1.1:12049: WEAKER: static RSA"),
             (8, "127.0.1.2:12049: SERVER-DOWN: no answer"),
+            (9, "NOTE: another watchdog runs"),
         ] {
             assert_eq!(lines[at].split_whitespace().collect::<Vec<_>>().join(" "), expected);
         }
