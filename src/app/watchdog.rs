@@ -51,6 +51,7 @@ use crate::watchdog::service;
 use crate::watchdog::service::ServeError;
 use crate::watchdog::sockets::LinuxSockets;
 use crate::watchdog::sockets::Sockets;
+use crate::watchdog::tunnels::LocalPort;
 use crate::watchdog::tunnels::TunnelSettings;
 use crate::watchdog::tunnels::Tunnels;
 
@@ -158,8 +159,17 @@ impl WatchdogArgs {
     fn settings(&self, conf: &AlinasConf) -> TunnelSettings {
         let grace = self.unmount_grace.map(Duration::from_secs);
         TunnelSettings {
-            port: self.proxy_port.unwrap_or(conf.proxy_port),
+            port: self.local_port(conf),
             unmount_grace: grace.unwrap_or(conf.unmount_grace),
+        }
+    }
+
+    /// Whoever chooses another port in the file mounts again and needs no restart, as with the vendor's client.
+    fn local_port(&self, conf: &AlinasConf) -> LocalPort {
+        match (self.proxy_port, self.config.clone()) {
+            (Some(port), _) => LocalPort::fixed(port),
+            (None, Some(file)) => LocalPort::followed(move || AlinasConf::load(&file).proxy_port),
+            (None, None) => LocalPort::fixed(conf.proxy_port),
         }
     }
 
@@ -297,7 +307,7 @@ mod tests {
         assert_eq!(args.state_dir, PathBuf::from("/run/alinas-csi"));
         let shown = |args: &WatchdogArgs, conf: &AlinasConf| {
             let settings = args.settings(conf);
-            (settings.port, settings.unmount_grace.as_secs())
+            (settings.port.number(), settings.unmount_grace.as_secs())
         };
         assert_eq!(shown(&args, &AlinasConf::default()), (12049, 30));
         let conf = AlinasConf {
@@ -308,6 +318,20 @@ mod tests {
         assert_eq!(shown(&args, &conf), (20000, 60));
         let said = ["watchdog", "--proxy-port", "9000", "--unmount-grace", "0"];
         assert_eq!(shown(&Line::try_parse_from(said).unwrap().args, &conf), (9000, 0));
+    }
+
+    #[test]
+    fn another_port_in_the_file_is_taken_without_a_restart_unless_the_command_line_says_one() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let line = ["watchdog", "--config", file.path().to_str().unwrap()];
+        let args = Line::try_parse_from(line).unwrap().args;
+        let port = args.settings(&AlinasConf::load(file.path())).port;
+        assert_eq!(port.number(), 12049);
+        std::fs::write(file.path(), "[mount]\nproxy_port = 12050\n").unwrap();
+        assert_eq!(port.number(), 12050);
+        let line = [&line[..], &["--proxy-port", "9000"]].concat();
+        let args = Line::try_parse_from(line).unwrap().args;
+        assert_eq!(args.settings(&AlinasConf::load(file.path())).port.number(), 9000);
     }
 
     #[tokio::test]
