@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::alinas_conf::AlinasConf;
 use crate::app::metrics;
+use crate::host::hosts_file::HostsFile;
 use crate::host::mount_table::MountTable;
 use crate::host::mount_table::ProcMountTable;
 use crate::host::nfs_clients::KernelNfsClients;
@@ -44,6 +45,7 @@ use crate::watchdog::driver;
 use crate::watchdog::driver::Driver;
 use crate::watchdog::driver::Life;
 use crate::watchdog::driver::Wanted;
+use crate::watchdog::hosts;
 use crate::watchdog::process::SelfLauncher;
 use crate::watchdog::reaper;
 use crate::watchdog::record::RecordStore;
@@ -96,6 +98,14 @@ pub struct WatchdogArgs {
     /// The vendor's settings file, for what is not said here, and for log files in its folder.
     #[arg(long, env = "ALINAS_CSI_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Keep a line in the hosts file for each tunnel in use; also by "hosts_entries" in the settings file.
+    #[arg(long, env = "ALINAS_CSI_HOSTS_ENTRIES")]
+    pub hosts_entries: bool,
+
+    /// The hosts file of this machine, where a container has it at another place.
+    #[arg(long, env = "ALINAS_CSI_HOSTS_FILE", value_name = "FILE", default_value = "/etc/hosts")]
+    pub hosts_file: PathBuf,
 
     /// Let any local process into the file systems, and not the kernel alone: for tests without a kernel mount.
     #[arg(long, hide = true)]
@@ -150,6 +160,8 @@ pub(super) async fn run(
     fips::ensure(args.require_fips)?;
     let stop = stop_on_signal().map_err(WatchdogRoleError::Signals)?;
     let settings = args.settings(conf);
+    let hosts_entries = args.hosts_entries || conf.hosts_entries;
+    let args = WatchdogArgs { hosts_entries, ..args };
     let tunnel_arguments = args.tunnel_arguments(tunnel_log);
     run_until(args, settings, tunnel_arguments, Arc::new(ProcMountTable), stop).await
 }
@@ -207,6 +219,7 @@ async fn run_until(
     if let Some(address) = args.metrics_listen {
         tokio::spawn(metrics::run(address, Arc::clone(&tunnels), stop.clone()));
     }
+    tokio::spawn(keep_hosts(args, Arc::clone(&tunnels), stop.clone()));
     let served = service::serve(listener, tunnels, stop.clone()).await;
     // Also where the service ended by itself: one part alone is of no use.
     stop.cancel();
@@ -240,6 +253,16 @@ fn drive(
     let driver = Driver::new(Arc::new(launcher), wanted, life);
     tokio::spawn(upgrade_on_signal(driver.upgrade(), stop.clone()));
     tokio::spawn(driver.run(stop))
+}
+
+/// The lines for the tunnels in the hosts file, where they are asked for.
+async fn keep_hosts(args: WatchdogArgs, tunnels: Arc<Tunnels>, stop: CancellationToken) {
+    let file = HostsFile::new(args.hosts_file, &args.state_dir.display().to_string());
+    if args.hosts_entries {
+        hosts::run(tunnels, file, stop).await;
+    } else {
+        hosts::clear(&file).await;
+    }
 }
 
 /// Passes SIGHUP on. Without, it would end the watchdog.

@@ -15,6 +15,7 @@
 //! | [`process`], [`relay`], `predecessor` | the tunnel process and how to talk to it |
 //! | [`sockets`] | the listening sockets, which outlive every tunnel process |
 //! | [`report`] | what is known about all of it, for people and for metrics |
+//! | [`hosts`] | lines of `/etc/hosts`, where they are asked for |
 //! | [`service`] | the door for the node plugin |
 //!
 //! Deliberately absent: nothing here touches a mounted file or another process's `/proc`, so that no dead
@@ -24,6 +25,7 @@ pub mod address;
 mod book;
 pub mod closing;
 pub mod driver;
+pub mod hosts;
 mod predecessor;
 pub mod process;
 pub mod reaper;
