@@ -79,6 +79,10 @@ fips: needs ## test and build with AWS-LC's FIPS module (needs Go; minutes of pr
 	cargo test --locked --features fips --lib tls::
 	cargo build --release --locked --features fips --bin alinas-csi
 
+.PHONY: packages
+packages: $(if $(binary),,build) ## build the packages of mount -t alinas for hosts, .deb and .rpm, in target/packages (binary=FILE: of another build)
+	packaging/build $(if $(binary),--binary $(binary))
+
 .PHONY: image
 image: ## build the container image, with docker, podman or buildah (image=name:tag)
 	builder=$$(command -v docker || command -v podman || command -v buildah) || \

@@ -29,6 +29,7 @@ use alinas_csi::watchdog::relay::GrpcRelay;
 use alinas_csi::watchdog::service;
 use alinas_csi::watchdog::sockets::Bind;
 use alinas_csi::watchdog::sockets::Sockets;
+use alinas_csi::watchdog::tunnels::LocalPort;
 use alinas_csi::watchdog::tunnels::TunnelSettings;
 use alinas_csi::watchdog::tunnels::Tunnels;
 use e2e::driver::binary;
@@ -105,6 +106,7 @@ impl Bind for LeftToTheTunnel {
 
 fn load(folder: &Path, life: watch::Receiver<Life>) -> Arc<Tunnels> {
     let port = u16::try_from(free_port()).unwrap();
+    let port = LocalPort::fixed(port);
     let settings = TunnelSettings { port, unmount_grace: Duration::from_secs(30) };
     let records = RecordStore::new(StateDir::open(folder.join("tunnels")).unwrap());
     let clients = Arc::new(KernelNfsClients::default());

@@ -43,6 +43,8 @@ pub(super) struct AlinasConf {
     pub(super) proxy_port: u16,
     /// For how long a tunnel must be out of use before it is closed.
     pub(super) unmount_grace: Duration,
+    /// Whether `/etc/hosts` gets a line for each tunnel in use. No key of the vendor's: that client always does.
+    pub(super) hosts_entries: bool,
     /// What could not be used, each with its file.
     pub(super) warnings: Vec<String>,
 }
@@ -58,6 +60,7 @@ impl Default for AlinasConf {
             check_validity: false,
             proxy_port: 12049,
             unmount_grace: Duration::from_secs(30),
+            hosts_entries: false,
             warnings: Vec::new(),
         }
     }
@@ -82,7 +85,7 @@ enum Takes {
 
 const NO_AGENT: &str = "nothing of the kind is here";
 
-/// Every key that the vendor's client 2.2 reads.
+/// Every key that the vendor's client 2.2 reads, and `hosts_entries`.
 const KEYS: &[Key] = &[
     Key { section: EVERYWHERE, name: "logging_level", takes: Takes::Level },
     Key {
@@ -121,6 +124,11 @@ const KEYS: &[Key] = &[
         takes: Takes::Number(8000..=65535, |conf, port| {
             conf.proxy_port = u16::try_from(port).unwrap_or(u16::MAX);
         }),
+    },
+    Key {
+        section: "mount",
+        name: "hosts_entries",
+        takes: Takes::Switch(|conf, on| conf.hosts_entries = on),
     },
     Key {
         section: "mount",
@@ -314,7 +322,7 @@ io_hang_timeout_us = 120000000
         let conf = parse(
             "[DEFAULT]\nlogging_level=CRITICAL\nlogging_max_bytes=2097152\nlogging_file_count: 3\n\
              [mount]\nSTUNNEL_DEBUG_ENABLED=yes\nstunnel_check_cert_hostname=true\n\
-             stunnel_check_cert_validity=on\nproxy_port=20000\n\
+             stunnel_check_cert_validity=on\nproxy_port=20000\nhosts_entries=true\n\
              [mount-watchdog]\nunmount_grace_period_sec=60\n",
         );
         let expected = AlinasConf {
@@ -326,6 +334,7 @@ io_hang_timeout_us = 120000000
             check_validity: true,
             proxy_port: 20000,
             unmount_grace: Duration::from_secs(60),
+            hosts_entries: true,
             warnings: Vec::new(),
         };
         assert_eq!(conf, expected);

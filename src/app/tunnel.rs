@@ -226,7 +226,8 @@ async fn single(
     listen: SocketAddrV4,
 ) -> Result<(), TunnelRoleError> {
     let mut stop = Stop::new()?;
-    let (Opened::Now(address) | Opened::Already(address)) = process.ensure_open(spec, listen)?;
+    let opened = process.ensure_open(spec, listen).map_err(|fault| process.named(fault))?;
+    let (Opened::Now(address) | Opened::Already(address)) = opened;
     say(&format!("listening on {address}"))?;
     stop.signal().await;
     end(process, SIGNAL_GRACE).await;

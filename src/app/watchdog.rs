@@ -37,6 +37,7 @@ use crate::app::metrics;
 use crate::app::namespace;
 use crate::app::namespace::NamespaceFault;
 use crate::app::succession;
+use crate::host::hosts_file::HostsFile;
 use crate::host::mount_table::MountTable;
 use crate::host::mount_table::ProcMountTable;
 use crate::host::neighbours::NodeNeighbours;
@@ -52,6 +53,7 @@ use crate::watchdog::driver;
 use crate::watchdog::driver::Driver;
 use crate::watchdog::driver::Life;
 use crate::watchdog::driver::Wanted;
+use crate::watchdog::hosts;
 use crate::watchdog::neighbourhood;
 use crate::watchdog::process::SelfLauncher;
 use crate::watchdog::reaper;
@@ -60,6 +62,7 @@ use crate::watchdog::service;
 use crate::watchdog::service::ServeError;
 use crate::watchdog::sockets::LinuxSockets;
 use crate::watchdog::sockets::Sockets;
+use crate::watchdog::tunnels::LocalPort;
 use crate::watchdog::tunnels::TunnelSettings;
 use crate::watchdog::tunnels::Tunnels;
 
@@ -104,6 +107,14 @@ pub struct WatchdogArgs {
     /// The vendor's settings file, for what is not said here, and for log files in its folder.
     #[arg(long, env = "ALINAS_CSI_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Keep a line in the hosts file for each tunnel in use; also by "hosts_entries" in the settings file.
+    #[arg(long, env = "ALINAS_CSI_HOSTS_ENTRIES")]
+    pub hosts_entries: bool,
+
+    /// The hosts file of this machine, where a container has it at another place.
+    #[arg(long, env = "ALINAS_CSI_HOSTS_FILE", value_name = "FILE", default_value = "/etc/hosts")]
+    pub hosts_file: PathBuf,
 
     /// Let any local process into the file systems, and not the kernel alone: for tests without a kernel mount.
     #[arg(long, hide = true)]
@@ -172,6 +183,8 @@ pub(super) async fn run(
     fips::ensure(args.require_fips)?;
     let stop = stop_on_signal().map_err(WatchdogRoleError::Signals)?;
     let settings = args.settings(conf);
+    let hosts_entries = args.hosts_entries || conf.hosts_entries;
+    let args = WatchdogArgs { hosts_entries, ..args };
     let tunnel_arguments = args.tunnel_arguments(tunnel_log);
     run_until(args, settings, tunnel_arguments, Arc::new(ProcMountTable), stop).await
 }
@@ -181,8 +194,17 @@ impl WatchdogArgs {
     fn settings(&self, conf: &AlinasConf) -> TunnelSettings {
         let grace = self.unmount_grace.map(Duration::from_secs);
         TunnelSettings {
-            port: self.proxy_port.unwrap_or(conf.proxy_port),
+            port: self.local_port(conf),
             unmount_grace: grace.unwrap_or(conf.unmount_grace),
+        }
+    }
+
+    /// Whoever chooses another port in the file mounts again and needs no restart, as with the vendor's client.
+    fn local_port(&self, conf: &AlinasConf) -> LocalPort {
+        match (self.proxy_port, self.config.clone()) {
+            (Some(port), _) => LocalPort::fixed(port),
+            (None, Some(file)) => LocalPort::followed(move || AlinasConf::load(&file).proxy_port),
+            (None, None) => LocalPort::fixed(conf.proxy_port),
         }
     }
 
@@ -238,6 +260,7 @@ async fn run_until(
         tokio::spawn(metrics::run(address, Arc::clone(&tunnels), stop.clone()));
     }
     tokio::spawn(look_around(Arc::clone(&tunnels), args.state_dir.clone(), stop.clone()));
+    tokio::spawn(keep_hosts(args, Arc::clone(&tunnels), stop.clone()));
     let served = service::serve(listener, tunnels, stop.clone()).await;
     // Also where the service ended by itself: one part alone is of no use.
     stop.cancel();
@@ -266,6 +289,16 @@ fn load(
 async fn look_around(tunnels: Arc<Tunnels>, state_dir: PathBuf, stop: CancellationToken) {
     let line = format!("pid {}, state directory {state_dir:?}", std::process::id());
     stop.run_until_cancelled(neighbourhood::watch(&tunnels, &line)).await;
+}
+
+/// The lines for the tunnels in the hosts file, where they are asked for.
+async fn keep_hosts(args: WatchdogArgs, tunnels: Arc<Tunnels>, stop: CancellationToken) {
+    let file = HostsFile::new(args.hosts_file, &args.state_dir.display().to_string());
+    if args.hosts_entries {
+        hosts::run(tunnels, file, stop).await;
+    } else {
+        hosts::clear(&file).await;
+    }
 }
 
 /// Passes SIGHUP on. Without, it would end the watchdog.
@@ -333,7 +366,7 @@ mod tests {
         assert_eq!(args.state_dir, PathBuf::from("/run/alinas-csi"));
         let shown = |args: &WatchdogArgs, conf: &AlinasConf| {
             let settings = args.settings(conf);
-            (settings.port, settings.unmount_grace.as_secs())
+            (settings.port.number(), settings.unmount_grace.as_secs())
         };
         assert_eq!(shown(&args, &AlinasConf::default()), (12049, 30));
         let conf = AlinasConf {
@@ -344,6 +377,20 @@ mod tests {
         assert_eq!(shown(&args, &conf), (20000, 60));
         let said = ["watchdog", "--proxy-port", "9000", "--unmount-grace", "0"];
         assert_eq!(shown(&Line::try_parse_from(said).unwrap().args, &conf), (9000, 0));
+    }
+
+    #[test]
+    fn another_port_in_the_file_is_taken_without_a_restart_unless_the_command_line_says_one() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let line = ["watchdog", "--config", file.path().to_str().unwrap()];
+        let args = Line::try_parse_from(line).unwrap().args;
+        let port = args.settings(&AlinasConf::load(file.path())).port;
+        assert_eq!(port.number(), 12049);
+        std::fs::write(file.path(), "[mount]\nproxy_port = 12050\n").unwrap();
+        assert_eq!(port.number(), 12050);
+        let line = [&line[..], &["--proxy-port", "9000"]].concat();
+        let args = Line::try_parse_from(line).unwrap().args;
+        assert_eq!(args.settings(&AlinasConf::load(file.path())).port.number(), 9000);
     }
 
     #[tokio::test]

@@ -9,6 +9,8 @@ pub mod credentials;
 pub mod daemon;
 pub mod descriptors;
 pub mod errno;
+pub mod hosts_file;
+pub mod hosts_text;
 pub mod kernel_options;
 pub mod local_address;
 pub mod mount_syscalls;

@@ -23,9 +23,12 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::net::SocketAddrV4;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
 
 use crate::host::peer_diag;
 use crate::host::peer_proc;
@@ -34,6 +37,9 @@ use crate::host::peer_rpc::Word;
 
 /// The id of the root cgroup: the first inode of the cgroup file system, the same in every namespace.
 const ROOT_CGROUP: u64 = 1;
+
+/// For a name that only goes into a message. A look at a busy node's `/proc` takes some 30 ms.
+const NAME_DEADLINE: Duration = Duration::from_millis(300);
 
 /// A connection as the accepting side sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +113,34 @@ impl fmt::Display for Process {
     }
 }
 
+/// Who listens where we would like to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occupant {
+    /// Where we would like to.
+    pub wanted: SocketAddrV4,
+    /// Where it listens: there, or at every address of that port.
+    pub at: SocketAddr,
+    /// The user who owns the socket.
+    pub user: u32,
+    /// Which process it is; none where it belongs to another container, or was not found in time.
+    pub process: Option<Process>,
+}
+
+impl fmt::Display for Occupant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.process {
+            Some(process) => write!(f, "{process} listens")?,
+            None => {
+                write!(f, "a process of user {} that cannot be seen from here listens", self.user)?;
+            }
+        }
+        match self.at == SocketAddr::V4(self.wanted) {
+            true => f.write_str(" there"),
+            false => write!(f, " on {}", self.at),
+        }
+    }
+}
+
 /// Tells who is at the far end of a connection.
 pub trait PeerCheck: Send + Sync + fmt::Debug {
     /// Looks at one connection. Blocks, on a kernel that gives no other sign for as long as it takes to walk through
@@ -119,8 +153,8 @@ pub trait PeerCheck: Send + Sync + fmt::Debug {
     /// The process at the far end, for a message. Walks through `/proc`.
     fn holder(&self, connection: Connection) -> Option<Process>;
 
-    /// The process that listens where we would like to, for a message.
-    fn listener_at(&self, address: SocketAddrV4) -> Option<Process>;
+    /// Who listens where we would like to, for a message. Takes a third of a second at most.
+    fn occupant(&self, wanted: SocketAddrV4) -> Option<Occupant>;
 }
 
 /// Asks this kernel.
@@ -141,15 +175,25 @@ impl PeerCheck for LinuxPeers {
         self.holder_of(far_socket(connection).ok()??.inode)
     }
 
-    fn listener_at(&self, address: SocketAddrV4) -> Option<Process> {
-        peer_proc::holder(peer_proc::listener_inode(address)?)
+    fn occupant(&self, wanted: SocketAddrV4) -> Option<Occupant> {
+        // A kernel without tcp_diag answers as if nobody listened.
+        let asked = peer_diag::listener(wanted).ok().flatten();
+        let ListenerFacts { at, user, inode } = asked.or_else(|| peer_proc::listener(wanted))?;
+        let until = Instant::now() + NAME_DEADLINE;
+        let process = self.remembered(inode, || peer_proc::holder_until(inode, until));
+        Some(Occupant { wanted, at, user, process })
     }
 }
 
 impl LinuxPeers {
     fn holder_of(&self, inode: u32) -> Option<Process> {
+        self.remembered(inode, || peer_proc::holder(inode))
+    }
+
+    /// Looks at who was found last before anybody else.
+    fn remembered(&self, inode: u32, search: impl FnOnce() -> Option<Process>) -> Option<Process> {
         let before = self.intruder.load(Ordering::Relaxed);
-        let process = peer_proc::held_by(before, inode).or_else(|| peer_proc::holder(inode))?;
+        let process = peer_proc::held_by(before, inode).or_else(search)?;
         self.intruder.store(process.id, Ordering::Relaxed);
         Some(process)
     }
@@ -173,6 +217,14 @@ pub(super) struct SocketFacts {
     pub(super) user: u32,
     pub(super) inode: u32,
     pub(super) cgroup: Option<u64>,
+}
+
+/// What the kernel says of a socket that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ListenerFacts {
+    pub(super) at: SocketAddr,
+    pub(super) user: u32,
+    pub(super) inode: u32,
 }
 
 fn judge(
@@ -213,14 +265,13 @@ impl PeerCheck for FakePeers {
         Some(Process { id: 42, name: "nc".into() })
     }
 
-    fn listener_at(&self, _: SocketAddrV4) -> Option<Process> {
+    fn occupant(&self, _: SocketAddrV4) -> Option<Occupant> {
         None
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
     use std::net::TcpListener;
     use std::net::TcpStream;
 
@@ -311,9 +362,46 @@ mod tests {
     }
 
     #[test]
-    fn the_holder_of_a_listener_is_found() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = v4(listener.local_addr().unwrap());
-        assert_eq!(LinuxPeers::default().listener_at(address).unwrap().id, std::process::id());
+    fn who_listens_there_or_at_every_address_is_found_by_either_way() {
+        for at in ["127.0.9.1:0", "0.0.0.0:0", "[::]:0"] {
+            let listener = match TcpListener::bind(at) {
+                Err(error) if at.starts_with('[') => {
+                    eprintln!("no IPv6 here, so nobody listens for it: {error}");
+                    continue;
+                }
+                bound => bound.unwrap(),
+            };
+            let at = listener.local_addr().unwrap();
+            let wanted = SocketAddrV4::new("127.0.9.1".parse().unwrap(), at.port());
+            let peers = LinuxPeers::default();
+            // The second time it is the first that is looked at.
+            for _ in 0..2 {
+                let occupant = peers.occupant(wanted).unwrap();
+                assert_eq!((occupant.at, occupant.wanted), (at, wanted));
+                assert_eq!(occupant.process.unwrap().id, std::process::id(), "{at}");
+            }
+            let shown = peer_proc::listener(wanted).unwrap();
+            assert_eq!(peer_diag::listener(wanted).unwrap().unwrap_or(shown), shown, "{at}");
+            drop(listener);
+            assert_eq!(peers.occupant(wanted), None, "{at}");
+        }
+    }
+
+    #[test]
+    fn an_occupant_is_described_with_what_is_known_of_it() {
+        let wanted = "127.0.1.1:12049".parse().unwrap();
+        let process = Some(Process { id: 42, name: "nc".into() });
+        for (at, process, said) in [
+            ("127.0.1.1:12049", process.clone(), "nc (pid 42) listens there"),
+            ("[::]:12049", process, "nc (pid 42) listens on [::]:12049"),
+            (
+                "127.0.1.1:12049",
+                None,
+                "a process of user 7 that cannot be seen from here listens there",
+            ),
+        ] {
+            let at = at.parse().unwrap();
+            assert_eq!(Occupant { wanted, at, user: 7, process }.to_string(), said);
+        }
     }
 }

@@ -1,10 +1,13 @@
-//! One question to the kernel's sock_diag (sock_diag(7)): the socket of one TCP connection.
+//! One question to the kernel's sock_diag (sock_diag(7)): the socket of one TCP connection, or who listens.
 //!
 //! The bytes are written and read here, because no crate carries INET_DIAG_CGROUP_ID and the whole exchange is
 //! one message each way. The layouts are those of linux/inet_diag.h.
 
 use std::io;
+use std::net::IpAddr;
 use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
 use std::net::SocketAddrV4;
 
 use rustix::net::netlink::SOCK_DIAG;
@@ -14,13 +17,16 @@ use crate::host::netlink::attribute;
 use crate::host::netlink::u32_at;
 use crate::host::netlink::u64_of;
 use crate::host::peer::Connection;
+use crate::host::peer::ListenerFacts;
 use crate::host::peer::SocketFacts;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
 const TCP_ESTABLISHED: u8 = 1;
+const TCP_LISTEN: u8 = 10;
 
 /// Where inet_diag_sockid begins in a reply, after the header: family, state, timer, retrans.
 const REPLY_ID: usize = 4;
@@ -30,6 +36,33 @@ const REPLY_BODY: usize = 72;
 /// also where this kernel has no tcp_diag.
 pub(super) fn find(end: Connection) -> io::Result<Option<SocketFacts>> {
     reply(&netlink::ask(SOCK_DIAG, &request(end))?, end)
+}
+
+/// The socket that a connection to `address` would be accepted by, which may listen at every address, for IPv6 too.
+/// `None` as for [`find`].
+pub(super) fn listener(address: SocketAddrV4) -> io::Result<Option<ListenerFacts>> {
+    let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+    let message = netlink::ask(SOCK_DIAG, &request(Connection { local: address, peer: nobody }))?;
+    match netlink::reply(SOCK_DIAG_BY_FAMILY, &message)? {
+        None => Ok(None),
+        Some(body) if body.len() >= REPLY_BODY => Ok(listener_facts(body)),
+        Some(_) => Err(netlink::half_an_answer()),
+    }
+}
+
+fn listener_facts(body: &[u8]) -> Option<ListenerFacts> {
+    let port = u16::from_be_bytes(body.get(REPLY_ID..REPLY_ID + 2)?.try_into().ok()?);
+    let words: [u8; 16] = body.get(REPLY_ID + 4..REPLY_ID + 20)?.try_into().ok()?;
+    let address = match *body.first()? {
+        AF_INET => IpAddr::V4(Ipv4Addr::from(*words.first_chunk::<4>()?)),
+        AF_INET6 => IpAddr::V6(Ipv6Addr::from(words)),
+        _ => return None,
+    };
+    (body.get(1) == Some(&TCP_LISTEN)).then_some(ListenerFacts {
+        at: SocketAddr::new(address, port),
+        user: u32_at(body, 64)?,
+        inode: u32_at(body, 68)?,
+    })
 }
 
 /// nlmsghdr, then inet_diag_req_v2 without NLM_F_DUMP: a lookup in the kernel's hash table.

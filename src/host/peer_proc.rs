@@ -3,16 +3,24 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
 use std::net::SocketAddrV4;
 use std::path::Path;
+use std::time::Instant;
 
 use crate::host::peer::Connection;
+use crate::host::peer::ListenerFacts;
 use crate::host::peer::Process;
 use crate::host::peer::SocketFacts;
 use crate::host::peer_diag::address_of_word;
 
 const TCP_TABLE: &str = "/proc/net/tcp";
+const TCP6_TABLE: &str = "/proc/net/tcp6";
+/// The address `::` in that table.
+const EVERY_ADDRESS_OF_6: &str = "00000000000000000000000000000000";
 const TCP_ESTABLISHED: &str = "01";
 const TCP_LISTEN: &str = "0A";
 
@@ -39,12 +47,32 @@ pub(super) fn find(end: Connection) -> io::Result<Option<SocketFacts>> {
 }
 
 /// The socket that listens at an address, or at every address of its port.
-pub(super) fn listener_inode(address: SocketAddrV4) -> Option<u32> {
+pub(super) fn listener(address: SocketAddrV4) -> Option<ListenerFacts> {
     let table = fs::read_to_string(TCP_TABLE).ok()?;
-    lines(&table)
+    let of_4 = lines(&table)
         .filter(|line| line.state == TCP_LISTEN && line.local.port() == address.port())
         .find(|line| line.local.ip() == address.ip() || line.local.ip().is_unspecified())
-        .map(|line| line.inode)
+        .map(|line| ListenerFacts {
+            at: SocketAddr::V4(line.local),
+            user: line.user,
+            inode: line.inode,
+        });
+    of_4.or_else(|| listener_of_6(&fs::read_to_string(TCP6_TABLE).ok()?, address.port()))
+}
+
+/// Whether such a socket takes IPv4, too, is not shown; who is asking could not bind the port, so it does.
+fn listener_of_6(table: &str, port: u16) -> Option<ListenerFacts> {
+    let local = format!("{EVERY_ADDRESS_OF_6}:{port:04X}");
+    table.lines().skip(1).find_map(|text| {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let listens = words.get(1) == Some(&local.as_str()) && words.get(3) == Some(&TCP_LISTEN);
+        listens.then_some(())?;
+        Some(ListenerFacts {
+            at: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
+            user: words.get(7)?.parse().ok()?,
+            inode: words.get(9)?.parse().ok()?,
+        })
+    })
 }
 
 /// The loopback addresses that sockets listen at.
@@ -57,8 +85,20 @@ pub(super) fn listening() -> io::Result<BTreeSet<Ipv4Addr>> {
 /// The first process found that has a descriptor of a socket. A process that may not be looked into, or that
 /// ends meanwhile, is passed over.
 pub(super) fn holder(inode: u32) -> Option<Process> {
+    search(inode, || true)
+}
+
+/// As [`holder`], but `None` too where nobody was found by then: for a message, never for a decision.
+pub(super) fn holder_until(inode: u32, until: Instant) -> Option<Process> {
+    search(inode, || Instant::now() < until)
+}
+
+fn search(inode: u32, go_on: impl Fn() -> bool) -> Option<Process> {
     let processes = fs::read_dir("/proc").ok()?;
-    processes.flatten().find_map(|entry| held_by(entry.file_name().to_str()?.parse().ok()?, inode))
+    processes
+        .flatten()
+        .take_while(|_| go_on())
+        .find_map(|entry| held_by(entry.file_name().to_str()?.parse().ok()?, inode))
 }
 
 /// This process, if it has a descriptor of that socket.

@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::host::peer::Connection;
+use crate::host::peer::LinuxPeers;
+use crate::host::peer::Occupant;
 use crate::host::peer::Peer;
 use crate::host::peer::PeerCheck;
 use crate::host::peer::Process;
@@ -72,10 +74,10 @@ impl Admission {
 
     /// Who listens at an address that we could not bind.
     #[must_use]
-    pub fn listener_at(&self, address: SocketAddrV4) -> Option<Process> {
+    pub fn occupant(&self, wanted: SocketAddrV4) -> Option<Occupant> {
         match self {
-            Self::KernelOnly(peers) => peers.listener_at(address),
-            Self::Anyone => None,
+            Self::KernelOnly(peers) => peers.occupant(wanted),
+            Self::Anyone => LinuxPeers::default().occupant(wanted),
         }
     }
 }
@@ -144,7 +146,7 @@ mod tests {
             None
         }
 
-        fn listener_at(&self, _: SocketAddrV4) -> Option<Process> {
+        fn occupant(&self, _: SocketAddrV4) -> Option<Occupant> {
             None
         }
     }

@@ -27,6 +27,7 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use crate::host::peer::Occupant;
 use crate::model::TunnelSpec;
 use crate::proto::tunnel::ListenerStatus;
 use crate::proto::tunnel::TunnelFailure;
@@ -113,13 +114,15 @@ pub enum OpenFault {
     },
     /// Another process has the address.
     #[error(
-        "failed to listen on {address}: {holder} listens there; stop it, or set another proxy port"
+        "failed to listen on {address}: {}; end it, or choose another port: proxy_port in \
+         /etc/aliyun/alinas/alinas-utils.conf, --proxy-port of the watchdog, or tunnel.proxyPort of the chart",
+        described(.occupant.as_deref())
     )]
     Taken {
         /// The address.
         address: SocketAddrV4,
-        /// The process, or that it cannot be seen.
-        holder: String,
+        /// Who it is, where somebody has looked and found it; see [`TunnelProcess::named`].
+        occupant: Option<Box<Occupant>>,
     },
     /// bind(2) failed otherwise.
     #[error("failed to listen on {address}: {source}")]
@@ -135,6 +138,10 @@ pub enum OpenFault {
     /// This process is about to exit.
     #[error("failed to open a tunnel: this process is ending; try again")]
     Ending,
+}
+
+fn described(occupant: Option<&Occupant>) -> String {
+    occupant.map_or_else(|| "another process has it".to_owned(), Occupant::to_string)
 }
 
 impl From<&OpenFault> for TunnelFailure {
@@ -189,7 +196,7 @@ impl TunnelProcess {
     /// Listens at `address` for `spec`. Port 0 takes any.
     ///
     /// # Errors
-    /// When the address is not to be had. Nothing is left behind.
+    /// When the address is not to be had. Nothing is left behind. [`Self::named`] says who has it.
     pub fn ensure_open(
         &self,
         spec: &TunnelSpec,
@@ -217,9 +224,22 @@ impl TunnelProcess {
         Ok(Opened::Now(address))
     }
 
+    /// The same fault, with who has the address. Looks through `/proc`, for a third of a second at most.
+    #[must_use]
+    pub fn named(&self, fault: OpenFault) -> OpenFault {
+        match fault {
+            OpenFault::Taken { address, occupant: None } => {
+                let occupant = self.admission.occupant(address).map(Box::new);
+                OpenFault::Taken { address, occupant }
+            }
+            fault => fault,
+        }
+    }
+
     /// As [`Self::ensure_open`], but an address that is not to be had now is tried again until it is.
     pub fn open_or_wait(&self, spec: &TunnelSpec, address: SocketAddrV4) {
         let Err(fault) = self.ensure_open(spec, address) else { return };
+        let fault = self.named(fault);
         let mut tunnels = self.tunnels();
         if tunnels.ending || tunnels.open.contains_key(&address) {
             tracing::error!(error = %fault, "an initial tunnel is passed over");
@@ -328,16 +348,10 @@ impl TunnelProcess {
         match taken {
             Ok((bound, socket)) => Ok((socket, SocketAddrV4::new(*address.ip(), bound.port()))),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                Err(OpenFault::Taken { address, holder: self.holder(address) })
+                Err(OpenFault::Taken { address, occupant: None })
             }
             Err(source) => Err(OpenFault::Bind { address, source }),
         }
-    }
-
-    fn holder(&self, address: SocketAddrV4) -> String {
-        self.admission
-            .listener_at(address)
-            .map_or_else(|| "another process".to_owned(), |process| process.to_string())
     }
 
     fn start(&self, known: OpenTunnel, socket: Option<TcpListener>) -> Tunnel {
@@ -516,9 +530,14 @@ mod tests {
         let other = StdListener::bind(ANY_PORT).unwrap();
         let SocketAddr::V4(address) = other.local_addr().unwrap() else { panic!() };
         let process = process(Admission::KernelOnly(Arc::new(LinuxPeers::default())));
-        let fault = process.ensure_open(&spec(), address).unwrap_err().to_string();
-        let said = format!("(pid {}) listens there", std::process::id());
-        assert!(fault.contains(&said) && fault.contains(&address.to_string()), "{fault}");
+        let fault = process.ensure_open(&spec(), address).unwrap_err();
+        assert!(fault.to_string().contains("another process has it"), "{fault}");
+        let fault = process.named(fault).to_string();
+        let said = format!("(pid {}) listens there; end it, or", std::process::id());
+        for part in [&said, &address.to_string(), "proxy_port", "--proxy-port", "tunnel.proxyPort"]
+        {
+            assert!(fault.contains(part), "{fault}");
+        }
     }
 
     #[tokio::test]

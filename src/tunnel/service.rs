@@ -41,6 +41,7 @@ use crate::tls::fips;
 use crate::tunnel::convert::WireError;
 use crate::tunnel::convert::endpoint_from_wire;
 use crate::tunnel::convert::spec_from_wire;
+use crate::tunnel::process::OpenFault;
 use crate::tunnel::process::TunnelProcess;
 
 /// Only root may speak to us.
@@ -78,6 +79,16 @@ impl RelayService {
     }
 }
 
+impl RelayService {
+    /// The search for who has an address keeps no other call waiting.
+    async fn named(&self, fault: OpenFault) -> Result<TunnelFailure, Status> {
+        let process = Arc::clone(&self.process);
+        let naming = tokio::task::spawn_blocking(move || process.named(fault));
+        let fault = naming.await.map_err(|panicked| Status::internal(panicked.to_string()))?;
+        Ok(TunnelFailure::from(&fault))
+    }
+}
+
 /// Binds a Unix socket that only this user may connect to, in place of one that an earlier process has left.
 ///
 /// It gets its mode under another name, so that it is never open to others under its own.
@@ -106,8 +117,10 @@ impl Relay for RelayService {
             let why = format!("the socket for {address} did not come; try again");
             return Err(Status::unavailable(why));
         }
-        let failure =
-            self.process.ensure_open(&spec, address).err().map(|fault| TunnelFailure::from(&fault));
+        let failure = match self.process.ensure_open(&spec, address) {
+            Ok(_) => None,
+            Err(fault) => Some(self.named(fault).await?),
+        };
         Ok(Response::new(OpenResponse { failure }))
     }
 

@@ -49,6 +49,7 @@ use crate::watchdog::relay::RelayError;
 use crate::watchdog::relay::endpoint_to_wire;
 use crate::watchdog::sockets::Sockets;
 use crate::watchdog::sockets::fake::FakeSockets;
+use crate::watchdog::tunnels::LocalPort;
 use crate::watchdog::tunnels::TunnelSettings;
 use crate::watchdog::tunnels::Tunnels;
 
@@ -336,7 +337,10 @@ impl Node {
         };
         let running = Some(Arc::clone(&relay) as Arc<dyn Relay>);
         let (life, shown) = watch::channel(Life { relay: running, ..Life::default() });
-        let settings = TunnelSettings { port: 12049, unmount_grace: Duration::from_secs(30) };
+        let settings = TunnelSettings {
+            port: LocalPort::fixed(12049),
+            unmount_grace: Duration::from_secs(30),
+        };
         let store = RecordStore::new(StateDir::open(dir.path().join("tunnels")).unwrap());
         let tunnels = Arc::new(
             Tunnels::load(settings, store, kernel, Sockets::new(FakeSockets), shown).unwrap(),

@@ -16,6 +16,7 @@
 //! | [`sockets`] | the listening sockets, which outlive every tunnel process |
 //! | `strays`, [`neighbourhood`], [`notices`] | mounts without a record, other watchdogs, and what an operator is told |
 //! | [`report`] | what is known about all of it, for people and for metrics |
+//! | [`hosts`] | lines of `/etc/hosts`, where they are asked for |
 //! | [`service`] | the door for the node plugin |
 //!
 //! Deliberately absent: nothing here touches a mounted file or another process's `/proc`, so that no dead
@@ -28,6 +29,7 @@ pub mod closing;
 pub mod condition;
 pub mod driver;
 pub mod health;
+pub mod hosts;
 pub mod neighbourhood;
 pub mod notices;
 mod predecessor;

@@ -11,6 +11,7 @@
 //! LONG: the four rules above hold only together.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 use std::net::SocketAddrV4;
@@ -74,12 +75,42 @@ const ADDRESSES_TRIED: u32 = 16;
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// What the tunnels of a node are kept by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TunnelSettings {
     /// The local port of every tunnel that is opened from now on.
-    pub port: u16,
+    pub port: LocalPort,
     /// For how long the kernel must not have used a tunnel before it is closed.
     pub unmount_grace: Duration,
+}
+
+/// The local port of a tunnel that is opened now. Those that are open keep theirs.
+#[derive(Clone)]
+pub struct LocalPort(Arc<dyn Fn() -> u16 + Send + Sync>);
+
+impl LocalPort {
+    /// The same for as long as the watchdog runs.
+    #[must_use]
+    pub fn fixed(port: u16) -> Self {
+        Self(Arc::new(move || port))
+    }
+
+    /// Asked for each time.
+    #[must_use]
+    pub fn followed(ask: impl Fn() -> u16 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for LocalPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LocalPort({})", self.number())
+    }
 }
 
 /// The tunnels of this node.
@@ -422,6 +453,7 @@ impl Tunnels {
 
     /// Writes down that `user` holds the tunnel to `spec`, at its address or at a new one.
     fn note(&self, spec: &TunnelSpec, user: &User) -> Result<SocketAddrV4, AcquireError> {
+        let port = self.settings.port.number();
         let mut book = self.book();
         if let Some(endpoint) = book.leading_to(spec).map(|entry| entry.record.endpoint) {
             book.add_user(endpoint, user)
@@ -431,7 +463,7 @@ impl Tunnels {
         let taken = self.kernel.addresses_taken().map_err(AcquireError::KernelUnreadable)?;
         let address =
             book.free_address(&taken, Instant::now()).ok_or(AcquireError::OutOfAddresses)?;
-        let endpoint = SocketAddrV4::new(address, self.settings.port);
+        let endpoint = SocketAddrV4::new(address, port);
         let record = Record { endpoint, spec: spec.clone(), users: vec![user.clone()] };
         book.create(record).map_err(|source| self.unwritable(address, source))?;
         Ok(endpoint)

@@ -32,6 +32,9 @@ const VENDOR_DEFAULTS_V3: &str = "proto=tcp,port=2049,mountport=2049,nolock";
 /// User-space options that libmount keeps in utab (`libmount/src/optmap.c`): what is not `MNT_NOMTAB`.
 const KEPT_IN_UTAB: [&str; 3] = ["_netdev", "helper", "uhelper"];
 
+/// The vendor's word for: fail where no watchdog runs. For the command, not for the mount.
+const NO_START_WATCHDOG: &str = "no_start_watchdog";
+
 /// One mount as it is asked for.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -41,6 +44,8 @@ pub(super) struct Asked {
     pub(super) options: MountOptions,
     /// Where the tunnel is to lead, if there is to be one.
     pub(super) tunnel: Option<TunnelSpec>,
+    /// Whether a watchdog is to be started where the tunnel needs one and none serves.
+    pub(super) start_watchdog: bool,
     /// What utab keeps as `OPTS`.
     pub(super) for_utab: String,
     /// Where negotiation begins.
@@ -63,7 +68,8 @@ pub(super) struct Files {
 impl Asked {
     pub(super) fn of(args: &MountArgs, target: &Path, files: &Files) -> Result<Self, Ending> {
         let device = DeviceName::parse(&args.spec).map_err(refused)?;
-        let given = given(args)?;
+        let mut given = given(args)?;
+        let start_watchdog = args.fs_type != FsType::Alinas || !take(&mut given, NO_START_WATCHDOG);
         let with_tls = args.fs_type == FsType::Alinas && has(&given, |key| key == "tls");
         let mut layers = Layers::default();
         let mut texts = defaults(args.fs_type, with_tls, &given);
@@ -97,7 +103,7 @@ impl Asked {
             require_no_access_point(&device)?;
         }
         let for_utab = kept_in_utab(&given, with_tls);
-        Ok(Self { device, options, tunnel, for_utab, start, warnings, remarks })
+        Ok(Self { device, options, tunnel, start_watchdog, for_utab, start, warnings, remarks })
     }
 }
 
@@ -117,6 +123,18 @@ fn given(args: &MountArgs) -> Result<Vec<String>, Ending> {
     let flags = [(args.sloppy, "sloppy"), (args.read_only, "ro"), (args.read_write, "rw")];
     given.extend(flags.iter().filter(|(set, _)| *set).map(|(_, option)| (*option).to_owned()));
     Ok(given)
+}
+
+/// Takes an option without value out of the texts; answers whether it was there.
+fn take(texts: &mut [String], option: &str) -> bool {
+    let there = texts.iter().any(|text| words(text).any(|word| word == option));
+    if there {
+        for text in texts {
+            let left: Vec<_> = words(text).filter(|word| *word != option).collect();
+            *text = left.join(",");
+        }
+    }
+    there
 }
 
 fn defaults(fs_type: FsType, with_tls: bool, given: &[String]) -> Vec<String> {
@@ -324,6 +342,21 @@ mod tests {
             let said = asked(&format!("-t alinas {spec} /mnt -o tls")).unwrap_err();
             assert!(said.contains(part), "{said}");
         }
+    }
+
+    #[test]
+    fn a_watchdog_is_started_unless_the_vendors_word_says_not_to() {
+        for (options, starts) in [
+            ("tls,vers=3", true),
+            ("tls,no_start_watchdog,vers=3", false),
+            ("no_start_watchdog", false),
+        ] {
+            let asked = asked(&format!("-t alinas nas.example:/ /mnt -o {options}")).unwrap();
+            assert_eq!(asked.start_watchdog, starts, "{options}");
+            assert!(!asked.options.to_string().contains(NO_START_WATCHDOG), "{options}");
+        }
+        let said = asked("-t nfs nas.example:/ /mnt -o no_start_watchdog").unwrap_err();
+        assert!(said.contains(NO_START_WATCHDOG), "{said}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod background;
 mod dry_run;
 mod record;
 mod remount;
+mod start;
 mod tunnel;
 
 use std::path::Path;

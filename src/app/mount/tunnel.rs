@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::MountArgs;
 use super::asked::Asked;
+use super::start;
 use crate::app::command;
 use crate::app::exit::Ending;
 use crate::app::exit::Exit;
@@ -47,15 +48,26 @@ pub(super) async fn open(
         let way = Way::Tunnel { endpoint: SOME_TUNNEL, client_address: None };
         return Ok(Tunnel { way, lease: None });
     }
-    let tunnels = WatchdogTunnels::at(args.state_dir.join(WATCHDOG_SOCKET));
+    let socket = args.state_dir.join(WATCHDOG_SOCKET);
+    let tunnels = WatchdogTunnels::at(socket.clone());
     let user = TunnelUser {
         volume: volume()?,
         staging_path: target.to_owned(),
         source: asked.device.to_string(),
         options: asked.options.to_string(),
     };
+    let may_start = asked.start_watchdog && start::is_wanted_at(&args.state_dir);
+    let acquiring = async {
+        match tunnels.acquire(spec, &user).await {
+            Err(TunnelFault::NoWatchdog { .. }) if may_start => {
+                start::watchdog(args).await?;
+                Ok(WatchdogTunnels::at(socket).acquire(spec, &user).await)
+            }
+            acquired => Ok(acquired),
+        }
+    };
     let acquired = tokio::select! {
-        acquired = tunnels.acquire(spec, &user) => acquired,
+        acquired = acquiring => acquired?,
         () = cancel.cancelled() => {
             // It may be on record all the same.
             release(&tunnels, &user).await;
