@@ -59,7 +59,7 @@ impl fmt::Display for DriverName {
 pub struct IdentityService {
     name: DriverName,
     capabilities: Vec<service::Type>,
-    tunnels: Arc<dyn Tunnels>,
+    tunnels: Option<Arc<dyn Tunnels>>,
 }
 
 impl IdentityService {
@@ -70,7 +70,13 @@ impl IdentityService {
         capabilities: Vec<service::Type>,
         tunnels: Arc<dyn Tunnels>,
     ) -> Self {
-        Self { name, capabilities, tunnels }
+        Self { name, capabilities, tunnels: Some(tunnels) }
+    }
+
+    /// Announces `capabilities`. Always ready: it depends on nobody of this machine.
+    #[must_use]
+    pub fn of_controller(name: DriverName, capabilities: Vec<service::Type>) -> Self {
+        Self { name, capabilities, tunnels: None }
     }
 }
 
@@ -100,13 +106,13 @@ impl Identity for IdentityService {
         &self,
         _request: Request<csi::ProbeRequest>,
     ) -> Result<Response<csi::ProbeResponse>, Status> {
-        let ready = match self.tunnels.answers().await {
-            Ok(()) => true,
-            Err(fault) => {
-                tracing::warn!(error = %Chain(&fault), "not ready");
-                false
-            }
+        let answer = match &self.tunnels {
+            Some(tunnels) => tunnels.answers().await,
+            None => Ok(()),
         };
+        let ready = answer
+            .inspect_err(|fault| tracing::warn!(error = %Chain(fault), "not ready"))
+            .is_ok();
         Ok(Response::new(csi::ProbeResponse { ready: Some(ready) }))
     }
 }
