@@ -79,8 +79,7 @@ impl Controller {
 
     fn delete(&self, id: &str) -> Result<(), Status> {
         let mut client = self.client.clone();
-        let request =
-            csi::DeleteVolumeRequest { volume_id: id.to_owned(), ..Default::default() };
+        let request = csi::DeleteVolumeRequest { volume_id: id.to_owned(), ..Default::default() };
         self.runtime.block_on(client.delete_volume(request)).map(drop)
     }
 
@@ -319,17 +318,21 @@ fn five_hundred_volumes_are_made_at_once_within_a_minute() -> Result<()> {
 fn the_controller_specs_of_csi_sanity_pass() -> Result<()> {
     let nas = Ganesha::start()?;
     let _controller = Controller::start(&nas, "first")?;
+    let node = nas.folder().join("node.sock");
+    let mut command = Command::new(binary()?);
+    command.args(["node", "--node-id", "node-1", "--csi-endpoint"]).arg(&node);
+    command.arg("--state-dir").arg(nas.folder());
+    let mut node_plugin = Process::start("node", &mut command, &nas.folder().join("node.log"))?;
+    node_plugin.wait_until("the node's socket is there", START, || node.exists())?;
     let sanity = std::env::var_os("ALINAS_CSI_SANITY")
         .ok_or_else(|| Failure::new("set ALINAS_CSI_SANITY to the csi-sanity binary"))?;
     let folder = nas.folder();
-    fs::write(
-        folder.join("parameters.yaml"),
-        format!("server: {}\n", Target::Good.domain()),
-    )?;
+    fs::write(folder.join("parameters.yaml"), format!("server: {}\n", Target::Good.domain()))?;
     let (report, log) = (folder.join("report.json"), folder.join("sanity.log"));
     let mut command = Command::new(sanity);
     command
-        .arg(format!("-csi.endpoint=unix://{}", folder.join("first/csi.sock").display()))
+        .arg(format!("-csi.endpoint=unix://{}", node.display()))
+        .arg(format!("-csi.controllerendpoint=unix://{}", folder.join("first/csi.sock").display()))
         .arg(format!("-csi.mountdir={}", folder.join("mount").display()))
         .arg(format!("-csi.stagingdir={}", folder.join("staging").display()))
         .arg(format!("-csi.testvolumeparameters={}", folder.join("parameters.yaml").display()))

@@ -7,6 +7,8 @@
 //! ```
 //!
 //! A directory without a record that has something in it is not taken for a volume: it may be somebody's data.
+//!
+//! LONG: one operation, its refusals, and a test for each way in which it can be cut short.
 
 use std::sync::Arc;
 
@@ -92,7 +94,9 @@ pub enum CreateError {
         source: NfsFault,
     },
     /// It exists, and not as it is asked for.
-    #[error("volume {name:?} exists already with another {what}: it has {held}, asked for is {wanted}")]
+    #[error(
+        "volume {name:?} exists already with another {what}: it has {held}, asked for is {wanted}"
+    )]
     Different {
         /// The volume.
         name: String,
@@ -180,8 +184,7 @@ impl Controller {
                 }
             };
             let home = Home::ensure(tree.as_mut()).await.map_err(|fault| at(place, fault))?;
-            let record =
-                home.record(tree.as_mut(), key).await.map_err(|fault| at(place, fault))?;
+            let record = home.record(tree.as_mut(), key).await.map_err(|fault| at(place, fault))?;
             let is_it = record.is_some();
             let open = Open { place, tree, home, record };
             if is_it {
@@ -342,4 +345,144 @@ fn compare(
     let held = shown(record.mode, record.uid, record.gid, record.on_delete);
     let wanted = shown(class.mode, class.uid, class.gid, class.on_delete);
     if held == wanted { Ok(()) } else { differs("class", held, wanted) }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::controller::fake::Carried;
+    use crate::controller::fake::Servers;
+    use crate::nfs::client::Kind;
+
+    const RECORD: &str = ".alinas-csi/volumes/pvc-1.json";
+    const WHOLE: [&str; 5] =
+        [".alinas-csi/", ".alinas-csi/trash/", ".alinas-csi/volumes/", RECORD, "pvc-1/"];
+
+    pub(in crate::controller) fn request(name: &str, parameters: &[(&str, &str)]) -> CreateRequest {
+        let mut all: HashMap<String, String> = [("server".to_owned(), "a.test".to_owned())].into();
+        all.extend(parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let class = StorageClass::parse(&all, &[], name).unwrap();
+        CreateRequest { name: name.to_owned(), least: 10, most: 0, class }
+    }
+
+    #[tokio::test]
+    async fn a_volume_is_a_directory_with_a_record_that_names_its_class() {
+        let servers = Servers::default().with("a.test");
+        let wanted = request("pvc-1", &[("dirMode", "0750"), ("uid", "1"), ("gid", "2")]);
+        let created = servers.controller().create(wanted.clone()).await.unwrap();
+        assert_eq!(servers.paths("a.test"), WHOLE);
+        assert_eq!(servers.ownership("a.test", "pvc-1"), Some((0o750, 1, 2)));
+        assert_eq!(created.id.as_str(), "v1:a.test:/:pvc-1");
+        assert_eq!(servers.controller().create(wanted).await.unwrap(), created);
+    }
+
+    #[tokio::test]
+    async fn whichever_call_breaks_the_next_attempt_makes_the_same_volume() {
+        for carried in [Carried::Out, Carried::Not] {
+            for call in 0.. {
+                let servers = Servers::default().with("a.test");
+                servers.break_at("a.test", call, carried);
+                let first = servers.controller().create(request("pvc-1", &[])).await;
+                if !servers.has_broken("a.test") {
+                    assert!(call > 10, "only {call} calls");
+                    break;
+                }
+                assert!(first.is_err(), "call {call}");
+                let second = servers.controller().create(request("pvc-1", &[])).await.unwrap();
+                assert_eq!(second.id.as_str(), "v1:a.test:/:pvc-1");
+                assert_eq!(servers.paths("a.test"), WHOLE, "call {call}, {carried:?}");
+                assert_eq!(servers.ownership("a.test", "pvc-1"), Some((0o777, 0, 0)));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_volume_that_exists_otherwise_is_refused() {
+        let servers = Servers::default().with("a.test");
+        let controller = servers.controller();
+        controller.create(request("pvc-1", &[])).await.unwrap();
+        let larger = CreateRequest { least: 11, ..request("pvc-1", &[]) };
+        let smaller = CreateRequest { least: 5, most: 9, ..request("pvc-1", &[]) };
+        let fits = CreateRequest { least: 5, most: 10, ..request("pvc-1", &[]) };
+        controller.create(fits).await.unwrap();
+        for other in [
+            larger,
+            smaller,
+            request("pvc-1", &[("options", "hard")]),
+            request("pvc-1", &[("dirMode", "0700")]),
+            request("pvc-1", &[("onDelete", "retain")]),
+        ] {
+            let error = controller.create(other).await.unwrap_err();
+            assert!(matches!(error, CreateError::Different { .. }), "{error}");
+        }
+        let error = controller.create(request("pvc-2", &[("nameTemplate", "pvc-1")])).await;
+        assert!(matches!(error, Err(CreateError::Taken { .. })));
+    }
+
+    #[tokio::test]
+    async fn somebody_s_data_are_not_taken_for_a_volume_also_not_when_asked_twice() {
+        let servers = Servers::default().with("a.test");
+        servers.plant("a.test", "pvc-1/data", Kind::File);
+        for _ in 0..2 {
+            let error = servers.controller().create(request("pvc-1", &[])).await.unwrap_err();
+            assert!(matches!(error, CreateError::Occupied { .. }), "{error}");
+        }
+        assert!(!servers.paths("a.test").contains(&RECORD.to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_link_in_the_place_of_a_directory_is_not_followed() {
+        for path in ["pvc-1", ".alinas-csi", ".alinas-csi/volumes"] {
+            let servers = Servers::default().with("a.test");
+            servers.plant("a.test", path, Kind::Link);
+            let error = servers.controller().create(request("pvc-1", &[])).await.unwrap_err();
+            assert!(error.to_string().contains("symbolic link"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_that_somebody_changed_is_named_and_nothing_is_done() {
+        let servers = Servers::default().with("a.test");
+        let controller = servers.controller();
+        controller.create(request("pvc-1", &[])).await.unwrap();
+        servers.tamper("a.test", RECORD, b"{\"version\":1,\"directory\":\"..\"}");
+        let error = controller.create(request("pvc-1", &[])).await.unwrap_err().to_string();
+        assert!(error.contains("pvc-1.json"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn volumes_are_spread_over_servers_by_their_names_and_stay_where_they_are() {
+        let servers = Servers::default().with("a.test").with("b.test");
+        let both = [("server", "a.test,b.test")];
+        let mut ids = Vec::new();
+        for number in 0..20 {
+            let wanted = request(&format!("pvc-{number}"), &both);
+            ids.push(servers.controller().create(wanted).await.unwrap().id);
+        }
+        let count = |server: &str| ids.iter().filter(|id| id.as_str().contains(server)).count();
+        assert!(count("a.test") > 3 && count("b.test") > 3, "{ids:?}");
+        for (number, id) in ids.iter().enumerate() {
+            let wanted = request(&format!("pvc-{number}"), &both);
+            assert_eq!(servers.controller().create(wanted).await.unwrap().id, *id);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_volume_that_was_made_while_another_server_was_silent_is_where_it_is() {
+        let both = [("server", "a.test,b.test")];
+        for first in ["a.test", "b.test"] {
+            let servers = Servers::default().with("a.test").with("b.test");
+            servers.silence(first);
+            let made = servers.controller().create(request("pvc-1", &both)).await.unwrap();
+            servers.speak(first);
+            let again = servers.controller().create(request("pvc-1", &both)).await.unwrap();
+            assert_eq!(again, made);
+        }
+        let servers = Servers::default().with("a.test");
+        servers.silence("a.test");
+        let error = servers.controller().create(request("pvc-1", &[])).await.unwrap_err();
+        assert!(matches!(error, CreateError::Export(_)), "{error}");
+    }
 }

@@ -69,9 +69,9 @@ impl Controller {
             Err(fault) => return Err(DeleteError::Export(fault)),
         };
         let now = self.clock.now().wall;
-        let deleted = take_away(tree.as_mut(), key, now).await.map_err(|source| {
-            DeleteError::Home { server: export.spec.host.to_string(), source }
-        })?;
+        let deleted = take_away(tree.as_mut(), key, now)
+            .await
+            .map_err(|source| DeleteError::Home { server: export.spec.host.to_string(), source })?;
         drop(tree);
         self.sweeper.notice(export);
         Ok(deleted)
@@ -133,5 +133,119 @@ async fn free_archive(
             return Ok(name);
         }
         number += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::create::tests::request;
+    use crate::controller::fake::Carried;
+    use crate::controller::fake::Servers;
+    use crate::nfs::client::Kind;
+
+    const EMPTY: [&str; 3] = [".alinas-csi/", ".alinas-csi/trash/", ".alinas-csi/volumes/"];
+
+    async fn made(servers: &Servers, on_delete: &str) -> VolumeHandle {
+        let controller = servers.controller();
+        let created =
+            controller.create(request("pvc-1", &[("onDelete", on_delete)])).await.unwrap();
+        servers.plant("a.test", "pvc-1/file", Kind::File);
+        VolumeHandle::parse(created.id.as_str()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_class_says_what_becomes_of_the_data() {
+        for (on_delete, left) in [
+            ("delete", vec![]),
+            ("archive", vec!["archived-pvc-1.1700000000/", "archived-pvc-1.1700000000/file"]),
+            ("retain", vec!["pvc-1/", "pvc-1/file"]),
+        ] {
+            let servers = Servers::default().with("a.test");
+            let handle = made(&servers, on_delete).await;
+            let controller = servers.controller();
+            assert!(matches!(controller.delete(&handle).await.unwrap(), Deleted::Now(_)));
+            controller.sweeper.idle().await;
+            assert_eq!(controller.delete(&handle).await.unwrap(), Deleted::Already);
+            let expected: Vec<&str> = EMPTY.into_iter().chain(left).collect();
+            assert_eq!(servers.paths("a.test"), expected, "{on_delete}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whichever_call_breaks_the_next_attempt_deletes_the_volume_once() {
+        for (on_delete, left) in [("delete", 0), ("archive", 2), ("retain", 2)] {
+            for carried in [Carried::Out, Carried::Not] {
+                for call in 0.. {
+                    let servers = Servers::default().with("a.test");
+                    let handle = made(&servers, on_delete).await;
+                    servers.break_at("a.test", call, carried);
+                    // Its sweep ends with it.
+                    let first = servers.controller();
+                    let outcome = first.delete(&handle).await;
+                    first.stopped().await;
+                    if !servers.has_broken("a.test") {
+                        assert!(outcome.is_ok() && call > 5, "only {call} calls");
+                        break;
+                    }
+                    let controller = servers.controller();
+                    controller.delete(&handle).await.unwrap();
+                    controller.sweeper.idle().await;
+                    let paths = servers.paths("a.test");
+                    assert_eq!(paths.len(), EMPTY.len() + left, "call {call}: {paths:?}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_volume_whose_export_is_gone_has_been_deleted_and_one_that_is_silent_has_not() {
+        let servers = Servers::default().with("a.test");
+        let handle = made(&servers, "delete").await;
+        servers.silence("a.test");
+        let error = servers.controller().delete(&handle).await.unwrap_err();
+        assert!(matches!(error, DeleteError::Export(_)), "{error}");
+        let elsewhere = VolumeHandle::parse("v1:b.test:/:pvc-1").unwrap();
+        let deleted = servers.controller().delete(&elsewhere).await.unwrap();
+        assert_eq!(deleted, Deleted::Already);
+    }
+
+    #[tokio::test]
+    async fn a_volume_that_cannot_be_believed_is_not_deleted() {
+        let servers = Servers::default().with("a.test");
+        let handle = made(&servers, "delete").await;
+        servers.plant("a.test", "other/precious", Kind::File);
+        let record = ".alinas-csi/volumes/pvc-1.json";
+        let content = String::from_utf8(servers.content("a.test", record).unwrap()).unwrap();
+        for directory in ["other", "..", "a/b", ".alinas-csi"] {
+            let changed = format!("\"directory\":\"{directory}\"");
+            let changed = content.replace("\"directory\":\"pvc-1\"", &changed);
+            servers.tamper("a.test", record, changed.as_bytes());
+            let error = servers.controller().delete(&handle).await.unwrap_err();
+            assert!(error.to_string().contains("pvc-1.json"), "{error}");
+        }
+        assert!(servers.paths("a.test").contains(&"other/precious".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_link_in_the_place_of_the_directory_stays_where_it_is() {
+        let servers = Servers::default().with("a.test");
+        let controller = servers.controller();
+        let created = controller.create(request("pvc-1", &[])).await.unwrap();
+        controller.sweeper.idle().await;
+        let handle = VolumeHandle::parse(created.id.as_str()).unwrap();
+        servers.replace_by_link("a.test", "pvc-1");
+        let error = controller.delete(&handle).await.unwrap_err();
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn two_calls_for_one_volume_do_not_meet() {
+        let servers = Servers::default().with("a.test");
+        let handle = made(&servers, "delete").await;
+        let controller = servers.controller();
+        let _under_way = controller.begin(&handle.key).unwrap();
+        let error = controller.delete(&handle).await.unwrap_err();
+        assert!(matches!(error, DeleteError::Busy(_)), "{error}");
     }
 }

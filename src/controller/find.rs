@@ -76,3 +76,49 @@ impl Controller {
         Ok(record)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::create::tests::request;
+    use crate::controller::fake::Carried;
+    use crate::controller::fake::Servers;
+
+    async fn made(servers: &Servers) -> VolumeHandle {
+        let created = servers.controller().create(request("pvc-1", &[])).await.unwrap();
+        VolumeHandle::parse(created.id.as_str()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_volume_is_found_by_its_id_and_no_other_is() {
+        let servers = Servers::default().with("a.test");
+        let handle = made(&servers).await;
+        let controller = servers.controller();
+        assert_eq!(controller.find(&handle).await.unwrap().name, "pvc-1");
+        for other in ["v1:a.test:/:pvc-2", "v1:b.test:/:pvc-1"] {
+            let found = controller.find(&VolumeHandle::parse(other).unwrap()).await;
+            assert!(matches!(found, Err(FindError::NotFound(_))), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_size_grows_and_never_shrinks_wherever_it_is_cut() {
+        for carried in [Carried::Out, Carried::Not] {
+            for call in 0.. {
+                let servers = Servers::default().with("a.test");
+                let handle = made(&servers).await;
+                servers.break_at("a.test", call, carried);
+                let first = servers.controller().expand(&handle, 20).await;
+                if !servers.has_broken("a.test") {
+                    assert!(call > 5, "only {call} calls");
+                    break;
+                }
+                assert!(first.is_err());
+                let controller = servers.controller();
+                assert_eq!(controller.expand(&handle, 20).await.unwrap().capacity, 20);
+                assert_eq!(controller.expand(&handle, 15).await.unwrap().capacity, 20);
+                assert_eq!(controller.find(&handle).await.unwrap().capacity, 20);
+            }
+        }
+    }
+}

@@ -118,9 +118,8 @@ impl Home {
         file: &Name,
         record: &VolumeRecord,
     ) -> Result<(), HomeFault> {
-        let content = record
-            .to_bytes()
-            .map_err(|source| HomeFault::Record { file: file.clone(), source })?;
+        let content =
+            record.to_bytes().map_err(|source| HomeFault::Record { file: file.clone(), source })?;
         tree.create_file(&self.volumes, file).await?;
         let found = tree.look_up(&self.volumes, file).await?;
         let (handle, _) = found.ok_or_else(|| HomeFault::Gone(file.clone()))?;

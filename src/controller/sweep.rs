@@ -220,7 +220,9 @@ impl Sweep<'_> {
                 for entry in &page.entries {
                     match self.take_away(directory, entry, depth).await {
                         Ok(()) => is_changed = true,
-                        Err(fault) if is_refusal(&fault) => first_fault = first_fault.or(Some(fault)),
+                        Err(fault) if is_refusal(&fault) => {
+                            first_fault = first_fault.or(Some(fault))
+                        }
                         Err(fault) => return Err(fault),
                     }
                 }
@@ -276,5 +278,106 @@ fn is_refusal(fault: &SweepFault) -> bool {
     match fault {
         SweepFault::Nfs(fault) => fault.status().is_some(),
         SweepFault::Export(_) | SweepFault::Home(_) | SweepFault::Name(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::fake::Carried;
+    use crate::controller::fake::Servers;
+    use crate::model::VolumeHandle;
+
+    const TRASH: &str = ".alinas-csi/trash";
+
+    fn export() -> Export {
+        VolumeHandle::parse("v1:a.test:/:x").unwrap().export
+    }
+
+    fn with_trash() -> Servers {
+        let servers = Servers::default().with("a.test");
+        servers.plant("a.test", ".alinas-csi/volumes", Kind::Directory);
+        servers.plant("a.test", "outside/precious", Kind::File);
+        for path in ["v.1/a", "v.1/b/c/d/e/f", "v.1/b/c/d/g", "v.2/h", "i"] {
+            servers.plant("a.test", &format!("{TRASH}/{path}"), Kind::File);
+        }
+        for path in ["v.1/link", "v.1/b/link", "link"] {
+            servers.plant("a.test", &format!("{TRASH}/{path}"), Kind::Link);
+        }
+        servers.plant("a.test", &format!("{TRASH}/v.1/b/empty"), Kind::Directory);
+        for number in 0..10 {
+            servers.plant("a.test", &format!("{TRASH}/v.2/wide/{number}"), Kind::File);
+        }
+        servers
+    }
+
+    fn left(servers: &Servers) -> Vec<String> {
+        servers.paths("a.test")
+    }
+
+    const CLEAN: [&str; 5] = [
+        ".alinas-csi/",
+        ".alinas-csi/trash/",
+        ".alinas-csi/volumes/",
+        "outside/",
+        "outside/precious",
+    ];
+
+    #[tokio::test]
+    async fn a_tree_goes_whole_and_nothing_beside_it() {
+        let servers = with_trash();
+        let sweeper = Sweeper::new(Arc::new(servers.clone()));
+        sweeper.notice(&export());
+        sweeper.idle().await;
+        assert_eq!(left(&servers), CLEAN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wherever_a_sweep_is_cut_the_next_one_ends_it() {
+        for carried in [Carried::Out, Carried::Not] {
+            for call in 0.. {
+                let servers = with_trash();
+                servers.break_at("a.test", call, carried);
+                let first = Sweeper::new(Arc::new(servers.clone()));
+                let cut = first.sweep_once(&export()).await;
+                if !servers.has_broken("a.test") {
+                    assert!(cut.is_ok() && call > 40, "only {call} calls");
+                    break;
+                }
+                assert!(cut.is_err());
+                let next = Sweeper::new(Arc::new(servers.clone()));
+                next.notice(&export());
+                next.idle().await;
+                assert_eq!(left(&servers), CLEAN, "call {call}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_silent_is_asked_again_later() {
+        let servers = with_trash();
+        servers.silence("a.test");
+        let sweeper = Sweeper::new(Arc::new(servers.clone()));
+        sweeper.notice(&export());
+        sleep(Duration::from_secs(20)).await;
+        assert!(left(&servers).len() > CLEAN.len());
+        servers.speak("a.test");
+        sweeper.idle().await;
+        assert_eq!(left(&servers), CLEAN);
+    }
+
+    #[tokio::test]
+    async fn an_export_is_looked_at_once_unless_something_was_deleted() {
+        let servers = with_trash();
+        let sweeper = Sweeper::new(Arc::new(servers.clone()));
+        sweeper.notice_once(&export());
+        sweeper.idle().await;
+        let calls = servers.calls("a.test");
+        sweeper.notice_once(&export());
+        sweeper.idle().await;
+        assert_eq!(servers.calls("a.test"), calls);
+        sweeper.notice(&export());
+        sweeper.idle().await;
+        assert!(servers.calls("a.test") > calls);
     }
 }

@@ -1,6 +1,7 @@
 //! An export as the controller sees it: directories with entries, over one connection.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -105,6 +106,25 @@ pub enum ExportFault {
         server: String,
         /// The directory.
         path: ExportPath,
+    },
+    /// The server does not let us in, or there is no such directory: it does not say which.
+    #[error(
+        "{server} does not let this client into {path}: make the directory on the file system or correct \"path\" in \
+         the StorageClass, or add the addresses of the cluster's nodes to the permission group of the mount target"
+    )]
+    DeniedOrMissing {
+        /// The mount target.
+        server: String,
+        /// The directory.
+        path: ExportPath,
+    },
+    /// All connections to it are in use.
+    #[error("{server}: all connections are in use for {} s already; it is tried again", .waited.as_secs())]
+    Crowded {
+        /// The mount target.
+        server: String,
+        /// For how long one was waited for.
+        waited: Duration,
     },
     /// The server does not let us in.
     #[error(

@@ -157,9 +157,7 @@ impl csi::controller_server::Controller for ControllerService {
 
 fn controller_capability(capability: Type) -> csi::ControllerServiceCapability {
     let rpc = controller_service_capability::Rpc { r#type: capability.into() };
-    csi::ControllerServiceCapability {
-        r#type: Some(controller_service_capability::Type::Rpc(rpc)),
-    }
+    csi::ControllerServiceCapability { r#type: Some(controller_service_capability::Type::Rpc(rpc)) }
 }
 
 fn volume(volume_id: String, record: &VolumeRecord) -> csi::Volume {
@@ -176,7 +174,8 @@ fn validated(
     message: csi::ValidateVolumeCapabilitiesRequest,
     record: &VolumeRecord,
 ) -> csi::ValidateVolumeCapabilitiesResponse {
-    let unconfirmed = |message| csi::ValidateVolumeCapabilitiesResponse { confirmed: None, message };
+    let unconfirmed =
+        |message| csi::ValidateVolumeCapabilitiesResponse { confirmed: None, message };
     if let Err(error) = request::unsupported(&message) {
         return unconfirmed(error.to_string());
     }

@@ -49,7 +49,8 @@ fn export(fault: &ExportFault) -> Code {
     match fault {
         ExportFault::Dial(fault) => refused(fault.kind()),
         ExportFault::NoSuchPath { .. } => Code::FailedPrecondition,
-        ExportFault::Denied { .. } => Code::PermissionDenied,
+        ExportFault::Denied { .. } | ExportFault::DeniedOrMissing { .. } => Code::PermissionDenied,
+        ExportFault::Crowded { .. } => Code::Unavailable,
         ExportFault::Mount { source, .. } => nfs(source),
     }
 }
@@ -152,6 +153,10 @@ mod tests {
             Code::FailedPrecondition,
         ));
         all.push((ExportFault::Denied { server: text(), path: path() }, Code::PermissionDenied));
+        let unclear = ExportFault::DeniedOrMissing { server: text(), path: path() };
+        all.push((unclear, Code::PermissionDenied));
+        let waited = Duration::from_secs(1);
+        all.push((ExportFault::Crowded { server: text(), waited }, Code::Unavailable));
         all
     }
 
@@ -166,21 +171,14 @@ mod tests {
         for (source, code) in faults() {
             assert_eq!(create(&CreateError::Directory { server: text(), source }), code);
         }
-        let different = CreateError::Different {
-            name: text(),
-            what: "size",
-            held: text(),
-            wanted: text(),
-        };
+        let different =
+            CreateError::Different { name: text(), what: "size", held: text(), wanted: text() };
         for (error, code) in [
             (CreateError::Busy(busy()), Code::Aborted),
             (CreateError::Id(HandleError::Bundle), Code::InvalidArgument),
             (different, Code::AlreadyExists),
             (CreateError::Taken { directory: text(), other: text() }, Code::AlreadyExists),
-            (
-                CreateError::Occupied { server: text(), directory: text() },
-                Code::FailedPrecondition,
-            ),
+            (CreateError::Occupied { server: text(), directory: text() }, Code::FailedPrecondition),
         ] {
             assert_eq!(create(&error), code, "{error}");
         }

@@ -178,8 +178,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_complete_message_is_a_request() {
-        let message =
-            csi::CreateVolumeRequest { capacity_range: range(5, 10), ..create_message() };
+        let message = csi::CreateVolumeRequest { capacity_range: range(5, 10), ..create_message() };
         let request = create(&message).unwrap();
         assert_eq!((request.name.as_str(), request.least, request.most), ("pvc-1", 5, 10));
         assert_eq!(request.class.directory, "pvc-1");
@@ -218,10 +217,7 @@ pub(super) mod tests {
                 },
                 Code::InvalidArgument,
             ),
-            (
-                csi::CreateVolumeRequest { capacity_range: range(2, 1), ..whole() },
-                Code::OutOfRange,
-            ),
+            (csi::CreateVolumeRequest { capacity_range: range(2, 1), ..whole() }, Code::OutOfRange),
             (
                 csi::CreateVolumeRequest { capacity_range: range(-1, 0), ..whole() },
                 Code::OutOfRange,

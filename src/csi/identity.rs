@@ -63,7 +63,7 @@ pub struct IdentityService {
 }
 
 impl IdentityService {
-    /// Announces `capabilities`; the node role has none. Ready while `tunnels` answers.
+    /// Announces `capabilities`. Ready while `tunnels` answers.
     #[must_use]
     pub fn new(
         name: DriverName,
@@ -110,9 +110,8 @@ impl Identity for IdentityService {
             Some(tunnels) => tunnels.answers().await,
             None => Ok(()),
         };
-        let ready = answer
-            .inspect_err(|fault| tracing::warn!(error = %Chain(fault), "not ready"))
-            .is_ok();
+        let ready =
+            answer.inspect_err(|fault| tracing::warn!(error = %Chain(fault), "not ready")).is_ok();
         Ok(Response::new(csi::ProbeResponse { ready: Some(ready) }))
     }
 }

@@ -10,12 +10,7 @@ use crate::runtime::Chain;
 /// Logs a failed call and makes its status. Secrets are in no request type of ours, so they are in no error.
 ///
 /// CSI 1.13, "Error Scheme": the message must not be empty. It ends up in the events of the pod.
-fn refuse(
-    call: &str,
-    volume: &str,
-    code: Code,
-    error: &(dyn Error + 'static),
-) -> Status {
+fn refuse(call: &str, volume: &str, code: Code, error: &(dyn Error + 'static)) -> Status {
     let message = Chain(error).to_string();
     tracing::warn!(volume.id = volume, code = ?code, error = %message, "{call} failed");
     let message = if message.is_empty() { format!("{call} failed") } else { message };

@@ -13,8 +13,8 @@ use std::collections::HashMap;
 
 use crate::model::attributes;
 use crate::model::attributes::AttributeError;
-use crate::model::attributes::Key;
 use crate::model::attributes::KUBERNETES_PREFIXES;
+use crate::model::attributes::Key;
 use crate::model::attributes::MountProtocol;
 use crate::model::attributes::VolumeAttributes;
 use crate::model::export_path::ExportPath;
@@ -80,7 +80,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("allowVolumeExpansion", "it is a field of the StorageClass, not a parameter"),
     ("mountType", "volumes are mounted one way: leave it out"),
     ("mode", "give the directory its permission bits by \"dirMode\""),
-    ("modeType", "nothing is changed recursively: give the directory its permission bits by \"dirMode\""),
+    (
+        "modeType",
+        "nothing is changed recursively: give the directory its permission bits by \"dirMode\"",
+    ),
     ("sysConfig", "no setting of the node is changed for a volume: leave it out"),
 ];
 
@@ -164,7 +167,9 @@ pub enum ClassError {
     #[error("parameters {0:?} and {1:?} contradict each other; leave one of them out")]
     Contradiction(&'static str, &'static str),
     /// An entry of `server` has no name or its path is none.
-    #[error("parameter \"server\": {0:?} is no mount target; expected \"domain\" or \"domain:/path\"")]
+    #[error(
+        "parameter \"server\": {0:?} is no mount target; expected \"domain\" or \"domain:/path\""
+    )]
     Server(String),
     /// `path` and a path behind a server.
     #[error("parameter \"path\" is given, and {0:?} has a path of its own; leave one of them out")]
@@ -316,7 +321,9 @@ impl Given {
         let read = |text: &str| text.parse().ok().filter(|number| *number != u32::MAX);
         match self.get(key) {
             None => Ok(0),
-            Some(text) => read(text).ok_or_else(|| self.wrong(key, "a number from 0 to 4294967294")),
+            Some(text) => {
+                read(text).ok_or_else(|| self.wrong(key, "a number from 0 to 4294967294"))
+            }
         }
     }
 
@@ -327,8 +334,9 @@ impl Given {
         };
         match self.get("dirMode") {
             None => Ok(DEFAULT_MODE),
-            Some(text) => read(text)
-                .ok_or_else(|| self.wrong("dirMode", "an octal number from 0 to 7777, as \"0770\"")),
+            Some(text) => read(text).ok_or_else(|| {
+                self.wrong("dirMode", "an octal number from 0 to 7777, as \"0770\"")
+            }),
         }
     }
 
@@ -419,10 +427,7 @@ pub fn directory_fault(name: &str) -> Option<&'static str> {
     }
 }
 
-fn server_and_path(
-    entry: &str,
-    common: Option<&str>,
-) -> Result<(String, ExportPath), ClassError> {
+fn server_and_path(entry: &str, common: Option<&str>) -> Result<(String, ExportPath), ClassError> {
     let (server, own) = match entry.split_once(":/") {
         Some((server, path)) => (server, Some(format!("/{path}"))),
         None => (entry, None),
@@ -450,10 +455,7 @@ mod tests {
         parse_with(parameters, &[])
     }
 
-    fn parse_with(
-        parameters: &[(&str, &str)],
-        flags: &[&str],
-    ) -> Result<StorageClass, ClassError> {
+    fn parse_with(parameters: &[(&str, &str)], flags: &[&str]) -> Result<StorageClass, ClassError> {
         let parameters = parameters
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))

@@ -346,10 +346,7 @@ mod tests {
             }),
         };
         let id = all.id().unwrap();
-        assert_eq!(
-            id.as_str(),
-            "v1:10.0.0.8:/a:p12049:nnas.corp:s:c/etc/ca.pem:z:v:r:iap-1:m/c:b"
-        );
+        assert_eq!(id.as_str(), "v1:10.0.0.8:/a:p12049:nnas.corp:s:c/etc/ca.pem:z:v:r:iap-1:m/c:b");
         assert_eq!(VolumeHandle::parse(id.as_str()), Some(all));
     }
 

@@ -68,7 +68,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RecordStream<S> {
         Self { stream, records, sealed: received, plain: early, read: 0, outgoing: Vec::new() }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             let unread = self.plain.get(self.read..).unwrap_or_default();
             if !unread.is_empty() {

@@ -40,17 +40,29 @@ impl Status {
 
 /// Name, meaning, and what to do where that is known.
 const STATUSES: &[(u32, &str, &str)] = &[
-    (1, "PERM", "operation not permitted; let root keep its rights (no_squash) in the mount target's permission group"),
+    (
+        1,
+        "PERM",
+        "operation not permitted; let root keep its rights (no_squash) in the mount target's permission group",
+    ),
     (2, "NOENT", "no such file or directory"),
     (5, "IO", "input/output error on the server; try again, then ask whoever runs it"),
-    (13, "ACCES", "permission denied; let this cluster's addresses in, with root's rights, in the permission group"),
+    (
+        13,
+        "ACCES",
+        "permission denied; let this cluster's addresses in, with root's rights, in the permission group",
+    ),
     (17, "EXIST", "it exists already"),
     (20, "NOTDIR", "not a directory"),
     (21, "ISDIR", "it is a directory"),
     (22, "INVAL", "the server takes no such argument"),
     (27, "FBIG", "the file is too large"),
     (28, "NOSPC", "no space is left on the file system"),
-    (30, "ROFS", "the file system is read-only for this client; allow writing in the permission group"),
+    (
+        30,
+        "ROFS",
+        "the file system is read-only for this client; allow writing in the permission group",
+    ),
     (63, "NAMETOOLONG", "the name is too long for the server"),
     (66, "NOTEMPTY", "the directory is not empty"),
     (69, "DQUOT", "the quota is used up"),
@@ -103,7 +115,9 @@ pub enum NfsFault {
         source: io::Error,
     },
     /// What answers does not serve this.
-    #[error("failed to {action}: {source}; check that the port is the mount target's own, which serves MOUNT and NFSv3")]
+    #[error(
+        "failed to {action}: {source}; check that the port is the mount target's own, which serves MOUNT and NFSv3"
+    )]
     Rpc {
         /// What was tried, on what.
         action: String,

@@ -22,8 +22,8 @@ use std::io;
 use std::time::Duration;
 
 use nfs3_types::nfs3;
-use nfs3_types::nfs3::Nfs3Option;
 use nfs3_types::nfs3::NFS_PROGRAM;
+use nfs3_types::nfs3::Nfs3Option;
 use nfs3_types::xdr_codec::Opaque;
 use nfs3_types::xdr_codec::Pack;
 use tokio::io::AsyncRead;
@@ -73,6 +73,7 @@ pub struct NfsClient<S> {
     stream: S,
     host: String,
     between_calls: bool,
+    is_stale: bool,
 }
 
 /// Whose something is and who may use it.
@@ -89,12 +90,12 @@ pub struct Ownership {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> NfsClient<S> {
     /// Speaks over a stream, as root of this host.
     pub fn new(stream: S) -> Self {
-        Self { stream, host: host_name(), between_calls: true }
+        Self { stream, host: host_name(), between_calls: true, is_stale: false }
     }
 
-    /// Whether another call can be made: none was cut, and the stream has not failed.
+    /// Whether somebody else may go on with it: no call was cut, the stream has not failed, and no handle was gone.
     pub fn is_usable(&self) -> bool {
-        self.between_calls
+        self.between_calls && !self.is_stale
     }
 
     /// MNT: the handle of an exported directory. On a connection of its own.
@@ -137,11 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> NfsClient<S> {
     ///
     /// # Errors
     /// The server's, or the connection's.
-    pub async fn attributes(
-        &mut self,
-        of: &Handle,
-        name: &Name,
-    ) -> Result<Attributes, NfsFault> {
+    pub async fn attributes(&mut self, of: &Handle, name: &Name) -> Result<Attributes, NfsFault> {
         let action = format!("ask for the attributes of {name:?}");
         let call = nfs(NFS_PROGRAM::NFSPROC3_GETATTR, &action);
         let arguments = nfs3::GETATTR3args { object: file_handle(of) };
@@ -194,11 +191,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> NfsClient<S> {
     ///
     /// # Errors
     /// The server's, or the connection's.
-    pub async fn create_file(
-        &mut self,
-        directory: &Handle,
-        name: &Name,
-    ) -> Result<bool, NfsFault> {
+    pub async fn create_file(&mut self, directory: &Handle, name: &Name) -> Result<bool, NfsFault> {
         let action = format!("create the file {name:?}");
         let attributes = nfs3::sattr3 { mode: Nfs3Option::Some(0o600), ..nfs3::sattr3::default() };
         let how = nfs3::createhow3::GUARDED(attributes);
@@ -259,9 +252,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> NfsClient<S> {
         };
         match self.call(call, &arguments, read).await? {
             (true, content) => Ok(content),
-            (false, _) => {
-                Err(NfsFault::Garbage { action, why: "the file is too long".to_owned() })
-            }
+            (false, _) => Err(NfsFault::Garbage { action, why: "the file is too long".to_owned() }),
         }
     }
 
@@ -350,7 +341,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> NfsClient<S> {
                     return read.map_err(|source| NfsFault::Name { action: action(), source });
                 }
                 Some(Status::JUKEBOX) if Instant::now() + LATER < deadline => sleep(LATER).await,
-                Some(status) => return Err(NfsFault::Refused { action: action(), status }),
+                Some(status) => {
+                    self.is_stale |= status == Status::STALE;
+                    return Err(NfsFault::Refused { action: action(), status });
+                }
                 None => return Err(garbage("it has no status")),
             }
         }
@@ -369,8 +363,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> NfsClient<S> {
             let source = io::Error::other("an earlier call on it was cut");
             return Err(NfsFault::Lost { action: action(), source });
         }
-        let answered =
-            message::call_for(&mut self.stream, transaction(), call, LONGEST_REPLY);
+        let answered = message::call_for(&mut self.stream, transaction(), call, LONGEST_REPLY);
         match timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => {
                 self.between_calls = true;

@@ -63,6 +63,17 @@ pub struct Place {
     pub(super) verifier: u64,
 }
 
+#[cfg(test)]
+impl Place {
+    pub(crate) fn at(cookie: u64) -> Self {
+        Self { cookie, verifier: 0 }
+    }
+
+    pub(crate) fn cookie(self) -> u64 {
+        self.cookie
+    }
+}
+
 /// Some entries of a directory, `.` and `..` left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
