@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | 8 | [`app`] | where everything meets: the command line, settings, one file per role |
 //! | 7 | [`csi`] | gRPC: takes a call apart, calls, puts the answer together; decides nothing |
-//! | 6 | [`node`] | what a node does for a volume |
+//! | 6 | [`node`], [`controller`] | what a node, what the cluster does for a volume |
 //! | 5 | [`watchdog`] | desired tunnels against living ones |
 //! | 4 | [`tunnel`] | listeners, admission, dialling, relaying |
 //! | 3 | [`tls`], [`nfs`] | rustls configurations; the text-based NFS mount |
@@ -18,6 +18,7 @@
 //! Start with [`model`] for the vocabulary, then `node::stage` for the path of a volume.
 
 pub mod app;
+pub mod controller;
 pub mod csi;
 pub mod host;
 pub mod model;

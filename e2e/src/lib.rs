@@ -13,6 +13,7 @@ pub mod csi_client;
 pub mod data;
 pub mod driver;
 pub mod failure;
+pub mod ganesha;
 pub mod lab;
 pub mod name_service;
 pub mod nas;

@@ -6,6 +6,7 @@
 mod alinas_conf;
 mod command;
 pub mod completion;
+pub mod controller;
 mod exit;
 pub mod explain;
 mod helper;
@@ -75,6 +76,8 @@ enum Question {
 
 #[derive(Debug, Subcommand)]
 enum Role {
+    /// Serves the CSI Identity and Controller services: makes and deletes volumes. Needs no right.
+    Controller(controller::ControllerArgs),
     /// Serves the CSI Identity and Node services: stages and publishes volumes.
     Node(node::NodeArgs),
     /// Keeps the tunnel process and its records alive, and gives tunnels to the node plugin.
@@ -126,6 +129,7 @@ fn run(command_line: CommandLine) -> ExitCode {
 
 fn start(role: Role, log: &LogArgs) -> Result<(), Box<dyn Error>> {
     let (name, config) = match &role {
+        Role::Controller(_) => ("controller.log", None),
         Role::Node(_) => ("node.log", None),
         Role::Watchdog(arguments) => ("mount-watchdog.log", arguments.config.as_deref()),
         Role::Tunnel(arguments) => ("tunnel.log", arguments.config.as_deref()),
@@ -134,6 +138,7 @@ fn start(role: Role, log: &LogArgs) -> Result<(), Box<dyn Error>> {
     telemetry::open(log.of(conf.as_ref(), name), log.log_format)?;
     let conf = conf.unwrap_or_default();
     match role {
+        Role::Controller(arguments) => on_all_threads()?.block_on(controller::run(arguments))?,
         Role::Node(arguments) => on_all_threads()?.block_on(node::run(arguments))?,
         Role::Watchdog(arguments) => {
             conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));

@@ -30,6 +30,7 @@ use crate::node::Tunnels;
 use crate::node::WatchdogTunnels;
 use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::node_server::NodeServer;
+use crate::proto::csi::plugin_capability::service::Type;
 
 /// Where the watchdog listens, in the state directory.
 pub(super) const WATCHDOG_SOCKET: &str = "watchdog.sock";
@@ -116,7 +117,9 @@ pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
         csi.socket = %args.csi_endpoint.path().display(),
         "serving CSI"
     );
-    let identity = IdentityService::new(args.driver_name, Vec::new(), tunnels);
+    // CSI 1.13, GetPluginCapabilities: of the plugin, whichever of its parts is asked.
+    let capabilities = vec![Type::ControllerService];
+    let identity = IdentityService::new(args.driver_name, capabilities, tunnels);
     let drained = serve(listener, identity, node, args.node_id, told_to_stop).await?;
     tracing::info!(?drained, "stopped");
     Ok(())

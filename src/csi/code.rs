@@ -103,7 +103,7 @@ fn tunnel(fault: &TunnelFault) -> Code {
 }
 
 /// The watchdog promises that a refusal leaves nothing behind, so these may be final.
-fn refused(kind: Kind) -> Code {
+pub(super) fn refused(kind: Kind) -> Code {
     match kind {
         Kind::NameNotFound
         | Kind::ConnectionRefused

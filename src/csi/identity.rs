@@ -59,18 +59,24 @@ impl fmt::Display for DriverName {
 pub struct IdentityService {
     name: DriverName,
     capabilities: Vec<service::Type>,
-    tunnels: Arc<dyn Tunnels>,
+    tunnels: Option<Arc<dyn Tunnels>>,
 }
 
 impl IdentityService {
-    /// Announces `capabilities`; the node role has none. Ready while `tunnels` answers.
+    /// Announces `capabilities`. Ready while `tunnels` answers.
     #[must_use]
     pub fn new(
         name: DriverName,
         capabilities: Vec<service::Type>,
         tunnels: Arc<dyn Tunnels>,
     ) -> Self {
-        Self { name, capabilities, tunnels }
+        Self { name, capabilities, tunnels: Some(tunnels) }
+    }
+
+    /// Announces `capabilities`. Always ready: it depends on nobody of this machine.
+    #[must_use]
+    pub fn of_controller(name: DriverName, capabilities: Vec<service::Type>) -> Self {
+        Self { name, capabilities, tunnels: None }
     }
 }
 
@@ -100,13 +106,12 @@ impl Identity for IdentityService {
         &self,
         _request: Request<csi::ProbeRequest>,
     ) -> Result<Response<csi::ProbeResponse>, Status> {
-        let ready = match self.tunnels.answers().await {
-            Ok(()) => true,
-            Err(fault) => {
-                tracing::warn!(error = %Chain(&fault), "not ready");
-                false
-            }
+        let answer = match &self.tunnels {
+            Some(tunnels) => tunnels.answers().await,
+            None => Ok(()),
         };
+        let ready =
+            answer.inspect_err(|fault| tracing::warn!(error = %Chain(fault), "not ready")).is_ok();
         Ok(Response::new(csi::ProbeResponse { ready: Some(ready) }))
     }
 }

@@ -3,20 +3,24 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | [`endpoint`] | the socket that we are called on |
-//! | [`identity`], [`node`] | the services: one short handler for each call |
-//! | [`request`] | messages into requests; what is malformed ends here |
-//! | [`code`] | one table for each call, from its errors to gRPC codes |
+//! | [`identity`], [`node`], [`controller`] | the services: one short handler for each call |
+//! | [`request`], [`controller_request`] | messages into requests; what is malformed ends here |
+//! | [`code`], [`controller_code`] | one table for each call, from its errors to gRPC codes |
 //! | [`refusal`] | an error logged once and made a status |
 //!
 //! The code decides what the kubelet does next, so [`code`] says what each one means to it.
 
 pub mod code;
+pub mod controller;
+pub mod controller_code;
+pub mod controller_request;
 pub mod endpoint;
 pub mod identity;
 pub mod node;
 pub mod refusal;
 pub mod request;
 
+pub use controller::ControllerService;
 pub use endpoint::CsiEndpoint;
 pub use endpoint::ListenError;
 pub use identity::DriverName;

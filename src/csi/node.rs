@@ -1,17 +1,16 @@
 //! The Node service: one short handler for each call.
 
-use std::error::Error;
 use std::fmt;
 
-use tonic::Code;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 use tonic::async_trait;
 
 use crate::csi::code;
+use crate::csi::refusal::Call;
+use crate::csi::refusal::OrRefuse;
 use crate::csi::refusal::not_served;
-use crate::csi::refusal::refuse;
 use crate::csi::request;
 use crate::host::worker::FsStats;
 use crate::node::Node;
@@ -173,24 +172,6 @@ impl csi::node_server::Node for NodeService {
     }
 }
 
-/// Which call failed, and for which volume.
-#[derive(Clone, Copy)]
-struct Call<'a> {
-    name: &'static str,
-    volume: &'a str,
-}
-
-trait OrRefuse<T, E> {
-    /// Logs an error and makes it a status, by its call's table.
-    fn or_refuse(self, call: Call<'_>, code_of: impl Fn(&E) -> Code) -> Result<T, Status>;
-}
-
-impl<T, E: Error + 'static> OrRefuse<T, E> for Result<T, E> {
-    fn or_refuse(self, call: Call<'_>, code_of: impl Fn(&E) -> Code) -> Result<T, Status> {
-        self.map_err(|error| refuse(call.name, call.volume, code_of(&error), &error))
-    }
-}
-
 fn node_capability(capability: Type) -> csi::NodeServiceCapability {
     let rpc = node_service_capability::Rpc { r#type: capability.into() };
     csi::NodeServiceCapability { r#type: Some(node_service_capability::Type::Rpc(rpc)) }
@@ -221,6 +202,8 @@ fn figure(value: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use tonic::Code;
 
     use super::*;
     use crate::csi::request::tests::publish_message;

@@ -10,16 +10,32 @@ use crate::runtime::Chain;
 /// Logs a failed call and makes its status. Secrets are in no request type of ours, so they are in no error.
 ///
 /// CSI 1.13, "Error Scheme": the message must not be empty. It ends up in the events of the pod.
-pub(super) fn refuse(
-    call: &str,
-    volume: &str,
-    code: Code,
-    error: &(dyn Error + 'static),
-) -> Status {
+fn refuse(call: &str, volume: &str, code: Code, error: &(dyn Error + 'static)) -> Status {
     let message = Chain(error).to_string();
     tracing::warn!(volume.id = volume, code = ?code, error = %message, "{call} failed");
     let message = if message.is_empty() { format!("{call} failed") } else { message };
     Status::new(code, message)
+}
+
+/// Which call failed, and for which volume.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    /// The call.
+    pub(super) name: &'static str,
+    /// The volume's id, or its name where it has none yet.
+    pub(super) volume: &'a str,
+}
+
+/// An error becomes a status.
+pub(super) trait OrRefuse<T, E> {
+    /// Logs an error and makes it a status, by its call's table.
+    fn or_refuse(self, call: Call<'_>, code_of: impl Fn(&E) -> Code) -> Result<T, Status>;
+}
+
+impl<T, E: Error + 'static> OrRefuse<T, E> for Result<T, E> {
+    fn or_refuse(self, call: Call<'_>, code_of: impl Fn(&E) -> Code) -> Result<T, Status> {
+        self.map_err(|error| refuse(call.name, call.volume, code_of(&error), &error))
+    }
 }
 
 /// A call that this driver does not serve, and does not announce.

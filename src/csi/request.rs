@@ -121,12 +121,17 @@ fn path(field: &'static str, text: &str) -> Result<PathBuf, RequestError> {
     if text.is_empty() { Err(RequestError::Missing(field)) } else { Ok(PathBuf::from(text)) }
 }
 
-struct Capability<'a> {
-    access: AccessMode,
-    mount_flags: &'a [String],
+/// How a volume is to be used.
+pub(super) struct Capability<'a> {
+    /// By how many, and whether they may write.
+    pub(super) access: AccessMode,
+    /// The mount options.
+    pub(super) mount_flags: &'a [String],
 }
 
-fn capability(message: Option<&csi::VolumeCapability>) -> Result<Capability<'_>, RequestError> {
+pub(super) fn capability(
+    message: Option<&csi::VolumeCapability>,
+) -> Result<Capability<'_>, RequestError> {
     let message = message.ok_or(RequestError::Missing("volume_capability"))?;
     let mount = match &message.access_type {
         Some(AccessType::Mount(mount)) => mount,

@@ -167,7 +167,7 @@ const TUNNEL_KEYS: [&str; 13] = [
 ];
 
 /// Keys that Kubernetes adds to the volume context by itself; they say nothing to us.
-const KUBERNETES_PREFIXES: [&str; 2] = ["csi.storage.k8s.io/", "storage.kubernetes.io/"];
+pub(super) const KUBERNETES_PREFIXES: [&str; 2] = ["csi.storage.k8s.io/", "storage.kubernetes.io/"];
 
 /// What a volume's attributes say, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -52,6 +52,12 @@ impl ExportPath {
         Ok(Self(normal))
     }
 
+    /// `/`, the whole file system.
+    #[must_use]
+    pub fn root() -> Self {
+        Self("/".to_owned())
+    }
+
     /// The normalised text.
     #[must_use]
     pub fn as_str(&self) -> &str {

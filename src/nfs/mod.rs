@@ -8,6 +8,7 @@
 //! | `class` | which errno may be helped by what |
 //! | `diagnose`, `cause`, [`catalogue`], `fault` | from a refusal to one line of text |
 //! | [`history`] | everything that was tried, for the log |
+//! | [`client`] | NFSv3 spoken by ourselves, where nothing is mounted |
 //!
 //! Through a tunnel, the kernel connects to a loopback address, and the name in the source is for the eyes only.
 //! Either way everything about addresses and ports is said to the kernel explicitly, so that it asks neither a
@@ -18,6 +19,7 @@
 pub mod catalogue;
 mod cause;
 mod class;
+pub mod client;
 mod diagnose;
 pub mod engine;
 pub mod farewell;

@@ -31,6 +31,7 @@ pub mod resolve;
 mod seldom;
 pub mod service;
 mod socket;
+pub mod stream;
 
 pub use admission::Admission;
 pub use dial::DialFault;
@@ -38,3 +39,4 @@ pub use dial::Dialer;
 pub use initial::InitialListener;
 pub use probe::ProbeFault;
 pub use process::TunnelProcess;
+pub use stream::TlsStream;

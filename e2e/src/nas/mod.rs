@@ -11,7 +11,7 @@
 
 mod names;
 mod network;
-mod splitter;
+pub(crate) mod splitter;
 
 use std::fs;
 use std::net::Ipv4Addr;

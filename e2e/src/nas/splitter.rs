@@ -113,7 +113,7 @@ async fn accept(listener: TcpListener, service: Service) {
     }
 }
 
-async fn split(mut client: TcpStream, source: Ipv4Addr) -> Result<()> {
+pub(crate) async fn split(mut client: TcpStream, source: Ipv4Addr) -> Result<()> {
     // Record mark, xid, message type, RPC version, program: 4 bytes each.
     let mut header = [0; 20];
     client.read_exact(&mut header).await?;

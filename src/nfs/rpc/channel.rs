@@ -139,7 +139,7 @@ fn is_taken(error: &io::Error) -> bool {
 }
 
 /// A number that no earlier call of this process had, and hardly one of an earlier process.
-pub(super) fn transaction() -> u32 {
+pub(in crate::nfs) fn transaction() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since

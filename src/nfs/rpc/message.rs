@@ -24,7 +24,7 @@ use tokio::io::AsyncWriteExt;
 use crate::nfs::policy::RpcFault;
 use crate::nfs::rpc::Program;
 
-/// The longest reply to any of our calls is a universal address; a verifier has at most 400 bytes.
+/// The longest reply to any call before a mount is a universal address; a verifier has at most 400 bytes.
 pub(super) const LONGEST_REPLY: usize = 1024;
 /// RFC 5531, section 8.2.
 const LONGEST_VERIFIER: u32 = 400;
@@ -56,11 +56,11 @@ impl Call {
         Self { program, procedure: 0, credentials: Credentials::Nobody, arguments: Vec::new() }
     }
 
-    pub(super) fn new(program: Program, procedure: u32, arguments: Vec<u8>) -> Self {
+    pub(in crate::nfs) fn new(program: Program, procedure: u32, arguments: Vec<u8>) -> Self {
         Self { procedure, arguments, ..Self::null(program) }
     }
 
-    pub(super) fn by_root_of(self, host: &str) -> Self {
+    pub(in crate::nfs) fn by_root_of(self, host: &str) -> Self {
         Self { credentials: Credentials::Root { host: host.to_owned() }, ..self }
     }
 
@@ -168,12 +168,26 @@ pub async fn call_over<S: AsyncRead + AsyncWrite + Unpin>(
     xid: u32,
     call: &Call,
 ) -> io::Result<Answer> {
+    call_for(stream, xid, call, LONGEST_REPLY).await
+}
+
+/// As [`call_over`], for a reply of at most so many bytes.
+///
+/// # Errors
+/// As [`call_over`].
+pub(in crate::nfs) async fn call_for<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    xid: u32,
+    call: &Call,
+    longest: usize,
+) -> io::Result<Answer> {
     stream.write_all(&call.to_record(xid)?).await?;
     stream.flush().await?;
     let mut received = Vec::with_capacity(LONGEST_REPLY);
     loop {
-        if let Some(answer) = reply_in(xid, &received)? {
-            return Ok(answer);
+        let record = record_in(&received, longest)?;
+        if let Some(answer) = record.map(|record| reply(xid, &record)) {
+            return answer;
         }
         if stream.read_buf(&mut received).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -186,16 +200,16 @@ pub async fn call_over<S: AsyncRead + AsyncWrite + Unpin>(
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] as soon as it is clear that it is no RPC reply.
 pub fn reply_in(xid: u32, received: &[u8]) -> io::Result<Option<Answer>> {
-    record_in(received)?.map(|record| reply(xid, &record)).transpose()
+    record_in(received, LONGEST_REPLY)?.map(|record| reply(xid, &record)).transpose()
 }
 
-fn record_in(received: &[u8]) -> io::Result<Option<Vec<u8>>> {
+fn record_in(received: &[u8], longest: usize) -> io::Result<Option<Vec<u8>>> {
     let (mut record, mut rest) = (Vec::new(), received);
     for _ in 0..MOST_FRAGMENTS {
         let Some((mark, behind)) = rest.split_first_chunk() else { return Ok(None) };
         let fragment = fragment_header::from(*mark);
         let length = fragment.fragment_length() as usize;
-        if record.len().saturating_add(length) > LONGEST_REPLY {
+        if record.len().saturating_add(length) > longest {
             return Err(garbage(&too_long(*mark, fragment)));
         }
         let Some((content, behind)) = behind.split_at_checked(length) else { return Ok(None) };
@@ -218,13 +232,13 @@ fn too_long(mark: [u8; 4], fragment: fragment_header) -> String {
     }
 }
 
-pub(super) fn packed(value: &impl Pack) -> io::Result<Vec<u8>> {
+pub(in crate::nfs) fn packed(value: &impl Pack) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(value.packed_size());
     value.pack(&mut bytes).map_err(|error| garbage(&error.to_string()))?;
     Ok(bytes)
 }
 
-pub(super) fn garbage(why: &str) -> io::Error {
+pub(in crate::nfs) fn garbage(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 

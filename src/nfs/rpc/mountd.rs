@@ -96,7 +96,7 @@ pub async fn say_unmounted(
     .await
 }
 
-fn host_name() -> String {
+pub(in crate::nfs) fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     name.chars().take_while(char::is_ascii).take(LONGEST_HOST_NAME).collect()
 }

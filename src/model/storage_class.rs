@@ -1,0 +1,586 @@
+//! What a StorageClass says: where its volumes are made, how they are mounted, and what becomes of them.
+//!
+//! [`KEYS`] is the table of the parameters that only a class has; beside them stand those of a volume
+//! ([`attributes::KEYS`](crate::model::attributes::KEYS)), which are passed on to it. Keys have any case, and an
+//! unknown one is refused.
+//!
+//! Read [`StorageClass::parse`] first.
+//!
+//! LONG: one table of keys, what the vendor's driver has besides and why it is refused, and a row for each mistake.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+use crate::model::attributes;
+use crate::model::attributes::AttributeError;
+use crate::model::attributes::KUBERNETES_PREFIXES;
+use crate::model::attributes::Key;
+use crate::model::attributes::MountProtocol;
+use crate::model::attributes::VolumeAttributes;
+use crate::model::export_path::ExportPath;
+use crate::model::export_path::ExportPathError;
+use crate::model::nearest::did_you_mean;
+use crate::model::volume_handle::Export;
+
+/// The longest name of a volume's directory: with what is put around it when it is archived it still is a name.
+const LONGEST_DIRECTORY: usize = 200;
+/// How the directory of an archived volume begins.
+pub const ARCHIVED: &str = "archived-";
+
+/// Every parameter that only a class has.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "server",
+        default: "required",
+        help: "The mount target, or several as \"nas1[:/path1],nas2[:/path2]\": volumes are spread over them by \
+               their names, and one that does not answer is passed over.",
+    },
+    Key {
+        name: "path",
+        default: "/",
+        help: "The directory of the file system that volumes are made in; it must exist. With several servers it may \
+               stand behind each instead.",
+    },
+    Key {
+        name: "volumeAs",
+        default: "subpath",
+        help: "What a volume is: \"subpath\", a directory of its own.",
+    },
+    Key {
+        name: "nameTemplate",
+        default: "${pv.metadata.name}",
+        help: "What the directory is called; ${pvc.metadata.name}, ${pvc.metadata.namespace} and ${pv.metadata.name} \
+               are filled in. Two volumes never share one.",
+    },
+    Key {
+        name: "dirMode",
+        default: "0777",
+        help: "The permission bits of the directory, in octal.",
+    },
+    Key { name: "uid", default: "0", help: "The owner of the directory, as a number." },
+    Key { name: "gid", default: "0", help: "The group of the directory, as a number." },
+    Key {
+        name: "onDelete",
+        default: "delete",
+        help: "What becomes of the data with the volume: \"delete\" removes it, \"archive\" renames the directory to \
+               archived-<name>.<time>, \"retain\" leaves it.",
+    },
+    Key {
+        name: "archiveOnDelete",
+        default: "false",
+        help: "The vendor's word: \"true\" is onDelete=archive, \"false\" is onDelete=delete.",
+    },
+];
+
+/// What the vendor's driver takes and this one does not, and why.
+const REFUSED: &[(&str, &str)] = &[
+    ("containerNetworkFileSystem", "there is no CNFS here: give its mount target as \"server\""),
+    ("fileSystemId", "the mount target says which file system it is: give it as \"server\""),
+    ("volumeCapacity", "a directory has no quota here: leave it out"),
+    ("allowVolumeExpansion", "it is a field of the StorageClass, not a parameter"),
+    ("mountType", "volumes are mounted one way: leave it out"),
+    ("mode", "give the directory its permission bits by \"dirMode\""),
+    (
+        "modeType",
+        "nothing is changed recursively: give the directory its permission bits by \"dirMode\"",
+    ),
+    ("sysConfig", "no setting of the node is changed for a volume: leave it out"),
+];
+
+/// The parameters that the external-provisioner adds with `--extra-create-metadata`, and where each is filled in.
+const PLACEHOLDERS: [(&str, &str); 3] = [
+    ("${pvc.metadata.name}", "csi.storage.k8s.io/pvc/name"),
+    ("${pvc.metadata.namespace}", "csi.storage.k8s.io/pvc/namespace"),
+    ("${pv.metadata.name}", "csi.storage.k8s.io/pv/name"),
+];
+const DEFAULT_MODE: u32 = 0o777;
+
+/// A class, checked, for one volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageClass {
+    /// Where volumes may be made, in the order given. Never empty.
+    pub places: Vec<Place>,
+    /// What the volume's directory is called.
+    pub directory: String,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// What becomes of it.
+    pub on_delete: OnDelete,
+    /// What the volume says besides `server` and `path`.
+    attributes: BTreeMap<String, String>,
+}
+
+/// One of the places of a class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The mount target as the volume is to name it: a domain, never an address found out.
+    pub server: String,
+    /// What is reached there.
+    pub export: Export,
+}
+
+/// What becomes of a volume's data when the volume is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDelete {
+    /// It is removed.
+    #[default]
+    Delete,
+    /// Its directory gets another name.
+    Archive,
+    /// Nothing.
+    Retain,
+}
+
+/// Why a class cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClassError {
+    /// A key that we do not know.
+    #[error("unknown parameter {0:?}{hint}", hint = did_you_mean(.0, known()))]
+    Unknown(String),
+    /// A key of the vendor's driver.
+    #[error("parameter {key:?} is not supported: {why}")]
+    Refused {
+        /// The key.
+        key: &'static str,
+        /// What to do instead.
+        why: &'static str,
+    },
+    /// The same key twice, in different case.
+    #[error("parameter {0:?} is given twice")]
+    Twice(String),
+    /// A value outside its range.
+    #[error("parameter {key:?} is {value:?}; expected {expected}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What would do.
+        expected: &'static str,
+    },
+    /// Two parameters say different things.
+    #[error("parameters {0:?} and {1:?} contradict each other; leave one of them out")]
+    Contradiction(&'static str, &'static str),
+    /// An entry of `server` has no name or its path is none.
+    #[error(
+        "parameter \"server\": {0:?} is no mount target; expected \"domain\" or \"domain:/path\""
+    )]
+    Server(String),
+    /// `path` and a path behind a server.
+    #[error("parameter \"path\" is given, and {0:?} has a path of its own; leave one of them out")]
+    TwoPaths(String),
+    /// A path is none.
+    #[error("parameter \"path\": {0}")]
+    Path(#[from] ExportPathError),
+    /// The template has a placeholder that is not filled in.
+    #[error(
+        "parameter \"nameTemplate\": {0} is not known; run the external-provisioner with --extra-create-metadata, and \
+         use only ${{pvc.metadata.name}}, ${{pvc.metadata.namespace}} and ${{pv.metadata.name}}"
+    )]
+    Placeholder(String),
+    /// What the template becomes is no name for a directory.
+    #[error("parameter \"nameTemplate\" becomes {name:?}: {why}")]
+    Directory {
+        /// What it becomes.
+        name: String,
+        /// Which rule it breaks.
+        why: &'static str,
+    },
+    /// The controller speaks through TLS only.
+    #[error(
+        "volumes without encryption are not provisioned: leave \"tls\" and \"mountProtocol\" out, or make the \
+         PersistentVolume by hand"
+    )]
+    Plain,
+    /// A parameter that the volume gets.
+    #[error("{0}")]
+    Attribute(#[from] AttributeError),
+}
+
+impl StorageClass {
+    /// Reads the parameters of a class for the volume `volume`, with the mount flags of each capability.
+    ///
+    /// # Errors
+    /// Names the first parameter or option that cannot be used, and the nearest known one.
+    pub fn parse(
+        parameters: &HashMap<String, String>,
+        mount_flags: &[Vec<String>],
+        volume: &str,
+    ) -> Result<Self, ClassError> {
+        let given = Given::sort(parameters)?;
+        given.word("volumeAs", &["subpath"], "\"subpath\"; other kinds are not provisioned yet")?;
+        let (mode, uid, gid) = (given.mode()?, given.number("uid")?, given.number("gid")?);
+        let on_delete = given.on_delete()?;
+        let directory = given.directory(parameters, volume)?;
+        let servers = given.servers()?;
+        let mut attributes = given.attributes;
+        attributes.retain(|_, value| !value.is_empty());
+        let places = servers
+            .into_iter()
+            .map(|(server, path)| place(&attributes, server, path, mount_flags))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { places, directory, mode, uid, gid, on_delete, attributes })
+    }
+
+    /// The attributes of the volume in one of the places.
+    #[must_use]
+    pub fn volume_context(&self, place: &Place) -> BTreeMap<String, String> {
+        let mut context = self.attributes.clone();
+        let path = place.export.path.as_str().trim_end_matches('/');
+        context.insert("server".to_owned(), place.server.clone());
+        context.insert("path".to_owned(), format!("{path}/{}", self.directory));
+        context
+    }
+}
+
+fn place(
+    attributes: &BTreeMap<String, String>,
+    server: String,
+    path: ExportPath,
+    mount_flags: &[Vec<String>],
+) -> Result<Place, ClassError> {
+    let mut all: HashMap<String, String> = attributes.clone().into_iter().collect();
+    all.insert("server".to_owned(), server.clone());
+    all.insert("path".to_owned(), path.as_str().to_owned());
+    let mut parsed = VolumeAttributes::parse(&all, &[])?;
+    for flags in mount_flags {
+        parsed = VolumeAttributes::parse(&all, flags)?;
+    }
+    match parsed.protocol {
+        MountProtocol::Alinas(spec) => Ok(Place { server, export: Export { spec, path } }),
+        MountProtocol::Nfs => Err(ClassError::Plain),
+    }
+}
+
+fn known() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().chain(attributes::KEYS).map(|key| key.name)
+}
+
+/// The parameters by their documented names.
+struct Given {
+    own: BTreeMap<&'static str, String>,
+    attributes: BTreeMap<String, String>,
+}
+
+impl Given {
+    fn sort(parameters: &HashMap<String, String>) -> Result<Self, ClassError> {
+        let mut given = Self { own: BTreeMap::new(), attributes: BTreeMap::new() };
+        // In order, so that of several mistakes the same one is always named.
+        let mut all: Vec<_> = parameters.iter().collect();
+        all.sort();
+        for (key, value) in all {
+            if KUBERNETES_PREFIXES.iter().any(|prefix| key.starts_with(prefix)) {
+                continue;
+            }
+            let is_it = |known: &str| known.eq_ignore_ascii_case(key);
+            if let Some((key, why)) = REFUSED.iter().find(|(known, _)| is_it(known)) {
+                return Err(ClassError::Refused { key, why });
+            }
+            let is_twice = if let Some(known) = KEYS.iter().find(|known| is_it(known.name)) {
+                given.own.insert(known.name, value.clone()).is_some()
+            } else if let Some(known) = attributes::KEYS.iter().find(|known| is_it(known.name)) {
+                given.attributes.insert(known.name.to_owned(), value.clone()).is_some()
+            } else {
+                return Err(ClassError::Unknown(key.clone()));
+            };
+            if is_twice {
+                return Err(ClassError::Twice(key.clone()));
+            }
+        }
+        Ok(given)
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.own.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    fn wrong(&self, key: &'static str, expected: &'static str) -> ClassError {
+        let value = self.get(key).unwrap_or_default().to_owned();
+        ClassError::Value { key, value, expected }
+    }
+
+    fn word(
+        &self,
+        key: &'static str,
+        words: &[&str],
+        expected: &'static str,
+    ) -> Result<Option<&str>, ClassError> {
+        match self.get(key) {
+            Some(value) if !words.contains(&value) => Err(self.wrong(key, expected)),
+            word => Ok(word),
+        }
+    }
+
+    fn number(&self, key: &'static str) -> Result<u32, ClassError> {
+        // 2^32 - 1 is "do not change" to chown(2).
+        let read = |text: &str| text.parse().ok().filter(|number| *number != u32::MAX);
+        match self.get(key) {
+            None => Ok(0),
+            Some(text) => {
+                read(text).ok_or_else(|| self.wrong(key, "a number from 0 to 4294967294"))
+            }
+        }
+    }
+
+    fn mode(&self) -> Result<u32, ClassError> {
+        let read = |text: &str| {
+            let is_octal = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+            u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o7777)
+        };
+        match self.get("dirMode") {
+            None => Ok(DEFAULT_MODE),
+            Some(text) => read(text).ok_or_else(|| {
+                self.wrong("dirMode", "an octal number from 0 to 7777, as \"0770\"")
+            }),
+        }
+    }
+
+    fn on_delete(&self) -> Result<OnDelete, ClassError> {
+        const WORDS: &str = "\"delete\", \"archive\" or \"retain\"";
+        const FLAG: &str = "\"true\" or \"false\"";
+        let ours = match self.word("onDelete", &["delete", "archive", "retain"], WORDS)? {
+            Some("archive") => Some(OnDelete::Archive),
+            Some("retain") => Some(OnDelete::Retain),
+            Some(_) => Some(OnDelete::Delete),
+            None => None,
+        };
+        let archives = self.word("archiveOnDelete", &["true", "false"], FLAG)?;
+        let vendor_s = archives.map(|word| match word {
+            "true" => OnDelete::Archive,
+            _ => OnDelete::Delete,
+        });
+        match (ours, vendor_s) {
+            (Some(ours), Some(vendor_s)) if ours != vendor_s => {
+                Err(ClassError::Contradiction("onDelete", "archiveOnDelete"))
+            }
+            (ours, vendor_s) => Ok(ours.or(vendor_s).unwrap_or_default()),
+        }
+    }
+
+    /// `nas1[:/path1],nas2[:/path2]`, with `path` for those that have none.
+    fn servers(&self) -> Result<Vec<(String, ExportPath)>, ClassError> {
+        let Some(text) = self.get("server") else {
+            return self.access_point();
+        };
+        let common = self.get("path");
+        text.split(',').map(|entry| server_and_path(entry.trim(), common)).collect()
+    }
+
+    /// The domain of an access point may stand for the server, as it may in a volume.
+    fn access_point(&self) -> Result<Vec<(String, ExportPath)>, ClassError> {
+        let domain = self.attributes.get("accesspoint").filter(|text| text.contains('.'));
+        let domain = domain.ok_or(AttributeError::Missing("server"))?;
+        Ok(vec![(domain.clone(), ExportPath::parse(self.get("path").unwrap_or_default())?)])
+    }
+
+    fn directory(
+        &self,
+        parameters: &HashMap<String, String>,
+        volume: &str,
+    ) -> Result<String, ClassError> {
+        let template = self.get("nameTemplate").unwrap_or("${pv.metadata.name}");
+        let mut name = String::new();
+        let mut rest = template;
+        while let Some((before, behind)) = rest.split_once("${") {
+            let (inner, behind) = behind
+                .split_once('}')
+                .ok_or_else(|| ClassError::Placeholder(format!("${{{behind}")))?;
+            let placeholder = format!("${{{inner}}}");
+            let known = PLACEHOLDERS.iter().find(|(known, _)| *known == placeholder);
+            let value = known.and_then(|(_, key)| parameters.get(*key)).map(String::as_str);
+            // The name that the provisioner chose is the PersistentVolume's.
+            let value = value.or((placeholder == PLACEHOLDERS[2].0).then_some(volume));
+            name.push_str(before);
+            name.push_str(value.ok_or(ClassError::Placeholder(placeholder))?);
+            rest = behind;
+        }
+        name.push_str(rest);
+        match directory_fault(&name) {
+            Some(why) => Err(ClassError::Directory { name, why }),
+            None => Ok(name),
+        }
+    }
+}
+
+/// Why a text is no name for a volume's directory.
+#[must_use]
+pub fn directory_fault(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("a directory needs a name")
+    } else if name.len() > LONGEST_DIRECTORY {
+        Some("a volume's directory has at most 200 bytes")
+    } else if name.contains('/') {
+        Some("a volume is one directory, so \"/\" has no place in its name")
+    } else if name.starts_with('.') {
+        Some("a volume's directory must not be hidden")
+    } else if name.starts_with(ARCHIVED) {
+        Some("that is how directories of archived volumes are called")
+    } else if name.chars().any(char::is_control) {
+        Some("a control character has no place in a name")
+    } else {
+        None
+    }
+}
+
+fn server_and_path(entry: &str, common: Option<&str>) -> Result<(String, ExportPath), ClassError> {
+    let (server, own) = match entry.split_once(":/") {
+        Some((server, path)) => (server, Some(format!("/{path}"))),
+        None => (entry, None),
+    };
+    if server.is_empty() {
+        return Err(ClassError::Server(entry.to_owned()));
+    }
+    let path = match (own, common) {
+        (Some(_), Some(_)) => return Err(ClassError::TwoPaths(entry.to_owned())),
+        (Some(own), None) => ExportPath::parse(&own)?,
+        (None, common) => ExportPath::parse(common.unwrap_or_default())?,
+    };
+    Ok((server.to_owned(), path))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DOMAIN: &str = "0123456789-abc12.cn-hangzhou.nas.aliyuncs.com";
+
+    fn parse(parameters: &[(&str, &str)]) -> Result<StorageClass, ClassError> {
+        parse_with(parameters, &[])
+    }
+
+    fn parse_with(parameters: &[(&str, &str)], flags: &[&str]) -> Result<StorageClass, ClassError> {
+        let parameters = parameters
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        StorageClass::parse(&parameters, &[flags], "pvc-1")
+    }
+
+    #[test]
+    fn a_server_alone_is_a_class_with_the_defaults() {
+        let class = parse(&[("server", DOMAIN)]).unwrap();
+        assert_eq!((class.mode, class.uid, class.gid), (0o777, 0, 0));
+        assert_eq!((class.directory.as_str(), class.on_delete), ("pvc-1", OnDelete::Delete));
+        let context = class.volume_context(&class.places[0]);
+        let expected = [("path", "/pvc-1"), ("server", DOMAIN)];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(context, expected.into());
+    }
+
+    #[test]
+    fn a_manifest_of_the_vendor_s_driver_is_read() {
+        let servers = format!("{DOMAIN}:/a/, nas.corp:/b");
+        let class = parse_with(
+            &[("volumeAs", "subpath"), ("Server", &servers), ("archiveOnDelete", "true")],
+            &["nolock,proto=tcp,noresvport", "vers=3"],
+        )
+        .unwrap();
+        let places: Vec<_> = class
+            .places
+            .iter()
+            .map(|place| (place.server.as_str(), place.export.path.as_str()))
+            .collect();
+        assert_eq!(places, [(DOMAIN, "/a"), ("nas.corp", "/b")]);
+        assert_eq!(class.on_delete, OnDelete::Archive);
+        assert_eq!(class.volume_context(&class.places[1])["path"], "/b/pvc-1");
+    }
+
+    #[test]
+    fn what_concerns_the_mount_goes_into_the_volume_by_its_documented_name() {
+        let class = parse(&[
+            ("server", DOMAIN),
+            ("TLSPORT", "12049"),
+            ("options", "hard"),
+            ("tlsMinVersion", ""),
+            ("csi.storage.k8s.io/pvc/name", "data"),
+        ])
+        .unwrap();
+        let context = class.volume_context(&class.places[0]);
+        let keys: Vec<_> = context.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["options", "path", "server", "tlsPort"]);
+        let volume = VolumeAttributes::parse(&context.into_iter().collect(), &[]).unwrap();
+        assert_eq!(volume.source(), format!("{DOMAIN}:/pvc-1"));
+    }
+
+    #[test]
+    fn a_template_is_filled_in() {
+        for (template, directory) in [
+            ("${pvc.metadata.namespace}-${pvc.metadata.name}", "shop-data"),
+            ("v_${pv.metadata.name}", "v_pvc-1"),
+            ("fixed", "fixed"),
+        ] {
+            let class = parse(&[
+                ("server", DOMAIN),
+                ("nameTemplate", template),
+                ("csi.storage.k8s.io/pvc/name", "data"),
+                ("csi.storage.k8s.io/pvc/namespace", "shop"),
+            ]);
+            assert_eq!(class.unwrap().directory, directory);
+        }
+    }
+
+    #[test]
+    fn each_wrong_parameter_is_refused_with_its_name() {
+        for (parameters, said) in [
+            (vec![], "\"server\" is required"),
+            (vec![("server", DOMAIN), ("srver", "x")], "\"srver\"; did you mean \"server\"?"),
+            (vec![("server", DOMAIN), ("Server", DOMAIN)], "given twice"),
+            (vec![("server", DOMAIN), ("volumeAs", "filesystem")], "\"subpath\""),
+            (vec![("server", DOMAIN), ("dirMode", "0888")], "octal"),
+            (vec![("server", DOMAIN), ("dirMode", "+777")], "octal"),
+            (vec![("server", DOMAIN), ("dirMode", "17777")], "octal"),
+            (vec![("server", DOMAIN), ("uid", "root")], "\"uid\" is \"root\""),
+            (vec![("server", DOMAIN), ("gid", "4294967295")], "4294967294"),
+            (vec![("server", DOMAIN), ("onDelete", "keep")], "\"retain\""),
+            (
+                vec![("server", DOMAIN), ("onDelete", "retain"), ("archiveOnDelete", "true")],
+                "contradict",
+            ),
+            (vec![("server", ",")], "no mount target"),
+            (vec![("server", ":/a")], "no mount target"),
+            (vec![("server", "nas.corp:/a"), ("path", "/b")], "a path of its own"),
+            (vec![("server", DOMAIN), ("path", "/a/../b")], "\"..\""),
+            (vec![("server", "nas.corp:/a/..")], "\"..\""),
+            (vec![("server", DOMAIN), ("nameTemplate", "${pvc.name}")], "${pvc.name} is not known"),
+            (vec![("server", DOMAIN), ("nameTemplate", "${pvc.metadata.name}")], "--extra-create"),
+            (vec![("server", DOMAIN), ("nameTemplate", "a${")], "${ is not known"),
+            (vec![("server", DOMAIN), ("nameTemplate", "a/b")], "one directory"),
+            (vec![("server", DOMAIN), ("nameTemplate", "..")], "hidden"),
+            (vec![("server", DOMAIN), ("nameTemplate", "archived-a")], "archived"),
+            (vec![("server", DOMAIN), ("tls", "false")], "not provisioned"),
+            (vec![("server", DOMAIN), ("mountProtocol", "nfs")], "not provisioned"),
+            (vec![("server", DOMAIN), ("fileSystemId", "x")], "not supported"),
+            (vec![("server", DOMAIN), ("options", "herd")], "herd"),
+            (vec![("server", "a-b.cn-x.extreme.nas.aliyuncs.com")], "Extreme"),
+        ] {
+            let error = parse(&parameters).unwrap_err().to_string();
+            assert!(error.contains(said), "{parameters:?}: {error}");
+        }
+        assert!(parse_with(&[("server", DOMAIN)], &["herd"]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_template_leaves_the_directory_or_hides_in_it(
+            template in "\\PC{0,20}",
+            name in "\\PC{0,20}",
+        ) {
+            let parameters = [("server", DOMAIN), ("nameTemplate", &template)]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()));
+            if let Ok(class) = StorageClass::parse(&parameters.into(), &[], &name) {
+                let path = ExportPath::parse(&format!("/base/{}", class.directory)).unwrap();
+                prop_assert_eq!(path.as_str().matches('/').count(), 2);
+                prop_assert!(!class.directory.starts_with('.'));
+                prop_assert!(!class.directory.contains('/'));
+            }
+        }
+    }
+}
