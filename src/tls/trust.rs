@@ -15,6 +15,8 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use rustls::ClientConfig;
+use rustls::client::Resumption;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -89,6 +91,19 @@ impl Trust {
             .map_err(|error| TrustError::Unusable(error.to_string()))??;
         // Two that come at once must share sessions and reloads: the first one stays.
         Ok(self.bundles().entry(bundle.clone()).or_insert_with(|| Arc::new(loaded)).now())
+    }
+
+    /// For HTTPS, under the node's roots of this moment. Its sessions are none of the tunnels'.
+    ///
+    /// # Errors
+    /// When rustls does not take the roots.
+    pub async fn https(&self) -> Result<ClientConfig, TrustError> {
+        let policy = TlsPolicy::default();
+        let config = self.roots(&policy).await?.config(&policy)?;
+        let mut config = ClientConfig::clone(&config);
+        config.resumption = Resumption::default();
+        config.enable_secret_extraction = false;
+        Ok(config)
     }
 
     fn bundles(&self) -> MutexGuard<'_, HashMap<CaBundle, Arc<Followed>>> {

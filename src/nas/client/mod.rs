@@ -1,0 +1,235 @@
+//! A call of the API, from its turn to its answer. Which calls there are stands in `calls`.
+//!
+//! Each one waits for its turn, is signed with the credentials of this moment, and is repeated where that is
+//! safe; it ends within [`CALL_DEADLINE`], whatever the network does. A call may be dropped at any time.
+
+mod calls;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::UNIX_EPOCH;
+
+use aws_lc_rs::rand;
+use backon::BackoffBuilder;
+use backon::ExponentialBuilder;
+use hyper::Request;
+use hyper::Response;
+use hyper::body::Bytes;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use tokio::time::sleep;
+use tokio::time::timeout_at;
+
+use crate::nas::action::Action;
+use crate::nas::action::VERSION;
+use crate::nas::credentials::Credentials;
+use crate::nas::credentials::CredentialsFault;
+use crate::nas::credentials::CredentialsHolder;
+use crate::nas::endpoint::Endpoint;
+use crate::nas::endpoint::Region;
+use crate::nas::fault::Kind;
+use crate::nas::fault::NasCause;
+use crate::nas::fault::NasFault;
+use crate::nas::fault::one_line;
+use crate::nas::http::Http;
+use crate::nas::pace::Paces;
+use crate::nas::pace::Turn;
+use crate::nas::query::Query;
+use crate::nas::retry;
+use crate::nas::retry::Next;
+use crate::nas::retry::SoFar;
+use crate::nas::signature;
+use crate::nas::signature::Signable;
+use crate::nas::types::Listing;
+use crate::runtime::Clock;
+
+pub use calls::Deleted;
+
+/// For one attempt, from the first byte to the last.
+const ATTEMPT_DEADLINE: Duration = Duration::from_secs(20);
+/// For a call with all its attempts and pauses: less than a minute, for which sidecars commonly wait.
+pub const CALL_DEADLINE: Duration = Duration::from_secs(50);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The most that the API gives at once.
+const PAGE_SIZE: usize = 100;
+/// A file system has 500 quotas at most, an account 220 file systems.
+const MOST_PAGES: usize = 100;
+
+const _: () = assert!(
+    2 * ATTEMPT_DEADLINE.as_secs() < CALL_DEADLINE.as_secs(),
+    "an attempt that hangs would leave no time for a second one"
+);
+
+/// The API of one region.
+pub struct NasClient {
+    http: Arc<dyn Http>,
+    credentials: Arc<CredentialsHolder>,
+    clock: Arc<dyn Clock>,
+    endpoint: Endpoint,
+    region: Region,
+    paces: Paces,
+}
+
+impl NasClient {
+    /// Calls nobody yet.
+    #[must_use]
+    pub fn new(
+        http: Arc<dyn Http>,
+        credentials: Arc<CredentialsHolder>,
+        clock: Arc<dyn Clock>,
+        endpoint: Endpoint,
+        region: Region,
+    ) -> Self {
+        Self { http, credentials, clock, endpoint, region, paces: Paces::default() }
+    }
+
+    async fn all<L: Listing>(&self, request: &L) -> Result<Vec<L::Item>, NasFault> {
+        let mut found = Vec::new();
+        for number in 1..=MOST_PAGES {
+            let query = request.query().with("PageNumber", number).with("PageSize", PAGE_SIZE);
+            let (items, total) = L::items(self.call(L::ACTION, query).await?);
+            let is_last = items.is_empty();
+            found.extend(items);
+            if is_last || u64::try_from(found.len()).is_ok_and(|there| there >= total) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn call<A: DeserializeOwned>(&self, action: Action, query: Query) -> Result<A, NasFault> {
+        let query = query.with("RegionId", &self.region).canonical();
+        let by = Instant::now() + CALL_DEADLINE;
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(FIRST_PAUSE)
+            .with_max_delay(LONGEST_PAUSE)
+            .with_jitter()
+            .without_max_times()
+            .build();
+        let (mut so_far, mut attempts, mut last) = (SoFar::default(), 0, None);
+        loop {
+            let failed = |attempts, cause| {
+                let endpoint = self.endpoint.clone();
+                Err(NasFault { action, endpoint, attempts, cause })
+            };
+            let turn = match self.paces.turn(action, by).await {
+                Ok(turn) => turn,
+                // What stood in the way is worth more than that time has run out over it.
+                Err(crowded) => {
+                    let per_minute = action.rate().per_minute;
+                    let crowded = NasCause::Crowded { per_minute, wait: crowded.wait };
+                    return failed(attempts, last.unwrap_or(crowded));
+                }
+            };
+            let used = timeout_at(by, self.credentials.current()).await;
+            let used = match used.unwrap_or_else(|_| Err(Arc::new(CredentialsFault::Late))) {
+                Ok(used) => used,
+                Err(fault) => return failed(attempts, NasCause::Credentials(fault)),
+            };
+            attempts += 1;
+            let cause = match self.attempt(action, &query, &used, turn, by).await {
+                Ok(answer) => return Ok(answer),
+                Err(cause) => cause,
+            };
+            match retry::next(action.repeat(), &cause, so_far) {
+                Next::GiveUp => return failed(attempts, cause),
+                Next::AgainWhenOpen => tracing::debug!(%action, %cause, "throttled"),
+                Next::AgainWithOthers => {
+                    self.credentials.refused(&used);
+                    so_far.renewed = true;
+                }
+                Next::Again => {
+                    so_far.failed += 1;
+                    let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
+                    if Instant::now() + pause >= by {
+                        return failed(attempts, cause);
+                    }
+                    sleep(pause).await;
+                }
+            }
+            last = Some(cause);
+        }
+    }
+
+    async fn attempt<A: DeserializeOwned>(
+        &self,
+        action: Action,
+        query: &str,
+        used: &Credentials,
+        turn: Turn,
+        by: Instant,
+    ) -> Result<A, NasCause> {
+        let request = self.signed(action, query, used).ok_or(NasCause::Unsendable(used.origin))?;
+        let left = by.saturating_duration_since(Instant::now()).min(ATTEMPT_DEADLINE);
+        let answer = self.http.send(request, left).await.map_err(retry::lost)?;
+        let answer = read(action, &answer, used);
+        match &answer {
+            Err(cause) if cause.kind() == Some(Kind::Throttled) => {
+                self.paces.throttled(action, turn);
+            }
+            _ => self.paces.answered(action, turn),
+        }
+        answer
+    }
+
+    fn signed(&self, action: Action, query: &str, used: &Credentials) -> Option<Request<Bytes>> {
+        let date = humantime::format_rfc3339_seconds(UNIX_EPOCH + self.clock.now().wall);
+        let signable = Signable {
+            method: action.method(),
+            host: self.endpoint.as_str(),
+            query,
+            action: action.name(),
+            version: VERSION,
+            date: &date.to_string(),
+            nonce: &nonce()?,
+        };
+        let mut request = Request::builder()
+            .method(action.method())
+            .uri(format!("https://{}/?{query}", self.endpoint))
+            .header(hyper::header::ACCEPT, "application/json");
+        for (name, value) in signature::signed_headers(&signable, used).ok()? {
+            request = request.header(name, value);
+        }
+        request.body(Bytes::new()).ok()
+    }
+}
+
+fn read<A: DeserializeOwned>(
+    action: Action,
+    answer: &Response<Bytes>,
+    used: &Credentials,
+) -> Result<A, NasCause> {
+    let (status, body) = (answer.status(), answer.body());
+    if !status.is_success() {
+        return Err(NasCause::of_answer(action, status.as_u16(), body, used));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let answer: Option<RequestId> = serde_json::from_slice(body).ok();
+        let request_id = answer.map_or_else(|| "unknown".to_owned(), |answer| answer.request_id);
+        let why = one_line(&error.to_string());
+        NasCause::Strange { why, status: status.as_u16(), request_id: one_line(&request_id) }
+    })
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RequestId {
+    request_id: String,
+}
+
+/// 32 digits that nobody has seen before.
+fn nonce() -> Option<String> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).ok()?;
+    Some(signature::hex(&bytes))
+}
+
+impl fmt::Debug for NasClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NasClient").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
