@@ -3,6 +3,8 @@
 //!
 //! The client does what the kernel's does: one connection, a call until it is answered, and when it is cut, the same
 //! call again over a new connection at once. It runs outside the lab, so its times mean something.
+//!
+//! LONG: a third of it is the client, which every accident needs.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
@@ -63,11 +65,15 @@ struct Node {
 
 impl Node {
     async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    async fn with(flags: &[&str]) -> Self {
         let lab = Lab::new();
         let served = Arc::default();
         let nas = lab.server(TLS_1_3, counting_nfs(Arc::clone(&served)).await);
         let port = free_port();
-        let node = Self { watchdog: watchdog(&lab, port), port, lab, served, nas };
+        let node = Self { watchdog: watchdog(&lab, port, flags), port, lab, served, nas };
         node.until_running(0).await;
         node
     }
@@ -77,16 +83,7 @@ impl Node {
     }
 
     async fn acquire(&self) -> SocketAddrV4 {
-        let user = wire::TunnelUser {
-            volume_id: "volume".into(),
-            staging_path: "/staging".into(),
-            ..wire::TunnelUser::default()
-        };
-        let spec = Some(convert::spec_to_wire(&spec(self.nas.port)));
-        let request = wire::AcquireRequest { spec, user: Some(user) };
-        let answer = self.client().acquire(request).await.unwrap().into_inner();
-        let Some(Outcome::Acquired(acquired)) = answer.outcome else { panic!("{answer:?}") };
-        convert::endpoint_from_wire(acquired.endpoint).unwrap()
+        acquire_at(&mut self.client(), self.nas.port).await
     }
 
     async fn list(&self) -> Option<wire::ListResponse> {
@@ -121,6 +118,19 @@ impl Node {
     }
 }
 
+async fn acquire_at(client: &mut TunnelsClient<Channel>, port: u16) -> SocketAddrV4 {
+    let user = wire::TunnelUser {
+        volume_id: "volume".into(),
+        staging_path: "/staging".into(),
+        ..wire::TunnelUser::default()
+    };
+    let spec = Some(convert::spec_to_wire(&spec(port)));
+    let request = wire::AcquireRequest { spec, user: Some(user) };
+    let answer = client.acquire(request).await.unwrap().into_inner();
+    let Some(Outcome::Acquired(acquired)) = answer.outcome else { panic!("{answer:?}") };
+    convert::endpoint_from_wire(acquired.endpoint).unwrap()
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -133,9 +143,13 @@ impl Drop for Node {
     }
 }
 
-fn watchdog(lab: &Lab, port: u32) -> Process {
+fn watchdog(lab: &Lab, port: u32, flags: &[&str]) -> Process {
+    watchdog_in("state", lab, port, flags)
+}
+
+fn watchdog_in(state: &str, lab: &Lab, port: u32, flags: &[&str]) -> Process {
     let mut command = Command::new(binary().unwrap());
-    command.arg("watchdog").arg("--state-dir").arg(lab.folder.path().join("state"));
+    command.arg("watchdog").arg("--state-dir").arg(lab.folder.path().join(state)).args(flags);
     command.arg("--ca-file").arg(&lab.ca_file).arg("--dangerous-admit-any");
     command.args(["--unmount-grace", "0", "--proxy-port", &port.to_string()]);
     Process::start("watchdog", &mut command, &lab.folder.path().join("log")).unwrap()
@@ -305,7 +319,7 @@ async fn a_watchdog_that_was_killed_is_followed_by_one_that_takes_the_sockets_ov
         let former = node.tunnel().await;
         node.watchdog.kill().unwrap();
         sleep(A_WHILE).await;
-        node.watchdog = watchdog(&node.lab, node.port);
+        node.watchdog = watchdog(&node.lab, node.port, &[]);
         node.until_running(former).await;
         until_gone(former).await;
     })
@@ -313,6 +327,85 @@ async fn a_watchdog_that_was_killed_is_followed_by_one_that_takes_the_sockets_ov
     assert!(told.longest < HAND_OVER, "{told:?}");
     // Of all three processes that had it, none keeps the socket.
     release(&node).await;
+}
+
+const LEAVES: &[&str] = &["--leave-tunnel"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watchdog_that_is_restarted_leaves_its_tunnel_to_the_next_one_and_nobody_waits() {
+    let mut node = Node::with(LEAVES).await;
+    let told = under_calls(&mut node, async |node| {
+        let former = node.tunnel().await;
+        signal(node.watchdog.id(), Signal::TERM);
+        node.watchdog.wait_for_end(DEADLINE).unwrap();
+        sleep(A_WHILE).await;
+        node.watchdog = watchdog(&node.lab, node.port, LEAVES);
+        node.until_running(former).await;
+        until_gone(former).await;
+    })
+    .await;
+    assert!(told.longest < HAND_OVER, "{told:?}");
+    release(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watchdog_takes_over_from_one_that_still_lives_and_agrees() {
+    let mut node = Node::with(LEAVES).await;
+    let told = under_calls(&mut node, async |node| {
+        let former = node.tunnel().await;
+        let next = watchdog(&node.lab, node.port, LEAVES);
+        let mut before = std::mem::replace(&mut node.watchdog, next);
+        before.wait_for_end(DEADLINE).unwrap();
+        node.until_running(former).await;
+        until_gone(former).await;
+    })
+    .await;
+    assert!(told.longest < HAND_OVER, "{told:?}");
+    release(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watchdog_that_does_not_agree_keeps_its_directory_and_is_named() {
+    let mut node = Node::new().await;
+    let told = under_calls(&mut node, async |node| {
+        let mut second = watchdog(&node.lab, node.port, LEAVES);
+        let refused = second.wait_for_end(DEADLINE).unwrap_err().to_string();
+        assert!(refused.contains("failed (exit status: 1)"), "{refused}");
+        let log = log_tail(&node.lab.folder.path().join("log"));
+        let named = format!("pid {}, since ", node.watchdog.id());
+        assert!(log.contains(&named), "{named:?} is missing in {log}");
+    })
+    .await;
+    assert_eq!(told.cuts, 0, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_install_is_named_and_gives_out_other_addresses() {
+    let node = Node::new().await;
+    let first = node.acquire().await;
+    let mut second = watchdog_in("other", &node.lab, node.port, &[]);
+    let socket = node.lab.folder.path().join("other/watchdog.sock");
+    let mut client = TunnelsClient::new(channel(&socket).unwrap());
+    let named = async {
+        loop {
+            let list = client.list(wire::ListRequest::default()).await;
+            match list.map(tonic::Response::into_inner) {
+                Ok(list) if !list.notices.is_empty() && list.process == "running" => {
+                    return list.notices;
+                }
+                _ => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let notices = timeout(DEADLINE, named).await.expect("the first one is named");
+    // Another test may have the name at the moment: it is one for the whole network namespace.
+    assert!(
+        notices[0].starts_with("another watchdog runs in this network namespace (pid "),
+        "{notices:?}"
+    );
+    let other = acquire_at(&mut client, node.nas.port).await;
+    assert_ne!(first.ip(), other.ip());
+    second.kill().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

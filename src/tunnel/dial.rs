@@ -4,6 +4,8 @@
 //! resolve -> each known port -> each address -> rustls -> (nothing in common) -> OpenSSL
 //! ```
 //!
+//! LONG: a quarter of it are tests; the order in which things are tried is one thought.
+//!
 //! What was found out is remembered, so that only the first dial pays for it: the port that speaks TLS, and
 //! that a server needs the second backend. Plain text is nowhere among the things that are tried.
 

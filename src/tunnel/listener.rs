@@ -48,15 +48,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// XS_TCP_MAX_REEST_TO); while it is held, its requests are on their way as soon as the server is back. It is
 /// closed at last so that a kernel whose own timeout ends a request (timeo, 60 s) begins afresh.
 const HELD_FOR: Duration = Duration::from_secs(60);
-/// A tunnel that has carried nothing for so long may be cut without tearing a request.
-const SILENCE: Duration = Duration::from_millis(100);
 
 /// How a tunnel ends, from the gentlest.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ends {
     /// No connection is accepted any more; the socket is closed.
     pub(super) stop: CancellationToken,
-    /// Connections end as they fall silent.
+    /// Connections end between two calls.
     pub(super) drain: CancellationToken,
     /// Connections end at once.
     pub(super) cut: CancellationToken,
@@ -165,7 +163,6 @@ impl Listener {
         let Ok(kernel) = TcpStream::from_std(kernel) else { return };
         tokio::select! {
             () = self.carry(kernel) => {}
-            () = self.drained() => {}
             () = self.ends.cut.cancelled() => {}
         }
     }
@@ -182,17 +179,20 @@ impl Listener {
 
     /// One session after the other, should they wear out; the kernel notices nothing.
     async fn relay(&self, mut kernel: TcpStream) -> Result<(), RelayFault> {
-        // Boxed, so that a connection does not keep the room that only its handshake needs.
-        while let Some(dialled) = Box::pin(self.dial_while_it_waits(&kernel)).await {
+        let drain = &self.ends.drain;
+        loop {
+            // Draining ends it: the kernel's call has not been taken.
+            let dialling = drain.run_until_cancelled(self.dial_while_it_waits(&kernel));
+            // Boxed, so that a connection does not keep the room that only its handshake needs.
+            let Some(dialled) = Box::pin(dialling).await.flatten() else { return Ok(()) };
             let Dialled { session, remote, negotiated } = dialled;
             self.tunnel.dialled(remote, negotiated);
-            match relay(kernel, session, &self.buffers, &self.tunnel.traffic).await? {
-                Relayed::Whole => break,
+            match relay(kernel, session, &self.buffers, &self.tunnel.traffic, drain).await? {
+                Relayed::Whole => return Ok(()),
                 Relayed::WornOut(still_open) => kernel = still_open,
             }
             tracing::info!(tunnel.target = %self.tunnel.spec, "a worn TLS 1.2 session is replaced");
         }
-        Ok(())
     }
 
     /// Dials until there is a session, or nobody waits for it any more, or the kernel has waited for too long.
@@ -207,23 +207,6 @@ impl Listener {
             sleep(self.tunnel.dial_failed(&fault)).await;
             if Instant::now() >= closed_at || hung_up(kernel).await {
                 return None;
-            }
-        }
-    }
-
-    /// Returns once draining has begun and the tunnel carries nothing.
-    async fn drained(&self) {
-        self.ends.drain.cancelled().await;
-        // Boxed, as is what else a connection needs only once.
-        Box::pin(self.silent()).await;
-    }
-
-    async fn silent(&self) {
-        loop {
-            let before = self.tunnel.traffic.total();
-            sleep(SILENCE).await;
-            if self.tunnel.traffic.total() == before {
-                return;
             }
         }
     }

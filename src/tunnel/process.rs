@@ -92,7 +92,7 @@ pub enum Opened {
 /// What draining did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// Every connection had fallen silent.
+    /// Every connection ended between two calls.
     Whole,
     /// The rest was cut.
     Cut {
@@ -310,7 +310,7 @@ impl TunnelProcess {
         }
     }
 
-    /// Ends connections as they fall silent, and those that do not at the end of `grace`.
+    /// Ends each connection between two calls, and those that have one under way at the end of `grace`.
     pub async fn drain(&self, grace: Duration) -> Drained {
         let tunnels = self.end();
         let silent = async {

@@ -135,7 +135,7 @@ impl Health {
             silences: 0,
             disagreements: 0,
             // Never 0, which xorshift would stay at.
-            seed: seed | 1 << 63,
+            seed: seed | (1 << 63),
         };
         new.rest(SOON, now)
     }

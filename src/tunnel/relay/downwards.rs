@@ -31,20 +31,19 @@ pub(super) struct Downwards {
     plain: VecDeque<Range<usize>>,
     /// Whether the server has said that nothing follows.
     closed: bool,
-    /// Of a session that wears out.
-    marks: Option<Marks>,
+    marks: Marks,
 }
 
 impl Downwards {
     /// Begins with what the handshake has left over, which is less than a record.
-    pub(super) fn new(buffers: Buffers, records: &Records, received: &[u8]) -> Self {
+    pub(super) fn new(buffers: Buffers, received: &[u8]) -> Self {
         let mut downwards = Self {
             buffers,
             buffer: None,
             sealed: 0..0,
             plain: VecDeque::new(),
             closed: false,
-            marks: records.wears_out().then(Marks::default),
+            marks: Marks::default(),
         };
         if !received.is_empty() {
             let space = downwards.space();
@@ -81,9 +80,7 @@ impl Downwards {
                 Opened::Data { length, plain } => {
                     self.sealed.start += length;
                     let plain = start + plain.start..start + plain.end;
-                    if let Some(marks) = &mut self.marks {
-                        marks.follow(buffer.get(plain.clone()).unwrap_or_default());
-                    }
+                    self.marks.follow(buffer.get(plain.clone()).unwrap_or_default());
                     keep(&mut self.plain, buffer, plain);
                 }
                 Opened::Closed => self.closed = true,
@@ -106,8 +103,12 @@ impl Downwards {
 
     /// Whether the last reply is whole and handed on; of how many replies it was the last.
     pub(super) fn between_replies(&self) -> Option<u64> {
-        let marks = self.marks.as_ref().filter(|marks| marks.is_between())?;
-        (!self.has_pending()).then(|| marks.messages())
+        (self.marks.is_between() && !self.has_pending()).then(|| self.marks.messages())
+    }
+
+    /// Whether these are no replies.
+    pub(super) fn is_lost(&self) -> bool {
+        self.marks.is_lost()
     }
 
     pub(super) fn has_pending(&self) -> bool {

@@ -1,9 +1,14 @@
 //! Where messages begin and end on a connection, by their record marks (RFC 5531, section 11).
 //!
-//! A session of TLS 1.2 wears out, and may only be replaced between two calls, with no reply outstanding.
+//! Between two calls, with no reply outstanding, a connection may end or its session be replaced, and nobody has to
+//! say anything again. What is no NFS at all is noticed soon, and followed no more.
 
 const MARK: usize = 4;
 const LAST_FRAGMENT: u32 = 1 << 31;
+/// No fragment of NFS is longer: rsize and wsize end at 1 MiB.
+const LONGEST_FRAGMENT: usize = 64 << 20;
+/// So many empty fragments in a row are none.
+const MOST_EMPTY: u32 = 8;
 
 /// Follows one direction.
 #[derive(Debug, Default)]
@@ -16,12 +21,16 @@ pub(super) struct Marks {
     last: bool,
     within: bool,
     messages: u64,
+    /// Fragments without content in a row.
+    empty: u32,
+    /// These are no messages.
+    lost: bool,
 }
 
 impl Marks {
     /// Notes the bytes that come next.
     pub(super) fn follow(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
+        while !bytes.is_empty() && !self.lost {
             let length = bytes.len().min(self.wanted());
             let (now, later) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
             if self.rest > 0 {
@@ -44,7 +53,12 @@ impl Marks {
 
     /// Whether the last message is whole and no other one has begun.
     pub(super) fn is_between(&self) -> bool {
-        !self.within && self.have == 0
+        !self.within && self.have == 0 && !self.lost
+    }
+
+    /// Whether this is no stream of messages, so that nothing can be said of where one ends.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// Whole messages so far.
@@ -65,6 +79,8 @@ impl Marks {
             self.have = 0;
             self.last = mark & LAST_FRAGMENT != 0;
             self.rest = usize::try_from(mark & !LAST_FRAGMENT).unwrap_or(usize::MAX);
+            self.empty = if mark == 0 { self.empty + 1 } else { 0 };
+            self.lost = self.rest > LONGEST_FRAGMENT || self.empty > MOST_EMPTY;
         }
     }
 }
@@ -87,6 +103,17 @@ mod tests {
             let mut marks = Marks::default();
             stream.chunks(piece).for_each(|bytes| marks.follow(bytes));
             assert_eq!((marks.messages(), marks.is_between()), (3, true), "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_nfs_is_followed_no_more() {
+        for bytes in [&b"GET / HTTP/1.1\r\n"[..], &[0; 4096], b"ping"] {
+            let mut marks = Marks::default();
+            marks.follow(bytes);
+            assert!(marks.is_lost() && !marks.is_between(), "{bytes:?}");
+            marks.follow(&stream());
+            assert!(marks.is_lost(), "{bytes:?}");
         }
     }
 

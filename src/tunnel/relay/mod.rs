@@ -5,6 +5,8 @@
 //! and copies decide what a tunnel costs, so reads and writes are of up to 256 KiB, and bytes are sealed and
 //! opened where they were read to. A session by OpenSSL is a stream that does its own buffering: [`copy`].
 //!
+//! LONG: both directions share a session, and how a connection ends depends on both.
+//!
 //! Start with [`relay`]. [`upwards`] and [`downwards`] are the two directions without their sockets;
 //! [`buffers`] is their memory.
 
@@ -32,7 +34,9 @@ use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::tls::RecordSession;
 use crate::tls::Session;
@@ -48,6 +52,11 @@ const HALF_CLOSED: Duration = Duration::from_secs(30);
 /// How long the replies of a worn session may take. The kernel's next calls wait meanwhile; after that it is made
 /// to connect again, which takes it as long.
 const QUIET_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long the kernel may take to close a connection that has ended between two calls.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// What follows no calls, as far as we see, may be cut after it has carried nothing for so long.
+const SILENCE: Duration = Duration::from_millis(100);
 
 /// Buffers that a connection may move one way before others get their turn: some 2 MiB, a millisecond.
 const TURN: u32 = 8;
@@ -98,7 +107,8 @@ pub enum Relayed {
     WornOut(TcpStream),
 }
 
-/// Moves bytes until both sides have ended, one is lost, or the session is worn out.
+/// Moves bytes until both sides have ended, one is lost, or the session is worn out. Once `drain` is cancelled, until
+/// no call is under way: no further one is taken, and the kernel makes it again over its next connection.
 ///
 /// # Errors
 /// The first fault of either side.
@@ -107,14 +117,38 @@ pub async fn relay(
     session: Session<TcpStream>,
     buffers: &Buffers,
     traffic: &Traffic,
+    drain: &CancellationToken,
 ) -> Result<Relayed, RelayFault> {
     match session {
         Session::Rustls { stream, records } => {
-            in_place(kernel, stream, records, buffers, traffic).await
+            in_place(kernel, stream, records, buffers, traffic, drain).await
         }
         // Boxed, so that the others do not keep room for it.
         Session::OpenSsl(stream) => {
-            Box::pin(copy::relay(kernel, stream, traffic)).await.map(|()| Relayed::Whole)
+            let relayed = Box::pin(async {
+                tokio::select! {
+                    relayed = copy::relay(kernel, stream, traffic) => relayed,
+                    // It does not look at calls.
+                    () = drained_to_silence(drain, traffic) => Ok(()),
+                }
+            });
+            relayed.await.map(|()| Relayed::Whole)
+        }
+    }
+}
+
+/// Returns once draining has begun and the tunnel carries nothing.
+async fn drained_to_silence(drain: &CancellationToken, traffic: &Traffic) {
+    drain.cancelled().await;
+    silence(traffic).await;
+}
+
+async fn silence(traffic: &Traffic) {
+    loop {
+        let before = traffic.total();
+        sleep(SILENCE).await;
+        if traffic.total() == before {
+            return;
         }
     }
 }
@@ -125,6 +159,7 @@ async fn in_place(
     session: RecordSession,
     buffers: &Buffers,
     traffic: &Traffic,
+    drain: &CancellationToken,
 ) -> Result<Relayed, RelayFault> {
     let RecordSession { records, received, early } = session;
     if !early.is_empty() {
@@ -132,21 +167,26 @@ async fn in_place(
     }
     let mut connection = Connection {
         upwards: Upwards::new(buffers.clone(), &records),
-        downwards: Downwards::new(buffers.clone(), &records, &received),
+        downwards: Downwards::new(buffers.clone(), &received),
         kernel,
         server,
         records,
         traffic,
+        ending: false,
         up: Life::Open,
         down: Life::Open,
     };
     // A thousand idle connections do not keep what their handshakes needed.
     drop((received, early));
-    let result = connection.run().await;
+    let result = connection.run(drain).await;
     if let Err(RelayFault::Session(fault)) = &result {
         connection.accuse(fault);
     }
     Ok(match result? {
+        Goal::Quiet if drain.is_cancelled() => {
+            Box::pin(connection.end_between_calls()).await;
+            Relayed::Whole
+        }
         Goal::Quiet => Relayed::WornOut(connection.leave()),
         Goal::OneEnd | Goal::BothEnds => Relayed::Whole,
     })
@@ -160,6 +200,8 @@ struct Connection<'a> {
     upwards: Upwards,
     downwards: Downwards,
     traffic: &'a Traffic,
+    /// No further call is taken.
+    ending: bool,
     up: Life,
     down: Life,
 }
@@ -181,24 +223,45 @@ enum Goal {
     OneEnd,
     /// Of both.
     BothEnds,
-    /// A worn session between two calls, with no reply outstanding.
+    /// The moment between two calls, with no reply outstanding.
     Quiet,
 }
 
 impl Connection<'_> {
-    async fn run(&mut self) -> Result<Goal, RelayFault> {
-        let mut reached = poll_fn(|cx| self.poll_until(cx, Goal::OneEnd)).await?;
+    async fn run(&mut self, drain: &CancellationToken) -> Result<Goal, RelayFault> {
+        let mut reached = tokio::select! {
+            biased;
+            reached = poll_fn(|cx| self.poll_until(cx, Goal::OneEnd)) => reached?,
+            () = drain.cancelled() => Goal::Quiet,
+        };
         if reached == Goal::Quiet {
             // No more calls are taken until those that are under way have had their replies.
-            let quiet = poll_fn(|cx| self.poll_until(cx, Goal::Quiet));
-            let spent = Err(RelayFault::Session(RecordFault::KeysSpent));
-            reached = timeout(QUIET_DEADLINE, quiet).await.unwrap_or(spent)?;
+            self.ending = true;
+            reached = Box::pin(self.run_until_quiet(drain)).await?;
         }
         if reached == Goal::OneEnd {
             let last = poll_fn(|cx| self.poll_until(cx, Goal::BothEnds));
             reached = timeout(HALF_CLOSED, last).await.unwrap_or(Err(RelayFault::HalfClosed))?;
         }
         Ok(reached)
+    }
+
+    async fn run_until_quiet(&mut self, drain: &CancellationToken) -> Result<Goal, RelayFault> {
+        let lost = self.upwards.is_lost() || self.downwards.is_lost();
+        if lost && drain.is_cancelled() {
+            let traffic = self.traffic;
+            return tokio::select! {
+                reached = poll_fn(|cx| self.poll_until(cx, Goal::BothEnds)) => reached,
+                () = silence(traffic) => Ok(Goal::Quiet),
+            };
+        }
+        let quiet = poll_fn(|cx| self.poll_until(cx, Goal::Quiet));
+        if drain.is_cancelled() {
+            // Whoever drains has a deadline of its own.
+            return quiet.await;
+        }
+        let spent = Err(RelayFault::Session(RecordFault::KeysSpent));
+        timeout(QUIET_DEADLINE, quiet).await.unwrap_or(spent)
     }
 
     /// Moves what can be moved. Ready when `goal` is reached, or [`Goal::OneEnd`] on the way to quiet; on the
@@ -227,6 +290,24 @@ impl Connection<'_> {
             let _ = self.server.try_write(self.upwards.pending());
         }
         self.kernel
+    }
+
+    /// Ends both sides. What the kernel has sent meanwhile is not taken: it gets no reply, and is sent again over the
+    /// next connection. It is read all the same, or closing would be a reset, which may overtake the last reply.
+    async fn end_between_calls(self) {
+        let kernel = self.leave();
+        let closed = async {
+            shut(&kernel, Shutdown::Write)?;
+            loop {
+                kernel.readable().await?;
+                match kernel.try_read(&mut [0; 4096]) {
+                    Ok(0) => return io::Result::Ok(()),
+                    Err(error) if !is_passing(&error) => return Err(error),
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        };
+        let _either_way = timeout(FAREWELL, closed).await;
     }
 
     fn poll_upwards(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayFault>> {
@@ -280,7 +361,7 @@ impl Connection<'_> {
 
     /// Reads from the kernel, and seals.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayFault>> {
-        if self.records.is_worn() && self.upwards.between_calls().is_some() {
+        if self.takes_no_call() && self.upwards.between_calls().is_some() {
             self.upwards.idle();
             return Poll::Pending;
         }
@@ -301,9 +382,13 @@ impl Connection<'_> {
         Poll::Ready(Ok(()))
     }
 
-    /// Of a worn session, not a byte of the next call is taken.
+    fn takes_no_call(&self) -> bool {
+        self.ending || self.records.is_worn()
+    }
+
+    /// At the end, not a byte of the next call is taken.
     fn take(&mut self) -> io::Result<usize> {
-        if self.records.is_worn() {
+        if self.takes_no_call() {
             return read_until_short(&self.kernel, &mut [self.upwards.space_within_call()]);
         }
         read_until_short(&self.kernel, &mut self.upwards.spaces())

@@ -37,8 +37,7 @@ pub(super) struct Upwards {
     control_sent: usize,
     /// Whether the last read filled one record, so that more is worth asking for.
     bulk: bool,
-    /// Of a session that wears out.
-    marks: Option<Marks>,
+    marks: Marks,
 }
 
 impl Upwards {
@@ -47,7 +46,7 @@ impl Upwards {
             buffers,
             buffer: None,
             layout: records.layout(),
-            marks: records.wears_out().then(Marks::default),
+            marks: Marks::default(),
             sealed: 0..0,
             plain: 0,
             control: Vec::new(),
@@ -70,7 +69,7 @@ impl Upwards {
 
     /// The first of [`Self::spaces`], and no more of it than belongs to the call that has begun.
     pub(super) fn space_within_call(&mut self) -> IoSliceMut<'_> {
-        let wanted = self.marks.as_ref().map_or(FRAGMENT, Marks::wanted).min(FRAGMENT);
+        let wanted = self.marks.wanted().min(FRAGMENT);
         let start = self.layout.before;
         let buffer = self.buffer.get_or_insert_with(|| self.buffers.take());
         IoSliceMut::new(buffer.get_mut(start..start + wanted).unwrap_or_default())
@@ -78,7 +77,12 @@ impl Upwards {
 
     /// Whether the last call is whole and no other one has begun; of how many calls it was the last.
     pub(super) fn between_calls(&self) -> Option<u64> {
-        self.marks.as_ref().filter(|marks| marks.is_between()).map(Marks::messages)
+        self.marks.is_between().then(|| self.marks.messages())
+    }
+
+    /// Whether these are no calls.
+    pub(super) fn is_lost(&self) -> bool {
+        self.marks.is_lost()
     }
 
     /// Seals so many bytes that were read.
@@ -93,10 +97,8 @@ impl Upwards {
         while left > 0 {
             let content = left.min(FRAGMENT);
             let slot = end..end + room + content;
-            if let Some(marks) = &mut self.marks {
-                let start = end + self.layout.before;
-                marks.follow(buffer.get(start..start + content).unwrap_or_default());
-            }
+            let start = end + self.layout.before;
+            self.marks.follow(buffer.get(start..start + content).unwrap_or_default());
             records.seal(buffer.get_mut(slot.clone()).unwrap_or_default())?;
             (end, left) = (slot.end, left - content);
         }

@@ -104,7 +104,7 @@ proptest! {
         server.send_close_notify();
         server.write_tls(&mut wire).unwrap();
         let buffers = Buffers::default();
-        let mut downwards = Downwards::new(buffers.clone(), &records, &[]);
+        let mut downwards = Downwards::new(buffers.clone(), &[]);
         let (mut arrived, mut rest) = (Vec::new(), wire.as_slice());
         let (mut reads, mut writes) = (reads.iter().cycle(), writes.iter().cycle());
         while !downwards.is_closed() {
@@ -133,7 +133,7 @@ proptest! {
         piece in 1usize..5000,
     ) {
         let Pair { mut records, .. } = pair(SUITE);
-        let mut downwards = Downwards::new(Buffers::default(), &records, &[]);
+        let mut downwards = Downwards::new(Buffers::default(), &[]);
         let ended = garbage.chunks(piece).find_map(|bytes| {
             downwards.space()[..bytes.len()].copy_from_slice(bytes);
             downwards.filled(bytes.len());

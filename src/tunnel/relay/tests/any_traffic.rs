@@ -87,7 +87,7 @@ async fn converse<S: AsyncRead + AsyncWrite>(on: S, side: Side, seed: u8) -> Vec
 
 /// What either side heard.
 async fn conversation(kernel_side: Side, server_side: Side) -> Result<(), TestCaseError> {
-    let Between { kernel, server, running, buffers } = between().await;
+    let Between { kernel, server, running, buffers, .. } = between().await;
     let (called, replied) = (kernel_side.bytes, server_side.bytes);
     let both =
         async { tokio::join!(converse(kernel, kernel_side, 1), converse(server, server_side, 2)) };
@@ -103,7 +103,7 @@ async fn conversation(kernel_side: Side, server_side: Side) -> Result<(), TestCa
 
 /// One side is gone after so many bytes; what the other one has heard is the beginning of what was said.
 async fn abort(kernel_aborts: bool, reset: bool, before: usize) -> Result<(), TestCaseError> {
-    let Between { kernel, server, running, buffers } = between().await;
+    let Between { kernel, server, running, buffers, .. } = between().await;
     let linger = reset.then_some(Duration::ZERO);
     let (kernel_from, kernel_to) = split(kernel);
     let (server_from, server_to) = split(server);

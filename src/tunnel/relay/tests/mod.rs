@@ -29,6 +29,7 @@ struct Between {
     server: TlsStream<TcpStream>,
     running: JoinHandle<(Result<Relayed, RelayFault>, u64)>,
     buffers: Buffers,
+    drain: CancellationToken,
 }
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -47,12 +48,14 @@ async fn between() -> Between {
         TlsAcceptor::from(configs.server).accept(server)
     );
     let buffers = Buffers::default();
-    let shelf = buffers.clone();
+    let (shelf, drain) = (buffers.clone(), CancellationToken::new());
+    let drained = drain.clone();
     let running = tokio::spawn(async move {
         let traffic = Traffic::default();
-        (in_place(near, far, session.unwrap().0, &shelf, &traffic).await, traffic.total())
+        let ended = in_place(near, far, session.unwrap().0, &shelf, &traffic, &drained).await;
+        (ended, traffic.total())
     });
-    Between { kernel, server: server.unwrap(), running, buffers }
+    Between { kernel, server: server.unwrap(), running, buffers, drain }
 }
 
 async fn ended(
@@ -103,7 +106,7 @@ async fn a_half_closed_connection_ends_after_a_while() {
 
 #[tokio::test]
 async fn a_side_that_reads_nothing_stops_our_reading_and_costs_one_buffer() {
-    let Between { mut kernel, mut server, running, buffers } = between().await;
+    let Between { mut kernel, mut server, running, buffers, .. } = between().await;
     while let Ok(written) = timeout(Duration::from_millis(300), kernel.write(&[0; 1 << 16])).await {
         written.unwrap();
     }
@@ -120,7 +123,7 @@ async fn a_side_that_reads_nothing_stops_our_reading_and_costs_one_buffer() {
 
 #[tokio::test]
 async fn an_idle_connection_holds_no_buffer() {
-    let Between { mut kernel, mut server, running: _running, buffers } = between().await;
+    let Between { mut kernel, mut server, running: _running, buffers, .. } = between().await;
     kernel.write_all(b"call").await.unwrap();
     server.read_exact(&mut [0; 4]).await.unwrap();
     server.write_all(b"reply").await.unwrap();
@@ -234,7 +237,8 @@ async fn a_worn_session_is_replaced_between_two_calls_and_no_call_is_lost() {
             session.records.limit_records(40);
             servers.push(tokio::spawn(answer_calls(server.unwrap())));
             let (buffers, traffic) = (Buffers::default(), Traffic::default());
-            let ended = in_place(kernel, far, session, &buffers, &traffic).await;
+            let never = CancellationToken::new();
+            let ended = in_place(kernel, far, session, &buffers, &traffic, &never).await;
             match ended.unwrap() {
                 Relayed::WornOut(still_open) => kernel = still_open,
                 Relayed::Whole => break,
@@ -263,6 +267,62 @@ async fn a_worn_session_is_replaced_between_two_calls_and_no_call_is_lost() {
     let answered = timeout(DEADLINE, running).await.unwrap().unwrap();
     assert_eq!(answered.iter().sum::<usize>(), CALLS as usize);
     assert!(answered.len() > 3, "{answered:?}");
+}
+
+const CALL: [u8; 8] = [0x80, 0, 0, 4, 0, 0, 0, 1];
+const REPLY: [u8; 6] = [0x80, 0, 0, 2, 0, 1];
+
+#[tokio::test]
+async fn a_drained_connection_ends_between_two_calls_at_once() {
+    let Between { mut kernel, mut server, running, drain, .. } = between().await;
+    kernel.write_all(&CALL).await.unwrap();
+    server.read_exact(&mut [0; 8]).await.unwrap();
+    server.write_all(&REPLY).await.unwrap();
+    server.flush().await.unwrap();
+    kernel.read_exact(&mut [0; 6]).await.unwrap();
+    drain.cancel();
+    assert_eq!(timeout(DEADLINE, kernel.read(&mut [0])).await.unwrap().unwrap(), 0);
+    drop(kernel);
+    assert_eq!(timeout(DEADLINE, server.read(&mut [0])).await.unwrap().unwrap(), 0);
+    assert!(matches!(ended(running).await.0, Ok(Relayed::Whole)));
+}
+
+#[tokio::test]
+async fn a_drained_connection_gets_the_replies_that_are_due_and_takes_no_further_call() {
+    let Between { mut kernel, mut server, running, drain, .. } = between().await;
+    // Two calls, the second of which has only begun.
+    kernel.write_all(&CALL).await.unwrap();
+    kernel.write_all(&CALL[..6]).await.unwrap();
+    server.read_exact(&mut [0; 14]).await.unwrap();
+    drain.cancel();
+    // Far longer than what counted as silence.
+    assert!(timeout(3 * SILENCE, kernel.read(&mut [0])).await.is_err(), "a reply is due");
+    kernel.write_all(&CALL[6..]).await.unwrap();
+    server.read_exact(&mut [0; 2]).await.unwrap();
+    kernel.write_all(&CALL).await.unwrap();
+    for _ in 0..2 {
+        server.write_all(&REPLY).await.unwrap();
+        server.flush().await.unwrap();
+    }
+    let mut replies = Vec::new();
+    timeout(DEADLINE, kernel.read_to_end(&mut replies)).await.unwrap().unwrap();
+    assert_eq!(replies, [REPLY, REPLY].concat());
+    drop(kernel);
+    let mut further = Vec::new();
+    timeout(DEADLINE, server.read_to_end(&mut further)).await.unwrap().unwrap();
+    assert!(further.is_empty(), "a call was taken that gets no reply");
+    assert!(matches!(ended(running).await.0, Ok(Relayed::Whole)));
+}
+
+#[tokio::test]
+async fn a_drained_connection_that_carries_no_calls_ends_once_it_is_silent() {
+    let Between { mut kernel, mut server, running, drain, .. } = between().await;
+    kernel.write_all(b"no nfs").await.unwrap();
+    server.read_exact(&mut [0; 6]).await.unwrap();
+    drain.cancel();
+    assert_eq!(timeout(DEADLINE, kernel.read(&mut [0])).await.unwrap().unwrap(), 0);
+    drop(kernel);
+    assert!(matches!(ended(running).await.0, Ok(Relayed::Whole)));
 }
 
 async fn reply_number(kernel: &mut TcpStream) -> u32 {
