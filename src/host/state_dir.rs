@@ -15,6 +15,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::runtime::FailurePoint;
+
 /// What the names of unfinished files begin with. A crash may leave one behind.
 const UNFINISHED: &str = ".unfinished-";
 
@@ -125,6 +127,7 @@ impl StateDir {
         let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.0)?;
         file.write_all(content)?;
         file.as_file().sync_all()?;
+        FailurePoint::StateUnfinished.pass();
         file.persist(self.file(name)).map_err(|error| error.error)?;
         self.sync()
     }

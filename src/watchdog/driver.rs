@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::Chain;
+use crate::runtime::FailurePoint;
 use crate::watchdog::process::Bindings;
 use crate::watchdog::process::Farewell;
 use crate::watchdog::process::Inheritance;
@@ -113,6 +114,7 @@ impl Driver {
     /// Keeps a process running until `stop`, then ends it.
     pub async fn run(mut self, stop: CancellationToken) {
         let Inheritance { sockets, farewell } = self.launcher.take_over().await;
+        FailurePoint::HandOverReceived.pass();
         self.wanted.adopt(sockets);
         self.predecessor = farewell;
         let mut state = State::Absent;
@@ -155,6 +157,7 @@ impl Driver {
     /// What must have happened before anyone is told.
     fn change_places(&mut self, action: Action) {
         if matches!(action, Action::Retire | Action::Promote) {
+            FailurePoint::UpgradeServed.pass();
             let former = std::mem::replace(&mut self.process, self.next.take());
             if let Some(former) = former {
                 tracing::info!(
@@ -169,8 +172,14 @@ impl Driver {
     async fn act(&mut self, action: Action) {
         match action {
             Action::Carry => {}
-            Action::Spawn => self.process = self.spawn(Version::Ours),
-            Action::SpawnNext => self.next = self.spawn(Version::Installed),
+            Action::Spawn => {
+                self.process = self.spawn(Version::Ours);
+                FailurePoint::ProcessStarted.pass();
+            }
+            Action::SpawnNext => {
+                self.next = self.spawn(Version::Installed);
+                FailurePoint::UpgradeStarted.pass();
+            }
             Action::Retire | Action::Promote => {} // Done by now.
             Action::KillNext => kill(self.next.take()).await,
             Action::Kill => kill(self.process.take()).await,
