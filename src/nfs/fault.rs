@@ -220,7 +220,7 @@ impl GaveUp {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cause::Peer;
+    use super::super::probe::Peer;
     use super::*;
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
         for (source, tunnel, cause, hinted) in [
             ("0-a.cn-x.nas.aliyuncs.com:/", None, Cause::ExportDenied, true),
             ("0-a.cn-x.nas.aliyuncs.com:/a", None, Cause::ConnectionLost(Peer::Nfs), true),
-            ("0-a.cn-x.nas.aliyuncs.com:/", None, Cause::ExportMissing, false),
+            ("0-a.cn-x.nas.aliyuncs.com:/", None, Cause::NoSuchExport, false),
             ("0-a.cn-x.nas.aliyuncs.com:/", tunnel, Cause::ExportDenied, false),
             ("nas.example:/", None, Cause::ExportDenied, false),
         ] {
