@@ -40,6 +40,8 @@ use crate::app::alinas_conf::AlinasConf;
 use crate::app::exit::Exit;
 use crate::host::worker;
 use crate::runtime::Chain;
+use crate::runtime::FailurePoint;
+use crate::runtime::failure_point::UnknownPoint;
 
 /// EX_USAGE of sysexits.h: the command line or a setting is wrong.
 const USAGE: u8 = 64;
@@ -100,6 +102,8 @@ enum Mounting {
 pub fn main() -> ExitCode {
     // Before anything else: the worker is started for every mount and needs neither log nor runtime.
     if std::env::args_os().nth(1).as_deref() == Some(OsStr::new(worker::ARGUMENT)) {
+        // Its parent has refused a wrong name.
+        let _ = armed();
         return worker::child_main();
     }
     let arguments = helper::spelled_out(std::env::args_os());
@@ -136,6 +140,9 @@ fn start(role: Role, log: &LogArgs) -> Result<(), Box<dyn Error>> {
     };
     let conf = config.map(AlinasConf::load);
     telemetry::open(log.of(conf.as_ref(), name), log.log_format)?;
+    if let Some(point) = armed()? {
+        tracing::warn!(%point, "this process ends itself at a failure point: it is under test");
+    }
     let conf = conf.unwrap_or_default();
     match role {
         Role::Controller(arguments) => on_all_threads()?.block_on(controller::run(arguments))?,
@@ -152,6 +159,12 @@ fn start(role: Role, log: &LogArgs) -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+/// The failure point at which this process is to end.
+#[expect(clippy::disallowed_methods, reason = "app is where the environment is looked up")]
+fn armed() -> Result<Option<FailurePoint>, UnknownPoint> {
+    FailurePoint::arm(|name| std::env::var(name).ok())
 }
 
 fn on_all_threads() -> std::io::Result<Runtime> {

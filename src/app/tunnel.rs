@@ -8,6 +8,7 @@
 use std::io;
 use std::io::Write;
 use std::net::SocketAddrV4;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,6 +51,9 @@ use crate::tunnel::service::bind_private;
 
 /// What connections get on SIGTERM. A caller of Shutdown names its own.
 const SIGNAL_GRACE: Duration = Duration::from_secs(5);
+/// Between two looks at whether anybody can still reach us, once our watchdog has ended. The next watchdog asks us to
+/// end far sooner, if it knows of us.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// `alinas-csi tunnel`.
 #[derive(Args, Clone, Debug)]
@@ -207,14 +211,17 @@ async fn managed(process: &Arc<TunnelProcess>, path: &Path) -> Result<(), Tunnel
     }
     let socket = bind_private(path)
         .map_err(|source| TunnelRoleError::Socket { path: path.to_owned(), source })?;
+    let name = SocketName::of(path).await;
     let (service, mut shutdown) = RelayService::new(Arc::clone(process));
     say("ready")?;
     // Serving goes on while connections drain: a Shutdown that is repeated is answered.
     tokio::select! {
         ended = service.serve(socket) => Ok(ended?),
-        () = follow(process.given(), watchdog) => Ok(()),
         () = async {
-            let grace = stop.wait(&mut shutdown).await;
+            let grace = tokio::select! {
+                grace = stop.wait(&mut shutdown) => grace,
+                () = follow(process.given(), watchdog, name) => SIGNAL_GRACE,
+            };
             end(process, grace).await;
         } => Ok(()),
     }
@@ -250,12 +257,46 @@ async fn initial_listeners(
     Ok((serde_json::from_str(&line).map_err(|error| input(&error))?, watchdog))
 }
 
-/// Takes what the watchdog gives. Never ends: the tunnels outlive the watchdog.
-async fn follow(given: &GivenSockets, watchdog: Option<UnixStream>) {
-    if let Some(watchdog) = watchdog {
-        given.follow(watchdog).await;
+/// Takes what the watchdog gives. The tunnels outlive the watchdog; but one that ended while it replaced us may not
+/// have told us to end, and the next one finds only the process that has our socket's name. So this ends once there is
+/// no watchdog and another process has the name.
+async fn follow(given: &GivenSockets, watchdog: Option<UnixStream>, name: SocketName) {
+    let Some(watchdog) = watchdog else { return std::future::pending().await };
+    given.follow(watchdog).await;
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        if name.is_taken().await {
+            tracing::info!(
+                "another tunnel process has taken our place, and our watchdog has ended"
+            );
+            return;
+        }
     }
-    std::future::pending().await
+}
+
+/// The name of a socket in the file system, which the next process takes over.
+#[derive(Clone, Debug)]
+struct SocketName {
+    path: PathBuf,
+    /// The device and inode that are ours; none where we could not see them.
+    ours: Option<(u64, u64)>,
+}
+
+impl SocketName {
+    async fn of(path: &Path) -> Self {
+        Self { path: path.to_owned(), ours: Self::holder(path).await }
+    }
+
+    /// Whether it is another's. A name that is gone is nobody's: then we are all that is left.
+    async fn is_taken(&self) -> bool {
+        let holder = Self::holder(&self.path).await;
+        holder.is_some() && self.ours.is_some() && holder != self.ours
+    }
+
+    async fn holder(path: &Path) -> Option<(u64, u64)> {
+        let found = tokio::fs::symlink_metadata(path).await.ok()?;
+        Some((found.dev(), found.ino()))
+    }
 }
 
 /// A line that whoever started us waits for.

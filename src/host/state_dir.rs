@@ -20,6 +20,8 @@ use std::time::UNIX_EPOCH;
 
 use prost_types::Timestamp;
 
+use crate::runtime::FailurePoint;
+
 /// What the names of unfinished files begin with. A crash may leave one behind.
 const UNFINISHED: &str = ".unfinished-";
 
@@ -138,6 +140,7 @@ impl StateDir {
         let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.0)?;
         file.write_all(content)?;
         file.as_file().sync_all()?;
+        FailurePoint::StateUnfinished.pass();
         file.persist(self.file(name)).map_err(|error| error.error)?;
         self.sync()
     }

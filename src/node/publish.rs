@@ -26,6 +26,7 @@ use crate::node::place::PathFault;
 use crate::node::unmount;
 use crate::node::unmount::UnmountError;
 use crate::runtime::Chain;
+use crate::runtime::FailurePoint;
 use crate::runtime::in_flight::Busy;
 
 /// A volume to publish.
@@ -162,9 +163,13 @@ impl Node {
         read_only: bool,
     ) -> Result<Published, PublishError> {
         let made = directory::ensure(&to).await.map_err(PublishError::Target)?;
+        FailurePoint::PublishDirectory.pass();
         let job = Job::Bind { from, to: to.clone(), read_only };
         match self.worker.run(job, deadline::BIND).await {
-            Ok(_) => Ok(Published::Now),
+            Ok(_) => {
+                FailurePoint::PublishBound.pass();
+                Ok(Published::Now)
+            }
             Err(failure) => Err(self.undo_bind(to, made, failure).await),
         }
     }

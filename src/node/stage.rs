@@ -52,6 +52,7 @@ use crate::node::tunnels::TunnelUser;
 use crate::node::unmount;
 use crate::node::unmount::UnmountError;
 use crate::runtime::Chain;
+use crate::runtime::FailurePoint;
 use crate::runtime::in_flight::Busy;
 
 /// A volume to stage.
@@ -234,6 +235,7 @@ impl Node {
             }
             MountProtocol::Nfs => {
                 self.remember(request, &path).await;
+                FailurePoint::StageRemembered.pass();
                 self.stage_plain(&request.attributes, &user).await
             }
         }
@@ -279,6 +281,7 @@ impl Node {
         user: &TunnelUser,
     ) -> Result<Staged, StageError> {
         let acquired = self.acquire_or_nothing(tunnel, user).await?;
+        FailurePoint::StageAcquired.pass();
         let remote = acquired.remote;
         let way = Way::Tunnel {
             endpoint: acquired.endpoint,
@@ -287,7 +290,10 @@ impl Node {
         };
         let mount = mount_request(attributes, user, way, Patience::Deadline(deadline::MOUNT));
         match self.engine.mount(mount, CancellationToken::new(), |_| ()).await {
-            Ok(_) => Ok(Staged::Now),
+            Ok(_) => {
+                FailurePoint::StageMounted.pass();
+                Ok(Staged::Now)
+            }
             Err(fault) => Err(self.undo(Box::new(fault), user).await),
         }
     }
@@ -341,6 +347,7 @@ impl Node {
         if let Err(error) = self.ensure_unmounted(&user.staging_path, unmount::FAILED).await {
             return StageError::NotUndone { fault, left: LeftBehind::Mount(Box::new(error)) };
         }
+        FailurePoint::StageUndone.pass();
         match self.tunnels.release(&user.volume, &user.staging_path).await {
             Ok(()) => StageError::Mount(fault),
             Err(error) => StageError::NotUndone { fault, left: LeftBehind::TunnelUser(error) },

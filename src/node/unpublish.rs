@@ -13,6 +13,7 @@ use crate::node::place;
 use crate::node::place::PathFault;
 use crate::node::unmount;
 use crate::node::unmount::UnmountError;
+use crate::runtime::FailurePoint;
 use crate::runtime::in_flight::Busy;
 
 /// A publication to end.
@@ -57,7 +58,10 @@ impl Node {
             let _until_done = operation;
             let path = place::resolve(&request.target_path).await.map_err(UnpublishError::Path)?;
             node.ensure_unmounted(&path, unmount::PUBLISHED).await?;
-            directory::remove(&path).await.map_err(UnpublishError::Directory)
+            FailurePoint::UnpublishUnmounted.pass();
+            directory::remove(&path).await.map_err(UnpublishError::Directory)?;
+            FailurePoint::UnpublishRemoved.pass();
+            Ok(())
         };
         self.operations.spawn(work).await.map_err(UnpublishError::Crashed)?
     }

@@ -24,6 +24,7 @@ use crate::node::tunnels::TunnelFault;
 use crate::node::unmount;
 use crate::node::unmount::UnmountError;
 use crate::node::unmount::Unmounted;
+use crate::runtime::FailurePoint;
 use crate::runtime::in_flight::Busy;
 
 /// A question to rpcbind, where there is one, and UMNT.
@@ -74,11 +75,15 @@ impl Node {
             if node.ensure_unmounted(&path, unmount::STAGED).await? == Unmounted::Now {
                 node.say(farewell);
             }
+            FailurePoint::UnstageUnmounted.pass();
             if let Err(error) = node.records.remove(&path).await {
                 // The next stage at this path writes over it.
                 tracing::debug!(volume.id = %request.volume, %error, "a record stays behind");
             }
-            node.tunnels.release(&request.volume, &path).await.map_err(UnstageError::Release)
+            FailurePoint::UnstageForgotten.pass();
+            node.tunnels.release(&request.volume, &path).await.map_err(UnstageError::Release)?;
+            FailurePoint::UnstageReleased.pass();
+            Ok(())
         };
         self.operations.spawn(work).await.map_err(UnstageError::Crashed)?
     }

@@ -1,9 +1,10 @@
-//! What every role needs to run: deadlines, in-flight guards, shared questions, whole error texts.
+//! What every role needs to run: deadlines, in-flight guards, shared questions, whole error texts, failure points.
 //!
 //! Knows nothing of NFS, TLS or CSI.
 
 pub mod chain;
 pub mod clock;
+pub mod failure_point;
 pub mod in_flight;
 pub mod together;
 
@@ -11,5 +12,6 @@ pub use chain::Chain;
 pub use clock::Clock;
 pub use clock::Moment;
 pub use clock::SystemClock;
+pub use failure_point::FailurePoint;
 pub use in_flight::InFlight;
 pub use together::Together;

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::Chain;
+use crate::runtime::FailurePoint;
 use crate::watchdog::process::Bindings;
 use crate::watchdog::process::Farewell;
 use crate::watchdog::process::Inheritance;
@@ -35,6 +36,9 @@ use crate::watchdog::supervise::step;
 
 /// From the start of the process until it serves.
 const READY_DEADLINE: Duration = Duration::from_secs(10);
+/// How often that is doubled, after as many failures in a row. On a node that has too much to do, a process that is
+/// killed and started again for ever, always in the same time, would never come to serve.
+const DOUBLINGS: u32 = 3;
 /// At the end: how long the process lets its connections finish what is under way.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// At the end: how long the process may take altogether.
@@ -130,6 +134,7 @@ impl Driver {
     /// Keeps a process running until `stop`, then ends it.
     pub async fn run(mut self, stop: CancellationToken) {
         let Inheritance { sockets, farewell } = self.launcher.take_over().await;
+        FailurePoint::HandOverReceived.pass();
         self.wanted.adopt(sockets);
         self.predecessor = farewell;
         let mut state = State::Absent;
@@ -172,6 +177,7 @@ impl Driver {
     /// What must have happened before anyone is told.
     fn change_places(&mut self, action: Action) {
         if matches!(action, Action::Retire | Action::Promote) {
+            FailurePoint::UpgradeServed.pass();
             let former = std::mem::replace(&mut self.process, self.next.take());
             if let Some(former) = former {
                 tracing::info!(
@@ -190,8 +196,14 @@ impl Driver {
     async fn act(&mut self, action: Action) {
         match action {
             Action::Carry => {}
-            Action::Spawn => self.process = self.spawn(Version::Ours),
-            Action::SpawnNext => self.next = self.spawn(Version::Installed),
+            Action::Spawn => {
+                self.process = self.spawn(Version::Ours);
+                FailurePoint::ProcessStarted.pass();
+            }
+            Action::SpawnNext => {
+                self.next = self.spawn(Version::Installed);
+                FailurePoint::UpgradeStarted.pass();
+            }
             Action::SpawnAnother => self.next = self.spawn(Version::Ours),
             Action::Retire | Action::Promote => {} // Done by now.
             Action::KillNext => kill(self.next.take()).await,
@@ -263,7 +275,7 @@ impl Driver {
         let happened = async {
             match state {
                 State::Absent => std::future::pending().await,
-                State::Starting { .. } => self.started().await,
+                State::Starting { failures } => self.started(patience(failures)).await,
                 State::Running { .. } => self.heartbeat().await,
                 State::Replacing { .. } => self.replaced().await,
                 State::Waiting { until, .. } => {
@@ -283,9 +295,9 @@ impl Driver {
         }
     }
 
-    async fn started(&mut self) -> Event {
+    async fn started(&mut self, patience: Duration) -> Event {
         match &mut self.process {
-            Some(process) => ready(process.as_mut()).await,
+            Some(process) => ready(process.as_mut(), patience).await,
             None => Event::Exited,
         }
     }
@@ -301,7 +313,7 @@ impl Driver {
                 self.process = None;
                 Event::Exited
             }
-            event = ready(next.as_mut()) => event,
+            event = ready(next.as_mut(), READY_DEADLINE) => event,
         }
     }
 
@@ -320,9 +332,14 @@ impl Driver {
     }
 }
 
-async fn ready(process: &mut dyn TunnelProcess) -> Event {
+/// How long a process may take to serve, when so many before it have failed.
+fn patience(failures: u32) -> Duration {
+    READY_DEADLINE * 2_u32.pow(failures.min(DOUBLINGS))
+}
+
+async fn ready(process: &mut dyn TunnelProcess, patience: Duration) -> Event {
     let process_id = process.id();
-    match timeout(READY_DEADLINE, process.ready()).await {
+    match timeout(patience, process.ready()).await {
         Ok(Ok(())) => return Event::Ready,
         Ok(Err(error)) => {
             tracing::error!(process.id = process_id, %error, "the tunnel process failed to start");
@@ -495,6 +512,14 @@ mod tests {
         assert_eq!(before.elapsed(), READY_DEADLINE);
         assert_eq!(driven.launcher.log()[2..], ["killed", "launched with 0"]);
         assert_eq!(driven.restarts(), [("ended", 0), ("unanswering", 0), ("not-ready", 1)]);
+        driven.until(|life| life.restarts.total() == 3).await;
+        let waits = Duration::from_secs(1);
+        let expected = (1 + 2 + 4) * READY_DEADLINE;
+        assert!(
+            (expected..expected + waits).contains(&before.elapsed()),
+            "each gets twice as long"
+        );
+        assert_eq!(patience(99), 8 * READY_DEADLINE);
     }
 
     #[tokio::test(start_paused = true)]

@@ -39,6 +39,7 @@ use crate::proto::tunnel::ProbeReport;
 use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::runtime::Chain;
+use crate::runtime::FailurePoint;
 use crate::runtime::InFlight;
 use crate::runtime::in_flight::Busy;
 use crate::watchdog::address::KernelView;
@@ -292,7 +293,9 @@ impl Tunnels {
             options: String::new(),
         };
         let _until_done = self.in_flight.begin(&name.to_string())?;
-        self.book().remove_user(volume_id, staging_path).map_err(ReleaseError::Unwritable)
+        self.book().remove_user(volume_id, staging_path).map_err(ReleaseError::Unwritable)?;
+        FailurePoint::ReleaseRecorded.pass();
+        Ok(())
     }
 
     /// Every tunnel that is recorded.
@@ -407,10 +410,12 @@ impl Tunnels {
         let guard = self.guards.lock(spec, deadline).await;
         let guard = guard.ok_or_else(|| AcquireError::NoAnswer(Box::new(spec.clone())))?;
         let endpoint = self.ensure_open(spec, user, deadline).await?;
+        FailurePoint::AcquireOpened.pass();
         drop(guard);
         let probe = |relay: Arc<dyn Relay>| async move { relay.probe(spec).await };
         let report = self.ask(spec, deadline, probe).await?;
         self.note_answer(endpoint, &report);
+        FailurePoint::AcquireProbed.pass();
         if let Some(entry) = self.book().at(*endpoint.ip()) {
             entry.handed_out = true;
         }
@@ -427,6 +432,7 @@ impl Tunnels {
         let mut tried = 0;
         loop {
             let endpoint = self.note(spec, user)?;
+            FailurePoint::AcquireRecorded.pass();
             // Not before there is a process: a socket of an earlier watchdog is taken over first.
             let open = |relay: Arc<dyn Relay>| async move {
                 relay.open(spec, endpoint, self.sockets.ensure(endpoint)).await
@@ -483,6 +489,7 @@ impl Tunnels {
             tracing::error!(volume.id = user.volume_id, %error, "failed to take a user out of its record");
             return;
         }
+        FailurePoint::AcquireUndone.pass();
         let unused = self
             .book()
             .leading_to(spec)
@@ -503,8 +510,9 @@ impl Tunnels {
         deadline: Duration,
     ) {
         match timeout(deadline, relay.close(endpoint)).await {
-            Ok(Ok(())) => match self.book().delete(*endpoint.ip()) {
+            Ok(Ok(())) => match self.forget_closed(endpoint) {
                 Ok(()) => {
+                    FailurePoint::CloseForgotten.pass();
                     self.sockets.release(endpoint);
                     tracing::info!(tunnel.address = %endpoint.ip(), "tunnel closed");
                 }
@@ -519,6 +527,11 @@ impl Tunnels {
                 tracing::warn!(tunnel.address = %endpoint.ip(), "closing a tunnel took too long")
             }
         }
+    }
+
+    fn forget_closed(&self, endpoint: SocketAddrV4) -> io::Result<()> {
+        FailurePoint::CloseClosed.pass();
+        self.book().delete(*endpoint.ip())
     }
 
     /// Asks the tunnel process; one that is just being started again is waited for.

@@ -15,6 +15,7 @@ use super::call;
 use super::refused;
 use super::unreadable;
 use crate::host::worker::Failure;
+use crate::runtime::FailurePoint;
 
 /// For a moment a read-only bind can be written through; nobody has been told of it by then.
 pub(super) fn bind(from: &Path, to: &Path, read_only: bool) -> Result<(), Failure> {
@@ -22,6 +23,7 @@ pub(super) fn bind(from: &Path, to: &Path, read_only: bool) -> Result<(), Failur
     let target = Directory::open(to, call::OPEN_TARGET)?;
     target.refuse_if_taken()?;
     mount_bind(source.path(), target.path()).map_err(refused(call::BIND))?;
+    FailurePoint::WorkerBound.pass();
     let finish = if read_only { make_read_only(to) } else { Ok(()) };
     if finish.is_err() {
         let _ = unmount(to, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);

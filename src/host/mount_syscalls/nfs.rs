@@ -33,6 +33,7 @@ use super::descriptor_path;
 use super::kernel_log;
 use super::refused;
 use crate::host::worker::Failure;
+use crate::runtime::FailurePoint;
 
 /// fsconfig(2) takes no longer value (`strndup_user(_value, 256)`), and refuses it without a word.
 const LONGEST_VALUE: usize = 255;
@@ -160,6 +161,7 @@ impl Request<'_> {
 
 /// Makes the mount at `path` shared, so that its bind mounts join its peer group; else takes it away again.
 fn share(path: &Path) -> Result<(), Failure> {
+    FailurePoint::WorkerPlaced.pass();
     mount_change(path, MountPropagationFlags::SHARED).map_err(|errno| {
         let _ = unmount(path, UnmountFlags::DETACH);
         refused(call::SHARE)(errno)
