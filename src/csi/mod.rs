@@ -5,18 +5,21 @@
 //! | [`endpoint`] | the socket that we are called on |
 //! | [`identity`], [`node`] | the services: one short handler for each call |
 //! | [`request`] | messages into requests; what is malformed ends here |
+//! | [`defaults`] | what holds for volumes that do not say it themselves |
 //! | [`code`] | one table for each call, from its errors to gRPC codes |
 //! | [`refusal`] | an error logged once and made a status |
 //!
 //! The code decides what the kubelet does next, so [`code`] says what each one means to it.
 
 pub mod code;
+pub mod defaults;
 pub mod endpoint;
 pub mod identity;
 pub mod node;
 pub mod refusal;
 pub mod request;
 
+pub use defaults::VolumeDefaults;
 pub use endpoint::CsiEndpoint;
 pub use endpoint::ListenError;
 pub use identity::DriverName;
