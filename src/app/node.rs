@@ -20,8 +20,11 @@ use crate::csi::IdentityService;
 use crate::csi::ListenError;
 use crate::csi::NodeId;
 use crate::csi::NodeService;
+use crate::csi::VolumeDefaults;
 use crate::host::mount_table::ProcMountTable;
 use crate::host::worker::ChildWorker;
+use crate::model::tls_policy::CertificateCheck;
+use crate::model::tls_policy::RevocationCheck;
 use crate::nfs::engine::HostNetwork;
 use crate::nfs::farewell::NetworkMountd;
 use crate::node::Node;
@@ -67,6 +70,34 @@ pub struct NodeArgs {
         value_parser = DriverName::parse
     )]
     pub driver_name: DriverName,
+
+    /// What of the server's certificate is checked for a volume that does not say: full, dangerous-any-name,
+    /// dangerous-none
+    #[arg(
+        long,
+        env = "ALINAS_CSI_TLS_CHECK",
+        default_value = "full",
+        value_parser = CertificateCheck::parse
+    )]
+    pub tls_check: CertificateCheck,
+
+    /// Look into the revocation of certificates (OCSP) for a volume that does not say
+    #[arg(long, env = "ALINAS_CSI_CHECK_REVOCATION")]
+    pub check_revocation: bool,
+}
+
+impl NodeArgs {
+    /// A default that weakens is said once, and again by each tunnel that has it.
+    fn volume_defaults(&self) -> VolumeDefaults {
+        if let Some(danger) = self.tls_check.danger() {
+            tracing::warn!(danger, "for every volume that does not say what is checked");
+        }
+        let revocation = match self.check_revocation {
+            true => RevocationCheck::Ocsp,
+            false => RevocationCheck::Off,
+        };
+        VolumeDefaults { check: self.tls_check, revocation }
+    }
 }
 
 /// Why the role ended otherwise than by being told to.
@@ -117,10 +148,12 @@ pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
         csi.socket = %args.csi_endpoint.path().display(),
         "serving CSI"
     );
+    let service =
+        NodeService::new(node.clone(), args.node_id.clone()).with_defaults(args.volume_defaults());
     // CSI 1.13, GetPluginCapabilities: of the plugin, whichever of its parts is asked.
     let capabilities = vec![Type::ControllerService];
     let identity = IdentityService::new(args.driver_name, capabilities, tunnels);
-    let drained = serve(listener, identity, node, args.node_id, told_to_stop).await?;
+    let drained = serve(listener, identity, node, service, told_to_stop).await?;
     tracing::info!(?drained, "stopped");
     Ok(())
 }
@@ -140,13 +173,13 @@ async fn serve(
     listener: UnixListener,
     identity: IdentityService,
     node: Node,
-    id: NodeId,
+    service: NodeService,
     told_to_stop: impl Future<Output = ()> + Send,
 ) -> Result<Drained, NodeRoleError> {
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let server = Server::builder()
         .add_service(IdentityServer::new(identity))
-        .add_service(NodeServer::new(NodeService::new(node.clone(), id)))
+        .add_service(NodeServer::new(service))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
             told_to_stop.await;
             // The receiver is gone only when the server has ended by itself.
@@ -205,6 +238,14 @@ mod tests {
         let args = parse(&[]).unwrap();
         assert_eq!(args.state_dir, Path::new("/run/alinas-csi"));
         assert_eq!(args.driver_name.as_str(), "alinas.csi.alibabacloud.com");
+        assert_eq!(args.volume_defaults(), VolumeDefaults::default());
+        let weak = parse(&["--tls-check", "dangerous-any-name", "--check-revocation"]).unwrap();
+        let expected = VolumeDefaults {
+            check: CertificateCheck::DangerousAnyName,
+            revocation: RevocationCheck::Ocsp,
+        };
+        assert_eq!(weak.volume_defaults(), expected);
+        parse(&["--tls-check", "any-name"]).unwrap_err();
         parse(&["--driver-name", "1nas"]).unwrap_err();
         let no_socket = ["alinas-csi", "--csi-endpoint", "tcp://[::1]:1", "--node-id", "n"];
         CommandLine::try_parse_from(no_socket).unwrap_err();
@@ -229,7 +270,9 @@ mod tests {
             let _ = stopped.await;
         };
         let id = NodeId::parse("node-1").unwrap();
-        let role = tokio::spawn(serve(listener, identity, world.node(), id, told_to_stop));
+        let node = world.node();
+        let service = NodeService::new(node.clone(), id);
+        let role = tokio::spawn(serve(listener, identity, node, service, told_to_stop));
         let connect = tower::service_fn(move |_| {
             let path = path.clone();
             async move { UnixStream::connect(path).await.map(TokioIo::new) }

@@ -42,6 +42,24 @@ pub struct LogArgs {
     /// Where log files are written besides; mount -t alinas has them in /var/log/aliyun/alinas.
     #[arg(long, global = true, env = "ALINAS_CSI_LOG_DIR", value_name = "DIRECTORY")]
     pub log_dir: Option<PathBuf>,
+    /// The size in bytes at which a log file becomes the one before [default: 1048576].
+    #[arg(
+        long,
+        global = true,
+        env = "ALINAS_CSI_LOG_MAX_BYTES",
+        value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(1 << 20..=16 << 20)
+    )]
+    pub log_max_bytes: Option<u64>,
+    /// How many log files are kept, the current one included [default: 10].
+    #[arg(
+        long,
+        global = true,
+        env = "ALINAS_CSI_LOG_FILE_COUNT",
+        value_name = "NUMBER",
+        value_parser = clap::value_parser!(u64).range(1..=16)
+    )]
+    pub log_file_count: Option<u64>,
 }
 
 impl LogArgs {
@@ -51,6 +69,10 @@ impl LogArgs {
         let filter = self.log.as_deref().or(conf.map(|conf| conf.level)).unwrap_or(FILTER);
         let folder = self.log_dir.as_deref().or(conf.map(|_| Path::new(log_file::FOLDER)));
         let limits = Limits::of(&conf.cloned().unwrap_or_default());
+        let limits = Limits {
+            bytes: self.log_max_bytes.unwrap_or(limits.bytes),
+            files: self.log_file_count.unwrap_or(limits.files),
+        };
         Log {
             filter: filter.to_owned(),
             file: folder.map(|folder| LogFile::new(folder, name, limits)),
@@ -62,7 +84,13 @@ impl LogArgs {
         let debug = conf.tunnel_debug.then(|| format!("{},alinas_csi=debug", conf.level));
         let filter = self.log.clone().or(debug).map(OsString::from);
         let folder = self.log_dir.clone().map(OsString::from);
-        let given = [("--log", filter), ("--log-dir", folder)];
+        let number = |number: Option<u64>| number.map(|number| number.to_string().into());
+        let given = [
+            ("--log", filter),
+            ("--log-dir", folder),
+            ("--log-max-bytes", number(self.log_max_bytes)),
+            ("--log-file-count", number(self.log_file_count)),
+        ];
         let given = given.into_iter().filter_map(|(name, value)| Some([name.into(), value?]));
         given.flatten().collect()
     }

@@ -5,6 +5,7 @@
 //! | [`endpoint`] | the socket that we are called on |
 //! | [`identity`], [`node`], [`controller`] | the services: one short handler for each call |
 //! | [`request`], [`controller_request`] | messages into requests; what is malformed ends here |
+//! | [`defaults`] | what holds for volumes that do not say it themselves |
 //! | [`code`], [`controller_code`] | one table for each call, from its errors to gRPC codes |
 //! | [`refusal`] | an error logged once and made a status |
 //!
@@ -14,6 +15,7 @@ pub mod code;
 pub mod controller;
 pub mod controller_code;
 pub mod controller_request;
+pub mod defaults;
 pub mod endpoint;
 pub mod identity;
 pub mod node;
@@ -21,6 +23,7 @@ pub mod refusal;
 pub mod request;
 
 pub use controller::ControllerService;
+pub use defaults::VolumeDefaults;
 pub use endpoint::CsiEndpoint;
 pub use endpoint::ListenError;
 pub use identity::DriverName;

@@ -8,6 +8,7 @@ use tonic::Status;
 use tonic::async_trait;
 
 use crate::csi::code;
+use crate::csi::defaults::VolumeDefaults;
 use crate::csi::refusal::Call;
 use crate::csi::refusal::OrRefuse;
 use crate::csi::refusal::not_served;
@@ -60,13 +61,20 @@ impl fmt::Display for NodeId {
 pub struct NodeService {
     node: Node,
     id: NodeId,
+    defaults: VolumeDefaults,
 }
 
 impl NodeService {
     /// Serves `node` under `id`.
     #[must_use]
     pub fn new(node: Node, id: NodeId) -> Self {
-        Self { node, id }
+        Self { node, id, defaults: VolumeDefaults::default() }
+    }
+
+    /// What holds for volumes that do not say it themselves.
+    #[must_use]
+    pub fn with_defaults(self, defaults: VolumeDefaults) -> Self {
+        Self { defaults, ..self }
     }
 }
 
@@ -76,7 +84,8 @@ impl csi::node_server::Node for NodeService {
         &self,
         request: Request<csi::NodeStageVolumeRequest>,
     ) -> Result<Response<csi::NodeStageVolumeResponse>, Status> {
-        let message = request.into_inner();
+        let mut message = request.into_inner();
+        message.volume_context = self.defaults.fill(message.volume_context);
         let call = Call { name: "NodeStageVolume", volume: &message.volume_id };
         let wanted = request::stage(&message).or_refuse(call, request::code_of)?;
         let staged = self.node.stage(wanted).await.or_refuse(call, code::stage)?;

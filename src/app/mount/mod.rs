@@ -16,6 +16,8 @@ mod record;
 mod remount;
 mod start;
 mod tunnel;
+#[cfg(test)]
+mod vendor_options;
 
 use std::path::Path;
 use std::path::PathBuf;
