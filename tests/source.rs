@@ -126,6 +126,18 @@ fn every_attribute_of_a_volume_is_documented_in_the_chart() {
     assert_none(&broken);
 }
 
+#[test]
+fn every_parameter_of_a_class_is_documented() {
+    let documented = read("docs/storageclass.md");
+    let broken: Vec<_> = alinas_csi::model::storage_class::KEYS
+        .iter()
+        .map(|key| format!("| `{}` | {} | {} |", key.name, shown(key.default), key.help))
+        .filter(|row| !documented.contains(row))
+        .map(|row| format!("docs/storageclass.md lacks the row {row}"))
+        .collect();
+    assert_none(&broken);
+}
+
 fn shown(default: &str) -> &str {
     if default.is_empty() { "none" } else { default }
 }

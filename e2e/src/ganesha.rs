@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use crate::cable;
 use crate::certificates::Authority;
 use crate::certificates::Validity;
+use crate::controller;
 use crate::failure::During;
 use crate::failure::Failure;
 use crate::failure::Result;
@@ -33,8 +34,6 @@ use crate::process::Process;
 const DISK: &str = "disk";
 const SPLITTER: &str = "127.0.0.1:2051";
 const START: Duration = Duration::from_secs(60);
-/// Nobody of Debian.
-const NOBODY: u32 = 65534;
 
 /// A mount target, and what is wrong with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,8 +140,7 @@ impl Ganesha {
         command
             .args(["--target", &self.servers.id().to_string(), "--net", "--mount", "--"])
             .arg("setpriv")
-            .args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")])
-            .args(["--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"])
+            .args(controller::arguments())
             .arg(program);
         command
     }

@@ -19,6 +19,7 @@ use alinas_csi::proto::csi::volume_capability::AccessType;
 use alinas_csi::proto::csi::volume_capability::MountVolume;
 use alinas_csi::proto::csi::volume_capability::access_mode::Mode;
 use e2e::csi_client::channel;
+use e2e::driver::Driver;
 use e2e::driver::binary;
 use e2e::failure::Failure;
 use e2e::failure::Result;
@@ -33,7 +34,6 @@ use tonic::Code;
 use tonic::Status;
 use tonic::transport::Channel;
 
-const START: Duration = Duration::from_secs(30);
 const MINUTE: Duration = Duration::from_secs(60);
 const GIB: i64 = 1 << 30;
 
@@ -47,21 +47,13 @@ struct Controller {
 
 impl Controller {
     fn start(nas: &Ganesha, name: &str) -> Result<Self> {
-        // Nobody makes his socket in a folder of his own.
-        let folder = nas.folder().join(name);
-        fs::create_dir(&folder)?;
-        std::os::unix::fs::chown(&folder, Some(65534), Some(65534))?;
-        let socket = folder.join("csi.sock");
-        let log = nas.folder().join(format!("{name}.log"));
-        let mut command = nas.enter(&binary()?);
-        command
-            .arg("controller")
-            .arg("--csi-endpoint")
-            .arg(format!("unix://{}", socket.display()))
-            .arg("--ca-file")
-            .arg(nas.ca_file());
-        let mut process = Process::start("controller", &mut command, &log)?;
-        process.wait_until("the socket is there", START, || socket.exists())?;
+        let started = e2e::controller::Controller::start(
+            nas.enter(&binary()?),
+            nas.folder(),
+            name,
+            nas.ca_file(),
+        )?;
+        let e2e::controller::Controller { process, socket, log } = started;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let client = {
@@ -318,12 +310,7 @@ fn five_hundred_volumes_are_made_at_once_within_a_minute() -> Result<()> {
 fn the_controller_specs_of_csi_sanity_pass() -> Result<()> {
     let nas = Ganesha::start()?;
     let _controller = Controller::start(&nas, "first")?;
-    let node = nas.folder().join("node.sock");
-    let mut command = Command::new(binary()?);
-    command.args(["node", "--node-id", "node-1", "--csi-endpoint"]).arg(&node);
-    command.arg("--state-dir").arg(nas.folder());
-    let mut node_plugin = Process::start("node", &mut command, &nas.folder().join("node.log"))?;
-    node_plugin.wait_until("the node's socket is there", START, || node.exists())?;
+    let driver = Driver::start(nas.ca_file())?;
     let sanity = std::env::var_os("ALINAS_CSI_SANITY")
         .ok_or_else(|| Failure::new("set ALINAS_CSI_SANITY to the csi-sanity binary"))?;
     let folder = nas.folder();
@@ -331,7 +318,7 @@ fn the_controller_specs_of_csi_sanity_pass() -> Result<()> {
     let (report, log) = (folder.join("report.json"), folder.join("sanity.log"));
     let mut command = Command::new(sanity);
     command
-        .arg(format!("-csi.endpoint=unix://{}", node.display()))
+        .arg(format!("-csi.endpoint=unix://{}", driver.csi_socket().display()))
         .arg(format!("-csi.controllerendpoint=unix://{}", folder.join("first/csi.sock").display()))
         .arg(format!("-csi.mountdir={}", folder.join("mount").display()))
         .arg(format!("-csi.stagingdir={}", folder.join("staging").display()))

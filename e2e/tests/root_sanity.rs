@@ -2,11 +2,16 @@
 //!
 //! `ALINAS_CSI_SANITY` names its binary; without it this fails, as nothing is skipped in silence.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use e2e::controller::Controller;
+use e2e::controller::as_nobody;
+use e2e::driver::binary;
 use e2e::failure::During;
 use e2e::failure::Failure;
 use e2e::failure::Result;
@@ -24,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(900);
 #[test]
 fn the_identity_specs_of_csi_sanity_pass() -> Result<()> {
     let scene = Scene::start(TlsProfile::Tls13)?;
-    let counts = sanity(&scene, &scene.driver.csi_socket(), "Identity Service")?;
+    let counts = sanity(&scene, &scene.driver.csi_socket(), "Identity Service", &[])?;
     ensure(counts.passed == 3, format!("{} specs passed", counts.passed))
 }
 
@@ -38,6 +43,30 @@ fn the_node_specs_of_csi_sanity_pass_over_nfs_4_0() -> Result<()> {
     node_specs("4.0")
 }
 
+/// The node mounts what the controller has made.
+#[test]
+fn both_sockets_of_the_driver_pass_every_spec_of_what_they_announce() -> Result<()> {
+    let scene = Scene::start(TlsProfile::Tls13)?;
+    let folder = tempfile::Builder::new().prefix("alinas-csi-sanity.").tempdir()?;
+    // For nobody, who makes his socket in there.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let program = as_nobody(&binary()?);
+    let controller = Controller::start(program, folder.path(), "controller", scene.nas.ca_file())?;
+    let parameters = folder.path().join("parameters.yaml");
+    fs::write(&parameters, format!("server: {}\n", Front::Good.domain()))?;
+    let more = [
+        format!("-csi.controllerendpoint=unix://{}", controller.socket.display()),
+        format!("-csi.testvolumeparameters={}", parameters.display()),
+    ];
+    let counts = sanity(&scene, &scene.driver.csi_socket(), "Service", &more);
+    let counts = counts
+        .map_err(|failure| Failure::new(format!("{failure}\n{}", log_tail(&controller.log))))?;
+    ensure(counts.passed >= 45, format!("only {} specs passed", counts.passed))?;
+    let unannounced = |name: &&String| !name.contains("not supported");
+    let skipped: Vec<_> = counts.skipped.iter().filter(unannounced).collect();
+    ensure(skipped.is_empty(), format!("skipped: {skipped:#?}"))
+}
+
 fn node_specs(vers: &str) -> Result<()> {
     let scene = Scene::start(TlsProfile::Tls13)?;
     let folder = tempfile::tempdir()?;
@@ -45,7 +74,7 @@ fn node_specs(vers: &str) -> Result<()> {
     let driver = scene.driver.csi_socket();
     let disk = scene.nas.disk();
     let _provisioner = Provisioner::start(&socket, &driver, disk, Front::Good.domain(), vers)?;
-    let counts = sanity(&scene, &socket, "Node Service")?;
+    let counts = sanity(&scene, &socket, "Node Service", &[])?;
     // A focus that matches nothing would pass, too; and the two specs of a volume's whole life are
     // skipped where there seems to be no controller.
     ensure(counts.passed >= 20, format!("only {} specs passed", counts.passed))?;
@@ -54,7 +83,7 @@ fn node_specs(vers: &str) -> Result<()> {
 }
 
 /// Runs the specs that a focus names. A failed one is an error, with the logs.
-fn sanity(scene: &Scene, socket: &Path, focus: &str) -> Result<Counts> {
+fn sanity(scene: &Scene, socket: &Path, focus: &str, more: &[String]) -> Result<Counts> {
     let binary = std::env::var_os("ALINAS_CSI_SANITY")
         .map(PathBuf::from)
         .ok_or_else(|| Failure::new("set ALINAS_CSI_SANITY to the csi-sanity binary"))?;
@@ -68,7 +97,8 @@ fn sanity(scene: &Scene, socket: &Path, focus: &str) -> Result<Counts> {
         .arg(format!("-csi.stagingdir={}", folder.path().join("staging").display()))
         .arg(format!("--ginkgo.json-report={}", report.display()))
         .arg(format!("--ginkgo.focus={focus}"))
-        .arg("--ginkgo.no-color");
+        .arg("--ginkgo.no-color")
+        .args(more);
     let mut suite = Process::start("csi-sanity", &mut command, &log)?;
     let ended = suite.wait_for_end(DEADLINE);
     let counts = Counts::read(&report).map_err(|failure| {

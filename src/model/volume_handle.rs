@@ -193,7 +193,7 @@ fn take_flag(spec: &mut TunnelSpec, field: &str) -> Option<()> {
     let TlsPolicy { least_version, ca_bundle, check, revocation, backend, identity } =
         &mut spec.policy;
     match flag {
-        'p' => spec.port = RemotePort::Only(value.parse().ok()?),
+        'p' => spec.port = RemotePort::Only(value.parse().ok().filter(|port| *port != 0)?),
         'n' => spec.server_name = ServerName::parse(&value).ok()?,
         's' => *least_version = TlsVersion::V1_3,
         'c' => *ca_bundle = Some(CaBundle::parse(&value).ok()?),

@@ -28,6 +28,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{- define "alinas-csi.controllerServiceAccountName" -}}
+{{- .Values.controller.serviceAccount.name | default (printf "%s-controller" (include "alinas-csi.fullname" .)) -}}
+{{- end -}}
+
 {{- define "alinas-csi.serviceAccountName" -}}
 {{- .Values.serviceAccount.name | default (printf "%s-node" (include "alinas-csi.fullname" .)) -}}
 {{- end -}}
