@@ -225,7 +225,7 @@ async fn after_an_outage_connections_are_dialled_for_in_turns() {
     const EACH: usize = 60;
     let crowd = Arc::<Mutex<Crowd>>::default();
     let counted = Arc::clone(&crowd);
-    let server = tls_lab::backend(move |_stream: TcpStream| {
+    let server = tls_lab::backend(move |stream: TcpStream| {
         let crowd = Arc::clone(&counted);
         async move {
             {
@@ -236,6 +236,7 @@ async fn after_an_outage_connections_are_dialled_for_in_turns() {
             }
             sleep(Duration::from_millis(100)).await;
             crowd.lock().unwrap().now -= 1;
+            drop(stream);
         }
     })
     .await;
