@@ -212,6 +212,54 @@ async fn a_process_that_does_not_reach_a_server_that_answers_others_is_replaced(
     assert_eq!(repaired.restarts, 0, "nothing has failed");
 }
 
+/// How many connections were open at once to a server that closes each after a while.
+#[derive(Default)]
+struct Crowd {
+    now: u32,
+    most: u32,
+    all: u32,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_outage_connections_are_dialled_for_in_turns() {
+    const EACH: usize = 60;
+    let crowd = Arc::<Mutex<Crowd>>::default();
+    let counted = Arc::clone(&crowd);
+    let server = tls_lab::backend(move |stream: TcpStream| {
+        let crowd = Arc::clone(&counted);
+        async move {
+            {
+                let mut crowd = crowd.lock().unwrap();
+                crowd.now += 1;
+                crowd.all += 1;
+                crowd.most = crowd.most.max(crowd.now);
+            }
+            sleep(Duration::from_millis(100)).await;
+            crowd.lock().unwrap().now -= 1;
+            drop(stream);
+        }
+    })
+    .await;
+    let lab = Lab::new();
+    let process = lab.process();
+    let mut kernel = Vec::new();
+    for _ in 0..2 {
+        let address = tls_lab::open(&process, &spec(server));
+        for _ in 0..EACH {
+            kernel.push(TcpStream::connect(address).await.unwrap());
+        }
+    }
+    let everybody = async {
+        while (crowd.lock().unwrap().all as usize) < 2 * EACH {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(FOUND, everybody).await.expect("everybody has a turn");
+    let most = crowd.lock().unwrap().most;
+    // 32, and a few more where this machine is slow.
+    assert!((16..=80).contains(&most), "{most} at once");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_that_carries_is_healthy_without_a_call() {
     let node = Node::new().await;

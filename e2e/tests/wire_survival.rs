@@ -53,6 +53,9 @@ const A_WHILE: Duration = Duration::from_millis(500);
 /// The longest that a process that was replaced lets its connections go on: 5 s, and some more for a busy machine.
 const DRAINED: Duration = Duration::from_secs(8);
 
+/// One at a time: their times are measured.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A node with one tunnel to a TLS server that is not ours.
 struct Node {
     watchdog: Process,
@@ -61,6 +64,7 @@ struct Node {
     /// How often the server saw each call.
     served: Arc<Mutex<BTreeMap<u32, u32>>>,
     nas: Stunnel,
+    _alone: tokio::sync::MutexGuard<'static, ()>,
 }
 
 impl Node {
@@ -69,11 +73,12 @@ impl Node {
     }
 
     async fn with(flags: &[&str]) -> Self {
+        let _alone = ALONE.lock().await;
         let lab = Lab::new();
         let served = Arc::default();
         let nas = lab.server(TLS_1_3, counting_nfs(Arc::clone(&served)).await);
         let port = free_port();
-        let node = Self { watchdog: watchdog(&lab, port, flags), port, lab, served, nas };
+        let node = Self { watchdog: watchdog(&lab, port, flags), port, lab, served, nas, _alone };
         node.until_running(0).await;
         node
     }

@@ -314,10 +314,10 @@ impl Memory {
     }
 
     fn note_port(&self, spec: &TunnelSpec, port: u16) {
-        if spec.port == RemotePort::Known {
-            if self.ports().insert(spec.host.clone(), port) != Some(port) {
-                tracing::info!(tunnel.target = %spec, port, "this port of the mount target speaks TLS");
-            }
+        if spec.port == RemotePort::Known
+            && self.ports().insert(spec.host.clone(), port) != Some(port)
+        {
+            tracing::info!(tunnel.target = %spec, port, "this port of the mount target speaks TLS");
         }
     }
 

@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 /// Dials that are begun at once.
 const PLACES: usize = 32;
-/// After this a dial works no more, it waits.
-const SLOW: Duration = Duration::from_millis(250);
+/// After this a dial works no more, it waits. Long enough for a processor that is busy with the others.
+const SLOW: Duration = Duration::from_millis(500);
 
 /// The gate of a process.
 #[derive(Clone, Debug)]

@@ -125,24 +125,13 @@ pub async fn relay(
         }
         // Boxed, so that the others do not keep room for it.
         Session::OpenSsl(stream) => {
-            let relayed = Box::pin(async {
-                tokio::select! {
-                    relayed = copy::relay(kernel, stream, traffic) => relayed,
-                    // It does not look at calls.
-                    () = drained_to_silence(drain, traffic) => Ok(()),
-                }
-            });
+            let relayed = Box::pin(copy::relay(kernel, stream, traffic, drain));
             relayed.await.map(|()| Relayed::Whole)
         }
     }
 }
 
-/// Returns once draining has begun and the tunnel carries nothing.
-async fn drained_to_silence(drain: &CancellationToken, traffic: &Traffic) {
-    drain.cancelled().await;
-    silence(traffic).await;
-}
-
+/// Returns once the tunnel carries nothing.
 async fn silence(traffic: &Traffic) {
     loop {
         let before = traffic.total();
