@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use alinas_csi::proto::tunnel;
 use alinas_csi::proto::tunnel::tunnels_client::TunnelsClient;
+use alinas_csi::runtime::FailurePoint;
+use alinas_csi::runtime::failure_point;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -31,12 +33,23 @@ const CALL: Duration = Duration::from_secs(10);
 /// Short, so that a test can watch a tunnel close.
 const UNMOUNT_GRACE_SECONDS: &str = "1";
 
+/// One of the driver's processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Carries the data.
+    Tunnel,
+    /// Keeps the tunnel process alive.
+    Watchdog,
+    /// Answers the kubelet.
+    Node,
+}
+
 /// The two processes. What they leave behind is unmounted when this is dropped.
 #[derive(Debug)]
 pub struct Driver {
     watchdog: Option<Process>,
-    // Dropping a watchdog ends its children with it; those outlive a killed one and are part of the test.
-    former_watchdogs: Vec<Process>,
+    // Dropping a process ends its group with it; children that outlive a killed one are part of the test.
+    former: Vec<Process>,
     node: Option<Process>,
     ca_file: PathBuf,
     folder: TempDir,
@@ -58,8 +71,7 @@ impl Driver {
     pub fn start_below(parent: &Path, ca_file: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("alinas-csi-e2e.").tempdir_in(parent)?;
         let ca_file = ca_file.to_owned();
-        let mut driver =
-            Self { watchdog: None, former_watchdogs: Vec::new(), node: None, ca_file, folder };
+        let mut driver = Self { watchdog: None, former: Vec::new(), node: None, ca_file, folder };
         fs::create_dir(driver.state_dir())?;
         driver.start_watchdog()?;
         driver.start_node()?;
@@ -71,18 +83,25 @@ impl Driver {
     /// # Errors
     /// When it does not get there.
     pub fn start_watchdog(&mut self) -> Result<()> {
-        let socket = self.state_dir().join("watchdog.sock");
+        let socket = self.watchdog_socket();
+        self.spawn_watchdog(None)?.wait_until("the tunnel process runs", START, || {
+            list(&socket).is_ok_and(|answer| answer.process == "running")
+        })
+    }
+
+    /// Starts the watchdog, which ends at a failure point if one is named, and waits for nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_watchdog(&mut self, fails_at: Option<FailurePoint>) -> Result<&mut Process> {
         let mut command = Command::new(binary()?);
+        command.envs(fails_at.map(|point| (failure_point::VARIABLE, point.word())));
         command.arg("watchdog").arg("--state-dir").arg(self.state_dir());
         command.arg("--ca-file").arg(&self.ca_file);
         command.args(["--unmount-grace", UNMOUNT_GRACE_SECONDS]);
         command.args(["--proxy-port", &PROXY_PORT.to_string()]);
-        let mut watchdog = Process::start("watchdog", &mut command, &self.log("watchdog"))?;
-        watchdog.wait_until("the tunnel process runs", START, || {
-            list(&socket).is_ok_and(|answer| answer.process == "running")
-        })?;
-        self.watchdog = Some(watchdog);
-        Ok(())
+        let watchdog = Process::start("watchdog", &mut command, &self.log("watchdog"))?;
+        Ok(self.watchdog.insert(watchdog))
     }
 
     /// Starts the node plugin and waits for its socket.
@@ -90,8 +109,17 @@ impl Driver {
     /// # Errors
     /// When it does not get there.
     pub fn start_node(&mut self) -> Result<()> {
+        self.start_node_that_fails(None)
+    }
+
+    /// Starts the node plugin, which ends at a failure point if one is named, and waits for its socket.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub fn start_node_that_fails(&mut self, at: Option<FailurePoint>) -> Result<()> {
         let socket = self.csi_socket();
         let mut command = Command::new(binary()?);
+        command.envs(at.map(|point| (failure_point::VARIABLE, point.word())));
         command.arg("node").arg("--csi-endpoint").arg(format!("unix://{}", socket.display()));
         command.args(["--node-id", "lab-node", "--state-dir"]).arg(self.state_dir());
         let mut node = Process::start("node plugin", &mut command, &self.log("node"))?;
@@ -164,6 +192,41 @@ impl Driver {
         Ok(id)
     }
 
+    /// The process id of a part.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn process(&self, part: Part) -> Result<Pid> {
+        let id = match part {
+            Part::Tunnel => Some(self.tunnels()?.process_id),
+            Part::Watchdog => self.watchdog.as_ref().map(Process::id),
+            Part::Node => self.node.as_ref().map(Process::id),
+        };
+        let pid = id.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        pid.ok_or_else(|| Failure::new(format!("no {part:?} process runs")))
+    }
+
+    /// Waits until a part has ended by itself, killed by a signal of its own.
+    ///
+    /// # Errors
+    /// When it has not at the deadline.
+    pub fn wait_for_end_of(&mut self, part: Part) -> Result<()> {
+        let process = match part {
+            Part::Watchdog => self.watchdog.take(),
+            Part::Node => self.node.take(),
+            Part::Tunnel => return Err(Failure::new("the tunnel is the watchdog's child")),
+        };
+        let mut process =
+            process.ok_or_else(|| Failure::new(format!("no {part:?} process runs")))?;
+        let ended = process.wait_for_end(START);
+        self.former.push(process);
+        match ended {
+            Err(failure) if failure.to_string().contains("failed (signal:") => Ok(()),
+            Err(failure) => Err(failure),
+            Ok(()) => Err(Failure::new(format!("the {part:?} process ended in peace"))),
+        }
+    }
+
     /// Waits until another tunnel process than `former` runs.
     ///
     /// # Errors
@@ -181,7 +244,7 @@ impl Driver {
     pub fn kill_watchdog(&mut self) -> Result<()> {
         if let Some(mut watchdog) = self.watchdog.take() {
             watchdog.kill()?;
-            self.former_watchdogs.push(watchdog);
+            self.former.push(watchdog);
         }
         Ok(())
     }
@@ -238,7 +301,9 @@ impl Driver {
         ["watchdog", "node"].map(|name| log_tail(&self.log(name))).join("\n")
     }
 
-    fn state_dir(&self) -> PathBuf {
+    /// Where its records are.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 

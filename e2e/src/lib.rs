@@ -23,5 +23,7 @@ pub mod plain;
 pub mod process;
 pub mod provisioner;
 pub mod scene;
+pub mod steady_io;
+pub mod survival;
 pub mod tls_lab;
 pub mod tunnel_program;
