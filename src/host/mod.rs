@@ -16,6 +16,7 @@ pub mod mount_syscalls;
 pub mod mount_table;
 mod netlink;
 pub mod nfs_clients;
+pub mod occupant;
 pub mod parcel;
 pub mod peer;
 mod peer_diag;
