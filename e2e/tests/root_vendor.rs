@@ -4,6 +4,8 @@
 //!
 //! The guest has no systemd: `service` and the mount command use the package's System V script. Nothing is mounted by
 //! anything but mount(8). The package is built before the lab starts (`ALINAS_CSI_PACKAGE`), or here where it was not.
+//!
+//! LONG: one page, one story; each step begins where the last one ended.
 
 use std::fs;
 use std::fs::File;
@@ -42,7 +44,10 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const SERVICE: &str = "aliyun-alinas-mount-watchdog";
 const CONF: &str = "/etc/aliyun/alinas/alinas-utils.conf";
 const LOGS: &str = "/var/log/aliyun/alinas";
+const HOSTS: &str = "/etc/hosts";
 const BLOCK: usize = 4096;
+/// Between two blocks.
+const BREATH: Duration = Duration::from_millis(20);
 
 #[test]
 fn the_vendors_page_can_be_followed_line_by_line() -> Result<()> {
@@ -140,9 +145,10 @@ impl Page {
 
     /// The mount of the first step goes on meanwhile.
     fn restart(&self) -> Result<()> {
-        let former = processes();
+        let (former, hosts) = (processes(), fs::read_to_string(HOSTS)?);
         let writer = Writer::start(&self.dir("v3")?.join("restarted"))?;
         change(CONF, "logging_level = INFO", "logging_level = DEBUG")?;
+        change(CONF, "proxy_port = 12049", "hosts_entries = true\nproxy_port = 12049")?;
         // The shortest, for the steps below.
         change(CONF, "unmount_grace_period_sec = 30", "unmount_grace_period_sec = 10")?;
         succeeded(&format!("service {SERVICE} restart"))?;
@@ -155,6 +161,14 @@ impl Page {
             now.len() == 2 && now.iter().all(|process| !former.contains(process))
         })?;
         writer.end("a restart of the service")?;
+        // The lab's hosts file is a bind mount, as in a container.
+        wait_until("the hosts file has a line", PATIENCE, || hosts_lines() == 1)?;
+        let now = fs::read_to_string(HOSTS)?;
+        println!("  {}", now.lines().last().unwrap_or_default());
+        ensure(
+            now.starts_with(&hosts),
+            format!("another line has changed: {hosts}\nis now {now}"),
+        )?;
         change(CONF, "logging_level = DEBUG", "logging_level = INFO")
     }
 
@@ -229,7 +243,11 @@ impl Page {
         ensure(refused.output.contains(&dir.display().to_string()), format!("{refused:?}"))?;
         fs::write(dir.join("still-there"), "words")?;
 
+        let hosts = theirs(&fs::read_to_string(HOSTS)?);
         succeeded(&format!("umount {}", dir.display()))?;
+        wait_until("the hosts file has no line", PATIENCE, || hosts_lines() == 0)?;
+        let now = theirs(&fs::read_to_string(HOSTS)?);
+        ensure(now == hosts, format!("another line has changed: {hosts:?}\nis now {now:?}"))?;
         succeeded(remove)?;
         wait_until("no process is left", PATIENCE, || processes().is_empty())?;
         ensure(shell("which mount.alinas")?.code != Some(0), "the helper is left")?;
@@ -311,6 +329,17 @@ fn change(file: &str, from: &str, to: &str) -> Result<()> {
     Ok(fs::write(file, text.replace(from, to))?)
 }
 
+/// How many lines there are for tunnels.
+fn hosts_lines() -> usize {
+    let text = fs::read_to_string(HOSTS).unwrap_or_default();
+    text.lines().filter(|line| line.contains(".cn-hangzhou.tls.127.0.1.")).count()
+}
+
+/// All lines but ours.
+fn theirs(hosts: &str) -> Vec<String> {
+    hosts.lines().filter(|line| !line.contains("# alinas-csi ")).map(str::to_owned).collect()
+}
+
 fn listens_on(port: u16) -> bool {
     let hex = format!(":{port:04X} ");
     fs::read_to_string("/proc/net/tcp")
@@ -364,6 +393,8 @@ impl Writer {
                 file.sync_data()?;
                 longest = longest.max(begin.elapsed());
                 blocks += 1;
+                // The package manager wants the processor, too.
+                std::thread::sleep(BREATH);
             }
             Ok((blocks, longest))
         });

@@ -81,6 +81,18 @@ pub enum HostsError {
         /// The errno.
         source: io::Error,
     },
+    /// Somebody wrote into the former file, and the new one cannot be changed any more.
+    #[error(
+        "failed to write {file:?}: {source}; what somebody else wrote meanwhile is in {kept:?}, take it over by hand"
+    )]
+    LateEdit {
+        /// The file.
+        file: PathBuf,
+        /// The former file, with that edit.
+        kept: PathBuf,
+        /// The errno.
+        source: io::Error,
+    },
     /// A bind mount shows the former file for ever.
     #[error(
         "{0:?} is mounted here by itself and has been replaced on the host since; restart the container that mounts \
@@ -204,16 +216,28 @@ impl HostsFile {
             found = true;
             let Some(base) = self.read()? else { continue };
             let merged = carried_over(&exchanged.base, &late, &base.text, &self.owner);
-            if let Some(next) =
-                self.replace(&base, &merged).map_err(|error| self.unwritten(error))?
-            {
-                exchanged.base = late;
-                // This one, too, may be open somewhere.
-                more.push(next);
+            match self.replace(&base, &merged) {
+                Ok(Some(next)) => {
+                    exchanged.base = late;
+                    // This one, too, may be open somewhere.
+                    more.push(next);
+                }
+                Ok(None) => {}
+                Err(source) => return Err(self.keep(exchanged.former.path(), source)),
             }
         }
         former.extend(more);
         Ok(found)
+    }
+
+    /// Where an edit cannot be done to the new file, the file that it went into stays for people to look at.
+    fn keep(&self, former: &Path, source: io::Error) -> HostsError {
+        let file = self.file.clone();
+        let kept = former.with_file_name("hosts.late-edit");
+        match fs::rename(former, &kept) {
+            Ok(()) => HostsError::LateEdit { file, kept, source },
+            Err(_) => HostsError::Write { file, source },
+        }
     }
 
     /// None while another of us changes it.

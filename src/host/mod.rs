@@ -19,6 +19,7 @@ pub mod neighbours;
 pub mod net_namespace;
 mod netlink;
 pub mod nfs_clients;
+pub mod occupant;
 pub mod parcel;
 pub mod peer;
 mod peer_diag;

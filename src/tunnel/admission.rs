@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::host::occupant::Occupant;
 use crate::host::peer::Connection;
 use crate::host::peer::LinuxPeers;
-use crate::host::peer::Occupant;
 use crate::host::peer::Peer;
 use crate::host::peer::PeerCheck;
 use crate::host::peer::Process;

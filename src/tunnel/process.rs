@@ -27,7 +27,7 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::host::peer::Occupant;
+use crate::host::occupant::Occupant;
 use crate::model::TunnelSpec;
 use crate::proto::tunnel::ListenerStatus;
 use crate::proto::tunnel::TunnelFailure;
