@@ -140,7 +140,7 @@ fn plant(directory: &Path, outside: &Path) -> Result<()> {
     let closed = directory.join("closed");
     fs::create_dir(&closed)?;
     fs::write(closed.join("within"), "")?;
-    fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0))?;
+    fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o000))?;
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use crate::controller::record::VolumeRecord;
 use crate::controller::tree::ExportFault;
 use crate::controller::tree::Exports;
 use crate::controller::tree::Tree;
+use crate::model::ExportPath;
 use crate::model::StorageClass;
 use crate::model::VolumeHandle;
 use crate::model::VolumeId;
@@ -68,14 +69,14 @@ pub enum CreateError {
     Id(#[from] HandleError),
     /// No mount target can be used.
     #[error(transparent)]
-    Export(ExportFault),
+    Export(Box<ExportFault>),
     /// None of several.
     #[error("none of {count} mount targets can be used; the last one: {last}")]
     NoExport {
         /// How many there are.
         count: usize,
         /// Why the last one cannot.
-        last: ExportFault,
+        last: Box<ExportFault>,
     },
     /// Our own directory there, or a record in it.
     #[error("{server}: {source}")]
@@ -194,13 +195,15 @@ impl Controller {
         }
         match (chosen, last) {
             (Some(open), _) => Ok(open),
-            (None, Some(last)) if count > 1 => Err(CreateError::NoExport { count, last }),
-            (None, Some(last)) => Err(CreateError::Export(last)),
+            (None, Some(last)) if count > 1 => {
+                Err(CreateError::NoExport { count, last: Box::new(last) })
+            }
+            (None, Some(last)) => Err(CreateError::Export(Box::new(last))),
             // A class has a place; where it had none, its first server would be missing.
-            (None, None) => Err(CreateError::Export(ExportFault::NoSuchPath {
+            (None, None) => Err(CreateError::Export(Box::new(ExportFault::NoSuchPath {
                 server: String::new(),
-                path: crate::model::ExportPath::root(),
-            })),
+                path: ExportPath::root(),
+            }))),
         }
     }
 

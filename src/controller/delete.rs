@@ -34,7 +34,7 @@ pub enum DeleteError {
     Busy(#[from] Busy),
     /// Its mount target cannot be used.
     #[error(transparent)]
-    Export(ExportFault),
+    Export(Box<ExportFault>),
     /// What is on it cannot be.
     #[error("{server}: {source}")]
     Home {
@@ -66,7 +66,7 @@ impl Controller {
             Ok(tree) => tree,
             // Whoever removed the directory of all volumes has removed this one.
             Err(ExportFault::NoSuchPath { .. }) => return Ok(Deleted::Already),
-            Err(fault) => return Err(DeleteError::Export(fault)),
+            Err(fault) => return Err(DeleteError::Export(Box::new(fault))),
         };
         let now = self.clock.now().wall;
         let deleted = take_away(tree.as_mut(), key, now)

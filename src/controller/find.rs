@@ -19,7 +19,7 @@ pub enum FindError {
     NotFound(String),
     /// Its mount target cannot be used.
     #[error(transparent)]
-    Export(ExportFault),
+    Export(Box<ExportFault>),
     /// What is on it cannot be.
     #[error("{server}: {source}")]
     Home {
@@ -64,7 +64,7 @@ impl Controller {
         let mut tree = match self.exports.open(export).await {
             Ok(tree) => tree,
             Err(ExportFault::NoSuchPath { .. }) => return Err(missing()),
-            Err(fault) => return Err(FindError::Export(fault)),
+            Err(fault) => return Err(FindError::Export(Box::new(fault))),
         };
         let tree = tree.as_mut();
         let home = Home::find(tree).await.map_err(broken)?.ok_or_else(missing)?;

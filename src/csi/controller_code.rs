@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn creating() {
         for (fault, code) in exports() {
-            assert_eq!(create(&CreateError::NoExport { count: 2, last: fault }), code);
+            assert_eq!(create(&CreateError::NoExport { count: 2, last: Box::new(fault) }), code);
         }
         for (source, code) in homes() {
             assert_eq!(create(&CreateError::Home { server: text(), source }), code);
@@ -187,10 +187,10 @@ mod tests {
     #[test]
     fn deleting_and_finding() {
         for (fault, code) in exports() {
-            assert_eq!(delete(&DeleteError::Export(fault)), code);
+            assert_eq!(delete(&DeleteError::Export(Box::new(fault))), code);
         }
         for (fault, code) in exports() {
-            assert_eq!(find(&FindError::Export(fault)), code);
+            assert_eq!(find(&FindError::Export(Box::new(fault))), code);
         }
         for (source, code) in homes() {
             assert_eq!(delete(&DeleteError::Home { server: text(), source }), code);

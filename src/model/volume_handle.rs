@@ -21,6 +21,8 @@
 //! | `r`, `o` | spoken by rustls, by OpenSSL |
 //! | `i` | the access point |
 //! | `m` | the file with the credentials of RAM |
+//!
+//! LONG: one grammar, written, read and held by tests in one place.
 
 use std::fmt;
 use std::fmt::Write;

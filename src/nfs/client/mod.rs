@@ -8,6 +8,8 @@
 //! Our calls are packed by the crate `nfs3_types`. Its companion `nfs3_client` is not used: it allocates what a
 //! length of the server says, takes no reply in fragments and has no deadlines.
 //!
+//! LONG: one short method for each call.
+//!
 //! | file | what it does |
 //! | --- | --- |
 //! | [`name`] | the only thing that is looked up |
@@ -398,4 +400,137 @@ fn file_handle(handle: &Handle) -> nfs3::nfs_fh3 {
 
 fn entry<'a>(directory: &Handle, name: &'a Name) -> nfs3::diropargs3<'a> {
     nfs3::diropargs3 { dir: file_handle(directory), name: name.as_bytes().into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    const REMOVE: u32 = 12;
+
+    fn client() -> (NfsClient<DuplexStream>, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        (NfsClient::new(ours), theirs)
+    }
+
+    fn directory() -> Handle {
+        Handle::from_bytes(b"a handle").unwrap()
+    }
+
+    fn name() -> Name {
+        Name::parse("a name").unwrap()
+    }
+
+    /// Answers one call with these words, and says which procedure it was.
+    async fn answer(server: &mut DuplexStream, words: &[u32]) -> u32 {
+        let length = server.read_u32().await.unwrap() & 0x7fff_ffff;
+        let mut call = vec![0; usize::try_from(length).unwrap()];
+        server.read_exact(&mut call).await.unwrap();
+        let word = |at: usize| u32::from_be_bytes(call[4 * at..4 * at + 4].try_into().unwrap());
+        // xid, REPLY, MSG_ACCEPTED, AUTH_NONE of no length, SUCCESS.
+        let reply = [&[word(0), 1, 0, 0, 0, 0], words].concat();
+        let length = u32::try_from(4 * reply.len()).unwrap();
+        server.write_u32(0x8000_0000 | length).await.unwrap();
+        for word in reply {
+            server.write_u32(word).await.unwrap();
+        }
+        word(5)
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_what_was_tried_and_what_to_do() {
+        let (mut client, mut server) = client();
+        let (outcome, procedure) = tokio::join!(
+            client.remove_file(&directory(), &name()),
+            answer(&mut server, &[Status::ACCES.0]),
+        );
+        assert_eq!(procedure, REMOVE);
+        let text = outcome.unwrap_err().to_string();
+        assert!(text.starts_with("failed to remove \"a name\": permission denied"), "{text}");
+        assert!(text.contains("permission group") && client.is_usable(), "{text}");
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_or_there_already_is_no_error() {
+        let (mut client, mut server) = client();
+        let (outcome, _) = tokio::join!(
+            client.remove_file(&directory(), &name()),
+            answer(&mut server, &[Status::NOENT.0]),
+        );
+        outcome.unwrap();
+        let (made, _) = tokio::join!(
+            client.make_directory(&directory(), &name(), 0o700),
+            answer(&mut server, &[Status::EXIST.0]),
+        );
+        assert!(!made.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_wants_to_be_asked_later_is_asked_later() {
+        let (mut client, mut server) = client();
+        let serve = async {
+            for _ in 0..3 {
+                answer(&mut server, &[Status::JUKEBOX.0]).await;
+            }
+            answer(&mut server, &[0]).await
+        };
+        let started = Instant::now();
+        let (outcome, _) = tokio::join!(client.remove_file(&directory(), &name()), serve);
+        outcome.unwrap();
+        assert_eq!(started.elapsed(), 3 * LATER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_server_is_left_at_the_deadline_and_its_connection_is_not_used_again() {
+        let (mut client, _server) = client();
+        let started = Instant::now();
+        let fault = client.remove_file(&directory(), &name()).await.unwrap_err();
+        assert!(matches!(fault, NfsFault::NoAnswer { .. }), "{fault}");
+        assert_eq!(started.elapsed(), CALL_DEADLINE);
+        assert!(!client.is_usable());
+        let fault = client.remove_file(&directory(), &name()).await.unwrap_err();
+        assert!(matches!(fault, NfsFault::Lost { .. }), "{fault}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_was_cut_spoils_the_connection() {
+        let (mut client, _server) = client();
+        let soon = Duration::from_millis(1);
+        let cut = tokio::time::timeout(soon, client.remove_file(&directory(), &name())).await;
+        assert!(cut.is_err() && !client.is_usable());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_stream_is_an_error_at_once() {
+        let (mut client, server) = client();
+        drop(server);
+        let fault = client.remove_file(&directory(), &name()).await.unwrap_err();
+        assert!(matches!(fault, NfsFault::Lost { .. }), "{fault}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_cut_short_is_no_result() {
+        let (mut client, mut server) = client();
+        let (outcome, _) = tokio::join!(
+            client.look_up(&directory(), &name()),
+            // OK, and a handle of 64 bytes that are not there.
+            answer(&mut server, &[0, 64, 1]),
+        );
+        assert!(matches!(outcome, Err(NfsFault::Garbage { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_handle_that_is_gone_keeps_the_connection_from_others() {
+        let (mut client, mut server) = client();
+        let (outcome, _) = tokio::join!(
+            client.attributes(&directory(), &name()),
+            answer(&mut server, &[Status::STALE.0]),
+        );
+        assert_eq!(outcome.unwrap_err().status(), Some(Status::STALE));
+        assert!(!client.is_usable());
+    }
 }
