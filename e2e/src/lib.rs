@@ -19,6 +19,7 @@ pub mod lab;
 pub mod name_service;
 pub mod nas;
 pub mod nginx;
+pub mod openapi;
 pub mod plain;
 pub mod process;
 pub mod provisioner;

@@ -1,9 +1,9 @@
 //! What to do after an attempt that failed, as a pure function: the one place that says what may be done twice.
 
 use crate::nas::action::Repeat;
-use crate::nas::fault::Kind;
 use crate::nas::fault::NasCause;
 use crate::nas::http::HttpFault;
+use crate::nas::refusal::Kind;
 
 /// After so many the fault is a lasting one. Throttled attempts do not count: they are an order to wait.
 const MOST_ATTEMPTS: u32 = 5;
@@ -24,6 +24,8 @@ pub(super) enum Next {
 /// How it went so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SoFar {
+    /// Requests that were sent.
+    pub(super) attempts: u32,
     /// Attempts that failed, without those that were throttled.
     pub(super) failed: u32,
     /// Other credentials have been tried already.
@@ -39,9 +41,8 @@ pub(super) fn next(repeat: Repeat, cause: &NasCause, so_far: SoFar) -> Next {
         NasCause::Unanswered(_) => again(repeat != Repeat::MakesTwo),
         NasCause::Refused(refusal) => match refusal.kind {
             Kind::Throttled => Next::AgainWhenOpen,
-            Kind::ServerTrouble => again(repeat != Repeat::MakesTwo),
-            // It was refused before anything was done, and the next attempt has a nonce of its own.
-            Kind::Replayed => again(true),
+            // One that was replayed has come before: somebody on the way has sent it twice.
+            Kind::ServerTrouble | Kind::Replayed => again(repeat != Repeat::MakesTwo),
             Kind::KeyUnknown | Kind::TokenInvalid | Kind::WrongSecret if !so_far.renewed => {
                 Next::AgainWithOthers
             }
@@ -95,12 +96,13 @@ mod tests {
         let late = lost(HttpFault::Late { deadline: Duration::from_secs(1) });
         let broken = lost(HttpFault::Broken { why: String::new() });
         let trouble = refused("ServiceUnavailable", 503);
-        for cause in [&late, &broken, &trouble] {
+        let replayed = refused("SignatureNonceUsed", 400);
+        for cause in [&late, &broken, &trouble, &replayed] {
             for (repeat, then) in
                 [(Harmless, Next::Again), (KnownByToken, Next::Again), (MakesTwo, Next::GiveUp)]
             {
                 assert_eq!(next(repeat, cause, SoFar::default()), then, "{cause}");
-                let often = SoFar { failed: MOST_ATTEMPTS, renewed: false };
+                let often = SoFar { failed: MOST_ATTEMPTS, ..SoFar::default() };
                 assert_eq!(next(repeat, cause, often), Next::GiveUp, "{cause}");
             }
         }
@@ -110,13 +112,12 @@ mod tests {
 
     #[test]
     fn refusals_are_repeated_where_time_or_other_credentials_help() {
-        let (fresh, renewed) = (SoFar::default(), SoFar { failed: 1, renewed: true });
+        let (fresh, renewed) = (SoFar::default(), SoFar { attempts: 1, failed: 0, renewed: true });
         for (code, status, first, then) in [
             ("Throttling.User", 400, Next::AgainWhenOpen, Next::AgainWhenOpen),
             ("InvalidSecurityToken.Expired", 400, Next::AgainWithOthers, Next::GiveUp),
             ("InvalidAccessKeyId.Inactive", 403, Next::AgainWithOthers, Next::GiveUp),
             ("SignatureDoesNotMatch", 400, Next::AgainWithOthers, Next::GiveUp),
-            ("SignatureNonceUsed", 400, Next::Again, Next::Again),
             ("NoPermission", 403, Next::GiveUp, Next::GiveUp),
             ("InvalidFileSystem.NotFound", 404, Next::GiveUp, Next::GiveUp),
             ("InvalidParameter", 400, Next::GiveUp, Next::GiveUp),

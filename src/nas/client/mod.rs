@@ -14,6 +14,7 @@ use std::time::UNIX_EPOCH;
 
 use aws_lc_rs::rand;
 use backon::BackoffBuilder;
+use backon::ExponentialBackoff;
 use backon::ExponentialBuilder;
 use hyper::Request;
 use hyper::Response;
@@ -30,14 +31,14 @@ use crate::nas::credentials::CredentialsFault;
 use crate::nas::credentials::CredentialsHolder;
 use crate::nas::endpoint::Endpoint;
 use crate::nas::endpoint::Region;
-use crate::nas::fault::Kind;
 use crate::nas::fault::NasCause;
 use crate::nas::fault::NasFault;
-use crate::nas::fault::one_line;
 use crate::nas::http::Http;
 use crate::nas::pace::Paces;
 use crate::nas::pace::Turn;
 use crate::nas::query::Query;
+use crate::nas::refusal::Kind;
+use crate::nas::refusal::one_line;
 use crate::nas::retry;
 use crate::nas::retry::Next;
 use crate::nas::retry::SoFar;
@@ -104,40 +105,25 @@ impl NasClient {
     async fn call<A: DeserializeOwned>(&self, action: Action, query: Query) -> Result<A, NasFault> {
         let query = query.with("RegionId", &self.region).canonical();
         let by = Instant::now() + CALL_DEADLINE;
-        let mut pauses = ExponentialBuilder::default()
-            .with_min_delay(FIRST_PAUSE)
-            .with_max_delay(LONGEST_PAUSE)
-            .with_jitter()
-            .without_max_times()
-            .build();
-        let (mut so_far, mut attempts, mut last) = (SoFar::default(), 0, None);
+        let (mut so_far, mut pauses, mut last) = (SoFar::default(), pauses(), None);
         loop {
-            let failed = |attempts, cause| {
-                let endpoint = self.endpoint.clone();
-                Err(NasFault { action, endpoint, attempts, cause })
-            };
-            let turn = match self.paces.turn(action, by).await {
-                Ok(turn) => turn,
+            let (turn, used) = match self.ready(action, by).await {
+                Ok(ready) => ready,
                 // What stood in the way is worth more than that time has run out over it.
-                Err(crowded) => {
-                    let per_minute = action.rate().per_minute;
-                    let crowded = NasCause::Crowded { per_minute, wait: crowded.wait };
-                    return failed(attempts, last.unwrap_or(crowded));
+                Err(crowded @ NasCause::Crowded { .. }) => {
+                    return Err(self.fault(action, so_far, last.unwrap_or(crowded)));
                 }
+                Err(cause) => return Err(self.fault(action, so_far, cause)),
             };
-            let used = timeout_at(by, self.credentials.current()).await;
-            let used = match used.unwrap_or_else(|_| Err(Arc::new(CredentialsFault::Late))) {
-                Ok(used) => used,
-                Err(fault) => return failed(attempts, NasCause::Credentials(fault)),
-            };
-            attempts += 1;
+            so_far.attempts += 1;
             let cause = match self.attempt(action, &query, &used, turn, by).await {
                 Ok(answer) => return Ok(answer),
                 Err(cause) => cause,
             };
+            tracing::debug!(%action, %cause, attempts = so_far.attempts, "a call of NAS has failed");
             match retry::next(action.repeat(), &cause, so_far) {
-                Next::GiveUp => return failed(attempts, cause),
-                Next::AgainWhenOpen => tracing::debug!(%action, %cause, "throttled"),
+                Next::GiveUp => return Err(self.fault(action, so_far, cause)),
+                Next::AgainWhenOpen => {}
                 Next::AgainWithOthers => {
                     self.credentials.refused(&used);
                     so_far.renewed = true;
@@ -146,13 +132,32 @@ impl NasClient {
                     so_far.failed += 1;
                     let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
                     if Instant::now() + pause >= by {
-                        return failed(attempts, cause);
+                        return Err(self.fault(action, so_far, cause));
                     }
                     sleep(pause).await;
                 }
             }
             last = Some(cause);
         }
+    }
+
+    /// Waits for what an attempt needs: its turn, and something to sign with.
+    async fn ready(
+        &self,
+        action: Action,
+        by: Instant,
+    ) -> Result<(Turn, Arc<Credentials>), NasCause> {
+        let turn = self.paces.turn(action, by).await.map_err(|crowded| NasCause::Crowded {
+            per_minute: action.rate().per_minute,
+            wait: crowded.wait,
+        })?;
+        let used = timeout_at(by, self.credentials.current()).await;
+        let used = used.unwrap_or_else(|_| Err(Arc::new(CredentialsFault::Late)));
+        Ok((turn, used.map_err(NasCause::Credentials)?))
+    }
+
+    fn fault(&self, action: Action, so_far: SoFar, cause: NasCause) -> NasFault {
+        NasFault { action, endpoint: self.endpoint.clone(), attempts: so_far.attempts, cause }
     }
 
     async fn attempt<A: DeserializeOwned>(
@@ -196,6 +201,15 @@ impl NasClient {
         }
         request.body(Bytes::new()).ok()
     }
+}
+
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
 }
 
 fn read<A: DeserializeOwned>(

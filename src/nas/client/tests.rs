@@ -1,5 +1,7 @@
 //! What a call does when things go wrong: over a network without a wire, with time paused. What is sent and read
 //! for each call is a table.
+//!
+//! LONG: fifteen calls, each with what it sends and reads.
 
 use crate::nas::credentials::CredentialsSource;
 use crate::nas::credentials::SourceFault;

@@ -230,7 +230,7 @@ mod tests {
     fn holder(source: FakeSource) -> (Arc<CredentialsHolder>, Arc<FakeSource>) {
         let source = Arc::new(source);
         let sources: Vec<Box<dyn CredentialsSource>> = vec![Box::new(Shared(Arc::clone(&source)))];
-        (Arc::new(CredentialsHolder::new(sources, Arc::new(TestClock::default()))), source)
+        (Arc::new(CredentialsHolder::new(sources, Arc::new(TestClock))), source)
     }
 
     fn hour() -> FakeSource {
@@ -323,7 +323,7 @@ mod tests {
         let absent = |why: &str| of(Some(SourceFault::Absent(why.to_owned())));
         let broken = || of(Some(SourceFault::Half { set: "a", missing: "b" }));
         let ask = async |sources| {
-            let holder = CredentialsHolder::new(sources, Arc::new(TestClock::default()));
+            let holder = CredentialsHolder::new(sources, Arc::new(TestClock));
             let answer = holder.current().await;
             answer.map(|found| found.access_key_id.clone()).map_err(|fault| fault.to_string())
         };

@@ -20,9 +20,9 @@ use crate::nas::credentials::Origin;
 use crate::nas::credentials::SourceFault;
 use crate::nas::credentials::session::Session;
 use crate::nas::credentials::session::position;
-use crate::nas::fault::one_line;
 use crate::nas::http::Http;
 use crate::nas::http::HttpFault;
+use crate::nas::refusal::one_line;
 
 /// The vendor's, on every instance.
 pub(super) const METADATA_SERVICE: &str = "http://100.100.100.200";

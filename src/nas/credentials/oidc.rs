@@ -28,9 +28,9 @@ use crate::nas::credentials::files;
 use crate::nas::credentials::session::Session;
 use crate::nas::credentials::session::position;
 use crate::nas::endpoint::Endpoint;
-use crate::nas::fault::one_line;
 use crate::nas::http::Http;
 use crate::nas::query::Query;
+use crate::nas::refusal::one_line;
 use crate::runtime::Clock;
 
 const VERSION: &str = "2015-04-01";
@@ -209,7 +209,7 @@ mod tests {
             token_file: token.path().to_owned(),
         };
         let endpoint = Endpoint::parse("sts.cn-beijing.aliyuncs.com").unwrap();
-        let clock = Arc::new(TestClock::default());
+        let clock = Arc::new(TestClock);
         let oidc = Oidc::new(Ok(settings), endpoint, Arc::<FakeHttp>::clone(&http), clock);
         Scene { oidc, http, token }
     }

@@ -143,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn sources_are_asked_in_their_order_and_a_bare_machine_is_told_what_was_looked_for() {
-        let clock = Arc::new(TestClock::default());
+        let clock = Arc::new(TestClock);
         let http = Arc::new(FakeHttp::default());
         let settings = settings(&[]).unwrap();
         let sources = settings.sources(
