@@ -61,7 +61,7 @@ fn both_sockets_of_the_driver_pass_every_spec_of_what_they_announce() -> Result<
     let counts = sanity(&scene, &scene.driver.csi_socket(), "Service", &more);
     let counts = counts
         .map_err(|failure| Failure::new(format!("{failure}\n{}", log_tail(&controller.log))))?;
-    ensure(counts.passed >= 45, format!("only {} specs passed", counts.passed))?;
+    ensure(counts.passed >= 36, format!("only {} specs passed", counts.passed))?;
     let unannounced = |name: &&String| !name.contains("not supported");
     let skipped: Vec<_> = counts.skipped.iter().filter(unannounced).collect();
     ensure(skipped.is_empty(), format!("skipped: {skipped:#?}"))

@@ -404,6 +404,8 @@ fn entry<'a>(directory: &Handle, name: &'a Name) -> nfs3::diropargs3<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use tokio::io::AsyncReadExt;
     use tokio::io::AsyncWriteExt;
     use tokio::io::DuplexStream;
@@ -417,13 +419,8 @@ mod tests {
         (NfsClient::new(ours), theirs)
     }
 
-    fn directory() -> Handle {
-        Handle::from_bytes(b"a handle").unwrap()
-    }
-
-    fn name() -> Name {
-        Name::parse("a name").unwrap()
-    }
+    static DIRECTORY: LazyLock<Handle> = LazyLock::new(|| Handle::from_bytes(b"a handle").unwrap());
+    static NAME: LazyLock<Name> = LazyLock::new(|| Name::parse("a name").unwrap());
 
     /// Answers one call with these words, and says which procedure it was.
     async fn answer(server: &mut DuplexStream, words: &[u32]) -> u32 {
@@ -445,7 +442,7 @@ mod tests {
     async fn a_refusal_says_what_was_tried_and_what_to_do() {
         let (mut client, mut server) = client();
         let (outcome, procedure) = tokio::join!(
-            client.remove_file(&directory(), &name()),
+            client.remove_file(&DIRECTORY, &NAME),
             answer(&mut server, &[Status::ACCES.0]),
         );
         assert_eq!(procedure, REMOVE);
@@ -458,12 +455,12 @@ mod tests {
     async fn what_is_gone_or_there_already_is_no_error() {
         let (mut client, mut server) = client();
         let (outcome, _) = tokio::join!(
-            client.remove_file(&directory(), &name()),
+            client.remove_file(&DIRECTORY, &NAME),
             answer(&mut server, &[Status::NOENT.0]),
         );
         outcome.unwrap();
         let (made, _) = tokio::join!(
-            client.make_directory(&directory(), &name(), 0o700),
+            client.make_directory(&DIRECTORY, &NAME, 0o700),
             answer(&mut server, &[Status::EXIST.0]),
         );
         assert!(!made.unwrap());
@@ -479,7 +476,7 @@ mod tests {
             answer(&mut server, &[0]).await
         };
         let started = Instant::now();
-        let (outcome, _) = tokio::join!(client.remove_file(&directory(), &name()), serve);
+        let (outcome, _) = tokio::join!(client.remove_file(&DIRECTORY, &NAME), serve);
         outcome.unwrap();
         assert_eq!(started.elapsed(), 3 * LATER);
     }
@@ -488,11 +485,11 @@ mod tests {
     async fn a_silent_server_is_left_at_the_deadline_and_its_connection_is_not_used_again() {
         let (mut client, _server) = client();
         let started = Instant::now();
-        let fault = client.remove_file(&directory(), &name()).await.unwrap_err();
+        let fault = client.remove_file(&DIRECTORY, &NAME).await.unwrap_err();
         assert!(matches!(fault, NfsFault::NoAnswer { .. }), "{fault}");
         assert_eq!(started.elapsed(), CALL_DEADLINE);
         assert!(!client.is_usable());
-        let fault = client.remove_file(&directory(), &name()).await.unwrap_err();
+        let fault = client.remove_file(&DIRECTORY, &NAME).await.unwrap_err();
         assert!(matches!(fault, NfsFault::Lost { .. }), "{fault}");
     }
 
@@ -500,7 +497,7 @@ mod tests {
     async fn a_call_that_was_cut_spoils_the_connection() {
         let (mut client, _server) = client();
         let soon = Duration::from_millis(1);
-        let cut = tokio::time::timeout(soon, client.remove_file(&directory(), &name())).await;
+        let cut = tokio::time::timeout(soon, client.remove_file(&DIRECTORY, &NAME)).await;
         assert!(cut.is_err() && !client.is_usable());
     }
 
@@ -508,7 +505,7 @@ mod tests {
     async fn the_end_of_a_stream_is_an_error_at_once() {
         let (mut client, server) = client();
         drop(server);
-        let fault = client.remove_file(&directory(), &name()).await.unwrap_err();
+        let fault = client.remove_file(&DIRECTORY, &NAME).await.unwrap_err();
         assert!(matches!(fault, NfsFault::Lost { .. }), "{fault}");
     }
 
@@ -516,7 +513,7 @@ mod tests {
     async fn an_answer_that_is_cut_short_is_no_result() {
         let (mut client, mut server) = client();
         let (outcome, _) = tokio::join!(
-            client.look_up(&directory(), &name()),
+            client.look_up(&DIRECTORY, &NAME),
             // OK, and a handle of 64 bytes that are not there.
             answer(&mut server, &[0, 64, 1]),
         );
@@ -527,7 +524,7 @@ mod tests {
     async fn a_handle_that_is_gone_keeps_the_connection_from_others() {
         let (mut client, mut server) = client();
         let (outcome, _) = tokio::join!(
-            client.attributes(&directory(), &name()),
+            client.attributes(&DIRECTORY, &NAME),
             answer(&mut server, &[Status::STALE.0]),
         );
         assert_eq!(outcome.unwrap_err().status(), Some(Status::STALE));
