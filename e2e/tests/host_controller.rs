@@ -1,6 +1,6 @@
 //! The controller against a real NFSv3 server behind stunnel: as nobody, without a capability.
 //!
-//! Needs root for the server, and neither the kernel's NFS nor the lab: it runs natively, too.
+//! Needs root for the server, but no NFS in the kernel: it runs on the machine itself.
 
 use std::collections::HashMap;
 use std::fs;
