@@ -35,6 +35,13 @@ test: needs ## run every test, those of the kernel in the lab
 plans: needs ## run the test plans of a mount alone, on the lab's kernel or another (kernel=6.12)
 	LAB_KERNEL=$(or $(kernel),default) e2e/run-tests plans
 
+.PHONY: faults
+faults: needs
+	for run in 1 2 3; do \
+	  echo "run $$run of 3"; \
+	  ALINAS_CSI_FAULTS=$(or $(faults),50) LAB_TIMEOUT=7200 e2e/run-tests faults --nocapture; \
+	done
+
 .PHONY: bench
 bench: needs ## print what a tunnel costs beside stunnel and haproxy, what NodeStageVolume and option texts cost (options=--quick)
 	e2e/lab/setup

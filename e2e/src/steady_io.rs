@@ -1,7 +1,10 @@
 //! Work that never pauses, on mounted directories, while a test does its worst: blocks are written, brought to the
 //! server and read back from there, and each is compared with what was written.
 //!
-//! One thread for each place. Every block says by its bytes which place, file and write it belongs to, so one that is
+//! One thread for each place, with a table of descriptors of its own. A process that the test starts would inherit its
+//! files, and on its way to the new program the kernel flushes them: where that waits for a server or a tunnel that is
+//! just to be started, it would wait for ever.
+//! Every block says by its bytes which place, file and write it belongs to, so one that is
 //! lost, old, torn or another's is told from the right one. What is read comes from the server: O_DIRECT passes this
 //! node's pages over. At the end every block that should be there is read once more.
 //!
@@ -19,6 +22,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -41,6 +45,8 @@ const FILES: u64 = 3;
 const SLOTS: u64 = 8;
 /// After each round: an emulated processor that does nothing else would keep everything else waiting, too.
 const PAUSE: Duration = Duration::from_millis(30);
+/// For the calls under way, where the work is not ended in order.
+const LEFT: Duration = Duration::from_secs(60);
 /// After a failure, so that a place where everything fails does not fill its list at once.
 const BREATH: Duration = Duration::from_millis(100);
 /// How many failures are kept in words.
@@ -83,10 +89,22 @@ impl SteadyIo {
     pub fn start<'a>(places: impl IntoIterator<Item = (&'a str, &'a Path)>) -> Result<Self> {
         let mut io = Self { workers: Vec::new(), stop: Arc::default() };
         for (number, (name, folder)) in (1..).zip(places) {
-            let files = Files::create(folder, number)?;
+            let folder = folder.to_owned();
             let ledger = Arc::<Mutex<Ledger>>::default();
             let (kept, stop) = (Arc::clone(&ledger), Arc::clone(&io.stop));
-            let thread = thread::spawn(move || files.work(&kept, &stop));
+            let (tell, told) = mpsc::channel();
+            let thread = thread::spawn(move || {
+                match own_descriptors().and_then(|()| Files::create(&folder, number)) {
+                    Ok(files) => {
+                        drop(tell);
+                        files.work(&kept, &stop);
+                    }
+                    Err(failure) => drop(tell.send(failure)),
+                }
+            });
+            if let Ok(failure) = told.recv() {
+                return Err(failure);
+            }
             io.workers.push(Worker { name: name.to_owned(), ledger, thread });
         }
         Ok(io)
@@ -155,6 +173,10 @@ impl SteadyIo {
 impl Drop for SteadyIo {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        // Each has copies of all descriptors of the process, also of sockets that the next test binds anew.
+        let _either_way = wait_until("the work ends", LEFT, || {
+            self.workers.iter().all(|worker| worker.thread.is_finished())
+        });
     }
 }
 
@@ -249,6 +271,13 @@ impl Files {
         }
         Ok(())
     }
+}
+
+/// From here on this thread opens and closes for itself alone.
+fn own_descriptors() -> Result<()> {
+    #[expect(deprecated, reason = "the thread has just begun: it knows no descriptor of another's")]
+    rustix::thread::unshare(rustix::thread::UnshareFlags::FILES)
+        .during("failed to have descriptors of its own")
 }
 
 /// To write, through this node's pages; to read, past them.

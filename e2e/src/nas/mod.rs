@@ -170,10 +170,10 @@ enum CertificateKind {
 pub struct Nas {
     ca_file: PathBuf,
     // In the order in which they must end.
-    _terminator: Process,
+    terminator: Option<Process>,
     _splitter: Splitter,
-    _server: NfsServer,
-    _names: Names,
+    server: Option<NfsServer>,
+    names: Names,
     network: Network,
     _folder: Folder,
 }
@@ -195,10 +195,10 @@ impl Nas {
         let terminator = start_terminator(&network)?;
         Ok(Self {
             ca_file,
-            _terminator: terminator,
+            terminator: Some(terminator),
             _splitter: splitter,
-            _server: server,
-            _names: names,
+            server: Some(server),
+            names,
             network,
             _folder: folder,
         })
@@ -231,7 +231,68 @@ impl Nas {
     pub fn speak_again(&self) -> Result<()> {
         self.network.let_everything_pass()
     }
+
+    /// Ends the NFS server with all that it knows of its clients, and starts another one on the same disk.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn restart_server(&mut self) -> Result<()> {
+        drop(self.server.take());
+        self.server = Some(NfsServer::start(&self.network)?);
+        Ok(())
+    }
+
+    /// Ends every TLS connection of every mount target; a moment later new ones are taken.
+    ///
+    /// # Errors
+    /// When the terminator does not come up.
+    pub fn restart_terminator(&mut self) -> Result<()> {
+        drop(self.terminator.take());
+        self.terminator = Some(start_terminator(&self.network)?);
+        Ok(())
+    }
+
+    /// As [`restart_terminator`](Self::restart_terminator), but the other side is not told that its connections have
+    /// ended, now or later: until [`tell_again`](Self::tell_again) nothing that ends a connection leaves the NAS.
+    ///
+    /// # Errors
+    /// When the rules cannot be set, or the terminator does not come up.
+    pub fn end_untold(&mut self) -> Result<()> {
+        self.network.drop_what_ends()?;
+        self.restart_terminator()
+    }
+
+    /// Ends what [`end_untold`](Self::end_untold) began.
+    ///
+    /// # Errors
+    /// When the rules cannot be set.
+    pub fn tell_again(&self) -> Result<()> {
+        self.network.let_everything_pass()
+    }
+
+    /// For a while, resets every connection that a packet comes for, also each new one.
+    ///
+    /// # Errors
+    /// When the rules cannot be set.
+    pub fn reset_for(&self, a_while: Duration) -> Result<()> {
+        self.network.reset_everything()?;
+        std::thread::sleep(a_while);
+        self.network.let_everything_pass()
+    }
+
+    /// Moves the good mount target to another address, as its operator may: its name leads there from now on, and
+    /// nobody answers any more where it was, nor says so.
+    ///
+    /// # Errors
+    /// When the address cannot be taken, or the name not be changed.
+    pub fn move_away(&self) -> Result<()> {
+        self.names.lead(Front::Good, MOVED)?;
+        self.network.lose(Front::Good.address())
+    }
 }
+
+/// Another address of the good mount target, which no name leads to at first.
+pub const MOVED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 12);
 
 fn disk() -> PathBuf {
     Path::new(FOLDER).join("disk")
@@ -342,11 +403,13 @@ fn write_terminator_settings(profile: TlsProfile) -> Result<PathBuf> {
             CertificateKind::WrongName => trusted.sign(&label, "elsewhere.test", Validity::Now)?,
             CertificateKind::Expired => trusted.sign(&label, domain, Validity::Expired)?,
         };
-        settings += &format!(
-            "[{label}]\naccept = {}:{PORT}\nconnect = {target}\ncert = {}\n",
-            front.address(),
-            certificate.display()
-        );
+        let moved = (front == Front::Good).then_some(MOVED);
+        for address in [Some(front.address()), moved].into_iter().flatten() {
+            settings += &format!(
+                "[{label} {address}]\naccept = {address}:{PORT}\nconnect = {target}\ncert = {}\n",
+                certificate.display()
+            );
+        }
     }
     fs::write(folder.join("stunnel.conf"), settings)?;
     Ok(trusted.file())
@@ -359,8 +422,8 @@ fn start_terminator(network: &Network) -> Result<Process> {
         .arg("stunnel4")
         .arg(Path::new(FOLDER).join("tls/stunnel.conf"));
     let mut terminator = Process::start("stunnel4", &mut command, &log("stunnel"))?;
-    // All others are the splitter's: it listened before this began.
-    let all = FRONTS.into_iter().filter(|front| front.listens()).count();
+    // All others are the splitter's: it listened before this began. One more is that of `MOVED`.
+    let all = FRONTS.into_iter().filter(|front| front.listens()).count() + 1;
     let process = terminator.id();
     terminator.wait_until("every front listens", START, || {
         cable::count_listeners(process, PORT) == all

@@ -1,5 +1,6 @@
 //! The network namespace of the NAS and the cable to it.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use crate::failure::Result;
 use crate::lab;
 use crate::nas::FRONTS;
 use crate::nas::Front;
+use crate::nas::MOVED;
+use crate::nas::PORT;
 use crate::process::run;
 
 pub(super) const NODE_INTERFACE: &str = "nas-node";
@@ -31,8 +34,9 @@ impl Network {
         ip(&format!("netns add {NAMESPACE}"))?;
         let network = Self;
         let addresses = FRONTS.into_iter().filter(|front| *front != Front::Unreachable);
+        let addresses = addresses.map(Front::address).chain([MOVED]);
         let addresses = addresses
-            .map(|front| format!("addr add {}/24 dev {NAS_INTERFACE}\n", front.address()))
+            .map(|address| format!("addr add {address}/24 dev {NAS_INTERFACE}\n"))
             .collect::<String>();
         let node = format!(
             "link add {NODE_INTERFACE} type veth peer name {NAS_INTERFACE}\n\
@@ -60,15 +64,41 @@ impl Network {
     }
 
     pub(super) fn drop_everything(&self) -> Result<()> {
-        let rules = "add table inet silence; \
-            add chain inet silence in { type filter hook input priority 0; policy drop; }; \
-            add chain inet silence out { type filter hook output priority 0; policy drop; }; \
-            add rule inet silence in iif lo accept; add rule inet silence out oif lo accept";
+        let rules = "add table inet fault; \
+            add chain inet fault in { type filter hook input priority 0; policy drop; }; \
+            add chain inet fault out { type filter hook output priority 0; policy drop; }; \
+            add rule inet fault in iif lo accept; add rule inet fault out oif lo accept";
         self.nft(rules)
     }
 
     pub(super) fn let_everything_pass(&self) -> Result<()> {
-        self.nft("delete table inet silence")
+        self.nft("delete table inet fault")
+    }
+
+    pub(super) fn drop_what_ends(&self) -> Result<()> {
+        self.nft(&format!(
+            "add table inet fault; \
+             add chain inet fault out {{ type filter hook output priority 0; }}; \
+             add rule inet fault out tcp sport {PORT} tcp flags & (fin|rst) != 0 drop"
+        ))
+    }
+
+    pub(super) fn reset_everything(&self) -> Result<()> {
+        self.nft(&format!(
+            "add table inet fault; \
+             add chain inet fault in {{ type filter hook input priority 0; }}; \
+             add rule inet fault in tcp dport {PORT} reject with tcp reset"
+        ))
+    }
+
+    /// Takes an address from the NAS: whoever speaks to it is not answered. Not by `ip addr del`, which takes all
+    /// others of the same net with the first one.
+    pub(super) fn lose(&self, address: Ipv4Addr) -> Result<()> {
+        self.nft(&format!(
+            "add table inet lost; \
+             add chain inet lost in {{ type filter hook input priority 0; }}; \
+             add rule inet lost in ip daddr {address} drop"
+        ))
     }
 
     fn nft(&self, rules: &str) -> Result<()> {

@@ -6,6 +6,9 @@ set -eu
 state=$1
 share=$2
 
+# This copy of the mount table would keep the driver's mounts in use, where the server is started while there are some.
+umount --all --types nfs,nfs4 --lazy || true
+
 # Everything that the daemons of nfs-utils read or write under fixed names becomes ours.
 mkdir -p "$state/lib/v4recovery" "$state/lib/nfsdcld" "$state/run"
 touch "$state/lib/etab" "$state/lib/rmtab"
@@ -28,7 +31,7 @@ until rpcinfo -T tcp 127.0.0.1 portmapper 2 >/dev/null 2>&1; do
 done
 
 # With a tracker of clients that knows none, NFSv4 opens are served at once, without a grace period.
-mkdir "$state/run/pipes"
+mkdir -p "$state/run/pipes"
 mount -t rpc_pipefs sunrpc "$state/run/pipes"
 nfsdcld --foreground --pipefsdir "$state/run/pipes" --storagedir "$state/lib/nfsdcld" &
 until ls /proc/$!/fd 2>/dev/null | grep -q 5; do sleep 0.05; done
