@@ -187,6 +187,11 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         assert_eq!(loopback_listeners(port).unwrap().len(), 1);
         drop(listener);
-        assert_eq!(loopback_listeners(port).unwrap(), vec![]);
+        // Another test may be between fork and exec, and hold a copy of it.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !loopback_listeners(port).unwrap().is_empty() {
+            assert!(std::time::Instant::now() < deadline, "it is still shown");
+            std::thread::yield_now();
+        }
     }
 }

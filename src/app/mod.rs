@@ -16,6 +16,8 @@ pub mod mount;
 mod namespace;
 mod nfsmount_conf;
 pub mod node;
+mod signals;
+mod socket_name;
 pub mod status;
 mod succession;
 mod system_log;

@@ -87,6 +87,9 @@ pub(super) fn ensure(
 /// Notes our namespace for the next watchdog. What cannot be noted is missed then, with a warning.
 pub(super) fn note(state: &StateDir) {
     let (Ok(own), Ok(boot)) = (NetNamespace::own(), boot_id()) else { return };
+    if noted(state.path()).as_ref() == Some(&own) {
+        return;
+    }
     if let Err(error) = state.write(NOTE, format!("{boot} {own}\n").as_bytes()) {
         tracing::warn!(%error, "failed to note the network namespace in the state directory");
     }

@@ -8,7 +8,6 @@
 use std::io;
 use std::io::Write;
 use std::net::SocketAddrV4;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::app::namespace;
 use crate::app::namespace::NamespaceFault;
+use crate::app::socket_name::SocketName;
 use crate::host::descriptors;
 use crate::host::peer::LinuxPeers;
 use crate::model::MountTarget;
@@ -271,31 +271,6 @@ async fn follow(given: &GivenSockets, watchdog: Option<UnixStream>, name: Socket
             );
             return;
         }
-    }
-}
-
-/// The name of a socket in the file system, which the next process takes over.
-#[derive(Clone, Debug)]
-struct SocketName {
-    path: PathBuf,
-    /// The device and inode that are ours; none where we could not see them.
-    ours: Option<(u64, u64)>,
-}
-
-impl SocketName {
-    async fn of(path: &Path) -> Self {
-        Self { path: path.to_owned(), ours: Self::holder(path).await }
-    }
-
-    /// Whether it is another's. A name that is gone is nobody's: then we are all that is left.
-    async fn is_taken(&self) -> bool {
-        let holder = Self::holder(&self.path).await;
-        holder.is_some() && self.ours.is_some() && holder != self.ours
-    }
-
-    async fn holder(path: &Path) -> Option<(u64, u64)> {
-        let found = tokio::fs::symlink_metadata(path).await.ok()?;
-        Some((found.dev(), found.ino()))
     }
 }
 

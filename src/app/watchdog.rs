@@ -26,9 +26,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
-use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +33,7 @@ use crate::app::alinas_conf::AlinasConf;
 use crate::app::metrics;
 use crate::app::namespace;
 use crate::app::namespace::NamespaceFault;
+use crate::app::signals;
 use crate::app::succession;
 use crate::host::hosts_file::HostsFile;
 use crate::host::mount_table::MountTable;
@@ -181,7 +179,7 @@ pub(super) async fn run(
     tunnel_log: Vec<OsString>,
 ) -> Result<(), WatchdogRoleError> {
     fips::ensure(args.require_fips)?;
-    let stop = stop_on_signal().map_err(WatchdogRoleError::Signals)?;
+    let stop = signals::stop_on_signal().map_err(WatchdogRoleError::Signals)?;
     let settings = args.settings(conf);
     let hosts_entries = args.hosts_entries || conf.hosts_entries;
     let args = WatchdogArgs { hosts_entries, ..args };
@@ -251,7 +249,7 @@ async fn run_until(
         tunnels.may_be_succeeded(stop.clone());
     }
     let replace = driver.replace();
-    tokio::spawn(upgrade_on_signal(driver.upgrade(), stop_process.clone()));
+    tokio::spawn(signals::upgrade_on_hang_up(driver.upgrade(), stop_process.clone()));
     let process = tokio::spawn(driver.run(stop_process.clone()));
     let reaper = tokio::spawn(reaper::run(Arc::clone(&tunnels), stop.clone()));
     let servers = Arc::new(DirectServers { ca_file: args.ca_file.clone() });
@@ -299,38 +297,6 @@ async fn keep_hosts(args: WatchdogArgs, tunnels: Arc<Tunnels>, stop: Cancellatio
     } else {
         hosts::clear(&file).await;
     }
-}
-
-/// Passes SIGHUP on. Without, it would end the watchdog.
-async fn upgrade_on_signal(upgrade: Arc<Notify>, stop: CancellationToken) {
-    let mut hang_up = match signal(SignalKind::hangup()) {
-        Ok(hang_up) => hang_up,
-        Err(error) => {
-            tracing::error!(%error, "failed to listen for SIGHUP; the tunnel process is replaced only at a restart");
-            return;
-        }
-    };
-    while let Some(Some(())) = stop.run_until_cancelled(hang_up.recv()).await {
-        tracing::info!("asked to replace the tunnel process");
-        upgrade.notify_one();
-    }
-}
-
-/// A token that SIGTERM and SIGINT cancel.
-fn stop_on_signal() -> io::Result<CancellationToken> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let stop = CancellationToken::new();
-    let cancelled = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("asked to end");
-        cancelled.cancel();
-    });
-    Ok(stop)
 }
 
 #[cfg(test)]

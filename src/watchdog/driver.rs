@@ -445,7 +445,7 @@ mod tests {
 
     impl Driven {
         async fn until(&mut self, condition: impl FnMut(&Life) -> bool) {
-            let reached = timeout(Duration::from_secs(60), self.life.wait_for(condition)).await;
+            let reached = timeout(Duration::from_secs(600), self.life.wait_for(condition)).await;
             reached.unwrap().unwrap();
         }
 
