@@ -2,6 +2,7 @@
 //! none, and both ways out. The real watchdog and its tunnel process; the other process is perl.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::process::Command;
@@ -116,7 +117,9 @@ async fn an_address_that_a_process_has_is_passed_over_for_the_next_one() {
     let node = Node::new().await;
     let _perl = [node.occupied("127.0.1.1"), node.occupied("127.0.1.2")];
     let endpoint = node.acquire().await.unwrap();
-    assert_eq!(endpoint.to_string(), format!("127.0.1.3:{}", node.port));
+    // Not always the very next: what other tests listen at is passed over, too.
+    assert!(*endpoint.ip() > Ipv4Addr::new(127, 0, 1, 2), "{endpoint}");
+    assert_eq!(u32::from(endpoint.port()), node.port);
 }
 
 #[tokio::test]
