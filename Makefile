@@ -71,10 +71,13 @@ differences: needs ## write docs/differences-from-mount-nfs.md anew: every case 
 	e2e/differences
 
 .PHONY: check
+check: debian += g++
+check: tools += c++
 check: needs shellcheck chart ## format, lints, scripts, chart: what needs no test run
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}/fuzz" cargo clippy --manifest-path fuzz/Cargo.toml --locked -- -D warnings
 
 .PHONY: build
 build: needs ## build the binary for this machine (target/release/alinas-csi)

@@ -16,8 +16,11 @@ pub mod host {
     pub mod mount_table;
     #[allow(dead_code, reason = "who asks the kernel other questions is not here")]
     mod netlink;
+    #[allow(dead_code, reason = "who listens at an address is not fuzzed")]
+    pub mod occupant;
     pub mod peer;
     mod peer_diag;
+    #[allow(dead_code, reason = "who listens at an address is not fuzzed")]
     mod peer_proc;
     mod peer_rpc;
 
