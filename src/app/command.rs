@@ -7,13 +7,12 @@ use std::process::ExitCode;
 
 use rustix::thread::LinkNameSpaceType;
 use rustix::thread::move_into_link_name_space;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::exit::Ending;
 use crate::app::exit::Exit;
 use crate::app::say;
+use crate::app::signals;
 use crate::app::telemetry;
 use crate::app::telemetry::Log;
 use crate::host::mount_table::MountEntry;
@@ -72,32 +71,14 @@ fn run_prepared(
         .build()
         .map_err(|error| Ending::new(Exit::System, format!("failed to start: {error}")))?;
     let ended = runtime.block_on(async {
-        let cancel = cancelled_by_signals()?;
+        let cancel = signals::stop_on_signal().map_err(|error| {
+            Ending::new(Exit::System, format!("failed to listen for signals: {error}"))
+        })?;
         work(cancel).await
     });
     // Whoever still follows a path on a dead server in a thread is not waited for.
     runtime.shutdown_background();
     ended
-}
-
-fn cancelled_by_signals() -> Result<CancellationToken, Ending> {
-    let listen = |kind| {
-        signal(kind).map_err(|error| {
-            Ending::new(Exit::System, format!("failed to listen for signals: {error}"))
-        })
-    };
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let cancel = CancellationToken::new();
-    let told = cancel.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        told.cancel();
-    });
-    Ok(cancel)
 }
 
 /// The answer to a signal.

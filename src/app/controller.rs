@@ -8,12 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixListener;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
+use crate::app::csi_server;
+use crate::app::csi_server::Drained;
+use crate::app::signals;
 use crate::controller::Controller;
 use crate::controller::NetworkExports;
 use crate::csi::ControllerService;
@@ -88,7 +87,7 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     fips::ensure(args.require_fips)?;
     let trust = Arc::new(Trust::new(args.ca_file.as_deref())?);
     let listener = args.csi_endpoint.listen().await?;
-    let told_to_stop = stop_signal().map_err(ControllerRoleError::Signals)?;
+    let stop = signals::stop_on_signal().map_err(ControllerRoleError::Signals)?;
     let dialer = Dialer::new(Arc::clone(&trust));
     let exports = Arc::new(NetworkExports::new(dialer));
     let controller = Controller::new(exports, Arc::new(SystemClock));
@@ -100,50 +99,18 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     );
     let capabilities = vec![Type::ControllerService];
     let identity = IdentityService::of_controller(args.driver_name, capabilities);
-    tokio::select! {
-        served = serve(listener, identity, controller.clone(), told_to_stop) => served?,
-        // Never ends.
-        () = trust.follow() => {}
-    }
-    controller.stopped().await;
-    tracing::info!("stopped");
-    Ok(())
-}
-
-fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-async fn serve(
-    listener: UnixListener,
-    identity: IdentityService,
-    controller: Controller,
-    told_to_stop: impl Future<Output = ()> + Send,
-) -> Result<(), ControllerRoleError> {
-    let (stopping, stopped) = tokio::sync::oneshot::channel();
-    let server = Server::builder()
+    let services = Server::builder()
         .add_service(IdentityServer::new(identity))
-        .add_service(ControllerServer::new(ControllerService::new(controller)))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
-            told_to_stop.await;
-            // The receiver is gone only when the server has ended by itself.
-            let _ = stopping.send(());
-        });
-    let deadline = async {
-        match stopped.await {
-            Ok(()) => tokio::time::sleep(DRAIN).await,
-            Err(_) => std::future::pending().await,
-        }
+        .add_service(ControllerServer::new(ControllerService::new(controller.clone())));
+    // Nothing is waited for but the answers: what is done in the background ends below.
+    let nothing_more = std::future::ready(());
+    let served = csi_server::serve(listener, services, stop.cancelled_owned(), nothing_more, DRAIN);
+    let drained = tokio::select! {
+        served = served => served.map_err(ControllerRoleError::Serve)?,
+        // Never ends.
+        () = trust.follow() => Drained::Whole,
     };
-    tokio::select! {
-        served = server => served.map_err(ControllerRoleError::Serve),
-        () = deadline => Ok(()),
-    }
+    controller.stopped().await;
+    tracing::info!(?drained, "stopped");
+    Ok(())
 }

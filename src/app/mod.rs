@@ -7,6 +7,7 @@ mod alinas_conf;
 mod command;
 pub mod completion;
 pub mod controller;
+mod csi_server;
 mod exit;
 pub mod explain;
 mod helper;

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
+use crate::app::csi_server;
+use crate::app::csi_server::Drained;
+use crate::app::signals;
 use crate::csi::CsiEndpoint;
 use crate::csi::DriverName;
 use crate::csi::IdentityService;
@@ -114,15 +114,6 @@ pub enum NodeRoleError {
     Serve(#[source] tonic::transport::Error),
 }
 
-/// How the role ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drained {
-    /// Every operation came to its end.
-    Whole,
-    /// Some were cut at the deadline.
-    Cut,
-}
-
 /// Serves until SIGTERM or SIGINT, then lets operations end.
 ///
 /// # Errors
@@ -130,7 +121,7 @@ enum Drained {
 pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
     // First of all: node-driver-registrar exits when the socket is late.
     let listener = args.csi_endpoint.listen().await?;
-    let told_to_stop = stop_signal().map_err(NodeRoleError::Signals)?;
+    let stop = signals::stop_on_signal().map_err(NodeRoleError::Signals)?;
     let watchdog = args.state_dir.join(WATCHDOG_SOCKET);
     let tunnels: Arc<dyn Tunnels> = Arc::new(WatchdogTunnels::at(watchdog));
     let node = Node::new(
@@ -153,20 +144,11 @@ pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
     // CSI 1.13, GetPluginCapabilities: of the plugin, whichever of its parts is asked.
     let capabilities = vec![Type::ControllerService];
     let identity = IdentityService::new(args.driver_name, capabilities, tunnels);
-    let drained = serve(listener, identity, node, service, told_to_stop).await?;
+    let drained = serve(listener, identity, node, service, stop.cancelled_owned())
+        .await
+        .map_err(NodeRoleError::Serve)?;
     tracing::info!(?drained, "stopped");
     Ok(())
-}
-
-fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }
 
 async fn serve(
@@ -175,31 +157,11 @@ async fn serve(
     node: Node,
     service: NodeService,
     told_to_stop: impl Future<Output = ()> + Send,
-) -> Result<Drained, NodeRoleError> {
-    let (stopping, stopped) = tokio::sync::oneshot::channel();
-    let server = Server::builder()
+) -> Result<Drained, tonic::transport::Error> {
+    let services = Server::builder()
         .add_service(IdentityServer::new(identity))
-        .add_service(NodeServer::new(service))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
-            told_to_stop.await;
-            // The receiver is gone only when the server has ended by itself.
-            let _ = stopping.send(());
-        });
-    let drain = async {
-        server.await.map_err(NodeRoleError::Serve)?;
-        node.drained().await;
-        Ok(Drained::Whole)
-    };
-    let deadline = async {
-        match stopped.await {
-            Ok(()) => tokio::time::sleep(DRAIN).await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        drained = drain => drained,
-        () = deadline => Ok(Drained::Cut),
-    }
+        .add_service(NodeServer::new(service));
+    csi_server::serve(listener, services, told_to_stop, node.drained(), DRAIN).await
 }
 
 #[cfg(test)]
@@ -255,7 +217,7 @@ mod tests {
         _home: tempfile::TempDir,
         channel: Channel,
         stop: oneshot::Sender<()>,
-        role: tokio::task::JoinHandle<Result<Drained, NodeRoleError>>,
+        role: tokio::task::JoinHandle<Result<Drained, tonic::transport::Error>>,
     }
 
     async fn serve_world(world: &World) -> Served {

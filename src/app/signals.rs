@@ -1,4 +1,4 @@
-//! What a signal asks of the watchdog.
+//! What a signal asks of a process.
 
 use std::io;
 use std::sync::Arc;

@@ -16,13 +16,12 @@ use std::time::Duration;
 use clap::Args;
 use clap::ValueEnum;
 use tokio::net::UnixStream;
-use tokio::signal::unix::Signal;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::namespace;
 use crate::app::namespace::NamespaceFault;
+use crate::app::signals;
 use crate::app::socket_name::SocketName;
 use crate::host::descriptors;
 use crate::host::peer::LinuxPeers;
@@ -202,7 +201,7 @@ fn admission(admit: Admit) -> Admission {
 }
 
 async fn managed(process: &Arc<TunnelProcess>, path: &Path) -> Result<(), TunnelRoleError> {
-    let mut stop = Stop::new()?;
+    let stop = stop_on_signal()?;
     let (initial, watchdog) = initial_listeners(process.given()).await?;
     for initial in initial {
         let (spec, address) =
@@ -219,7 +218,7 @@ async fn managed(process: &Arc<TunnelProcess>, path: &Path) -> Result<(), Tunnel
         ended = service.serve(socket) => Ok(ended?),
         () = async {
             let grace = tokio::select! {
-                grace = stop.wait(&mut shutdown) => grace,
+                grace = told_to_end(&stop, &mut shutdown) => grace,
                 () = follow(process.given(), watchdog, name) => SIGNAL_GRACE,
             };
             end(process, grace).await;
@@ -232,11 +231,11 @@ async fn single(
     spec: &TunnelSpec,
     listen: SocketAddrV4,
 ) -> Result<(), TunnelRoleError> {
-    let mut stop = Stop::new()?;
+    let stop = stop_on_signal()?;
     let opened = process.ensure_open(spec, listen).map_err(|fault| process.named(fault))?;
     let (Opened::Now(address) | Opened::Already(address)) = opened;
     say(&format!("listening on {address}"))?;
-    stop.signal().await;
+    stop.cancelled().await;
     end(process, SIGNAL_GRACE).await;
     Ok(())
 }
@@ -300,40 +299,22 @@ fn single_spec(target: &str, args: &TunnelArgs) -> Result<TunnelSpec, TunnelRole
     Ok(TunnelSpec { server_name, host, port: RemotePort::Only(port), policy })
 }
 
-/// The ways to be told to end.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
+/// Waits for a signal or a call to end, and says what grace connections get.
+async fn told_to_end(
+    stop: &CancellationToken,
+    shutdown: &mut watch::Receiver<Option<Duration>>,
+) -> Duration {
+    tokio::select! {
+        () = stop.cancelled() => SIGNAL_GRACE,
+        asked = shutdown.wait_for(Option::is_some) => {
+            asked.ok().and_then(|grace| *grace).unwrap_or(SIGNAL_GRACE)
+        }
+    }
 }
 
-impl Stop {
-    fn new() -> Result<Self, TunnelRoleError> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|source| TunnelRoleError::Process { what: "listen to signals", source })
-        };
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn signal(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    /// Waits for a signal or a call, and says what grace connections get.
-    async fn wait(&mut self, shutdown: &mut watch::Receiver<Option<Duration>>) -> Duration {
-        tokio::select! {
-            () = self.signal() => SIGNAL_GRACE,
-            asked = shutdown.wait_for(Option::is_some) => {
-                asked.ok().and_then(|grace| *grace).unwrap_or(SIGNAL_GRACE)
-            }
-        }
-    }
+fn stop_on_signal() -> Result<CancellationToken, TunnelRoleError> {
+    signals::stop_on_signal()
+        .map_err(|source| TunnelRoleError::Process { what: "listen to signals", source })
 }
 
 #[cfg(test)]
