@@ -3,16 +3,13 @@
 //! A watchdog that runs with `--leave-tunnel` makes way: it ends, and its tunnel process serves on until ours does.
 //! Any other one keeps its state directory, and is named.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
-use tonic::transport::Endpoint;
 
 use crate::app::node::WATCHDOG_SOCKET;
 use crate::host::state_dir::DirLock;
@@ -20,7 +17,7 @@ use crate::host::state_dir::StateDir;
 use crate::host::state_dir::StateDirError;
 use crate::proto::tunnel::YieldRequest;
 use crate::proto::tunnel::tunnels_client::TunnelsClient;
-use crate::runtime::Chain;
+use crate::runtime::one_connection;
 
 const LOCK: &str = "watchdog.lock";
 /// For the question.
@@ -62,14 +59,7 @@ pub(super) async fn ours_alone(state: &StateDir) -> Result<DirLock, StateDirErro
 
 async fn ask(socket: &Path) -> Result<bool, String> {
     let stream = UnixStream::connect(socket).await.map_err(|error| error.to_string())?;
-    let mut stream = Some(TokioIo::new(stream));
-    let connect = tower::service_fn(move |_: tonic::transport::Uri| {
-        let stream = stream.take();
-        async move { stream.ok_or_else(|| io::Error::other("it closed the connection")) }
-    });
-    let channel = Endpoint::from_static("http://watchdog").connect_with_connector(connect).await;
-    let channel = channel.map_err(|error| Chain(&error).to_string())?;
-    let answer = TunnelsClient::new(channel).r#yield(YieldRequest {}).await;
+    let answer = TunnelsClient::new(one_connection(stream)).r#yield(YieldRequest {}).await;
     // One of an earlier release does not know the question.
     answer.map(|answer| answer.into_inner().agreed).map_err(|status| status.message().to_owned())
 }

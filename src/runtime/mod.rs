@@ -1,4 +1,5 @@
-//! What every role needs to run: deadlines, in-flight guards, shared questions, whole error texts, failure points.
+//! What every role needs to run: deadlines, in-flight guards, shared questions, whole error texts, failure points,
+//! a call over a connection.
 //!
 //! Knows nothing of NFS, TLS or CSI.
 
@@ -6,6 +7,7 @@ pub mod chain;
 pub mod clock;
 pub mod failure_point;
 pub mod in_flight;
+pub mod one_connection;
 pub mod together;
 
 pub use chain::Chain;
@@ -14,4 +16,5 @@ pub use clock::Moment;
 pub use clock::SystemClock;
 pub use failure_point::FailurePoint;
 pub use in_flight::InFlight;
+pub use one_connection::one_connection;
 pub use together::Together;

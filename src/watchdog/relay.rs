@@ -4,16 +4,13 @@
 //! deadline of its own: who calls knows how long it may wait.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::Channel;
 use tonic::transport::Endpoint;
@@ -24,6 +21,7 @@ use crate::proto::tunnel as proto;
 use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::probe_response::Outcome;
 use crate::proto::tunnel::relay_client::RelayClient;
+use crate::runtime::one_connection;
 use crate::tunnel::convert::spec_to_wire;
 
 /// A tunnel process that can be talked to.
@@ -89,16 +87,7 @@ impl GrpcRelay {
     /// Talks over one connection and never makes another: behind its name may be another process by then.
     #[must_use]
     pub fn over(connection: UnixStream) -> Self {
-        let once = Arc::new(Mutex::new(Some(connection)));
-        let connector = tower::service_fn(move |_| {
-            let connection = once.lock().ok().and_then(|mut once| once.take());
-            async move {
-                let gone = || io::Error::from(io::ErrorKind::NotConnected);
-                connection.map(TokioIo::new).ok_or_else(gone)
-            }
-        });
-        let channel = Endpoint::from_static("http://tunnel").connect_with_connector_lazy(connector);
-        Self { client: RelayClient::new(channel), input: None }
+        Self { client: RelayClient::new(one_connection(connection)), input: None }
     }
 
     /// Has the process send its listening sockets to whoever listens on the Unix socket `path`, and answers how many.

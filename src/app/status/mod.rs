@@ -18,10 +18,8 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::ValueEnum;
-use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
-use tonic::transport::Endpoint;
 
 use crate::app::node::WATCHDOG_SOCKET;
 use crate::app::print;
@@ -31,6 +29,7 @@ use crate::proto::tunnel as wire;
 use crate::proto::tunnel::tunnels_client::TunnelsClient;
 use crate::runtime::Clock;
 use crate::runtime::SystemClock;
+use crate::runtime::one_connection;
 use crate::watchdog::report::STATUS_DEADLINE;
 
 /// For the whole question.
@@ -110,22 +109,15 @@ async fn ask(socket: &Path) -> Result<wire::ListResponse, StatusError> {
 
 async fn ask_patiently(socket: &Path) -> Result<wire::ListResponse, StatusError> {
     let no_watchdog = |why: String| StatusError::NoWatchdog { socket: socket.to_owned(), why };
-    let mut stream = match UnixStream::connect(socket).await {
-        Ok(stream) => Some(stream),
+    let stream = match UnixStream::connect(socket).await {
+        Ok(stream) => stream,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Err(StatusError::Forbidden { socket: socket.to_owned() });
         }
         Err(error) => return Err(no_watchdog(error.to_string())),
     };
-    let connect = tower::service_fn(move |_: tonic::transport::Uri| {
-        let stream = stream.take().map(TokioIo::new);
-        async move { stream.ok_or_else(|| io::Error::other("it closed the connection")) }
-    });
-    // The URI is a form that HTTP/2 wants; the connector above decides where to.
-    let channel = Endpoint::from_static("http://watchdog").connect_with_connector(connect).await;
-    let channel = channel.map_err(|error| no_watchdog(error.to_string()))?;
     let request = wire::ListRequest { listeners: true };
-    let answer = TunnelsClient::new(channel).list(request).await;
+    let answer = TunnelsClient::new(one_connection(stream)).list(request).await;
     answer
         .map(tonic::Response::into_inner)
         .map_err(|status| no_watchdog(status.message().to_owned()))
