@@ -28,6 +28,7 @@ use std::fmt;
 use std::fmt::Write;
 
 use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 
 use crate::model::client_identity::AccessPointId;
 use crate::model::client_identity::ClientIdentity;
@@ -103,12 +104,9 @@ impl VolumeKey {
             return Self(directory.to_owned());
         }
         let digest = digest::digest(&digest::SHA256, directory.as_bytes());
-        let mut key = DIGEST_PREFIX.to_owned();
-        for byte in digest.as_ref().iter().take(DIGEST_BYTES) {
-            // Into a string: never fails.
-            let _ = write!(key, "{byte:02x}");
-        }
-        Self(key)
+        let digits = HEXLOWER.encode(digest.as_ref());
+        // Two digits say a byte.
+        Self(format!("{DIGEST_PREFIX}{}", &digits[..2 * DIGEST_BYTES]))
     }
 
     fn parse(text: &str) -> Option<Self> {

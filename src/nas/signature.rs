@@ -7,6 +7,7 @@
 
 use aws_lc_rs::digest;
 use aws_lc_rs::hmac;
+use data_encoding::HEXLOWER;
 use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use hyper::header::InvalidHeaderValue;
@@ -69,7 +70,7 @@ fn authorization(request: &Signable<'_>, credentials: &Credentials) -> String {
 fn signature(request: &Signable<'_>, credentials: &Credentials) -> String {
     let secret = credentials.access_key_secret.expose_secret();
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    hex(hmac::sign(&key, string_to_sign(request, credentials).as_bytes()).as_ref())
+    HEXLOWER.encode(hmac::sign(&key, string_to_sign(request, credentials).as_bytes()).as_ref())
 }
 
 fn string_to_sign(request: &Signable<'_>, credentials: &Credentials) -> String {
@@ -113,12 +114,7 @@ fn names(headers: &Headers) -> String {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    hex(digest::digest(&digest::SHA256, bytes).as_ref())
-}
-
-/// Lower case.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -152,8 +153,7 @@ fn parse(text: &[u8]) -> io::Result<PlainRecord> {
 /// A path may be longer than a file's name.
 fn file_name(staging_path: &Path) -> String {
     let digest = digest::digest(&digest::SHA256, staging_path.as_os_str().as_encoded_bytes());
-    let hexadecimal: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{hexadecimal}.json")
+    format!("{}.json", HEXLOWER.encode(digest.as_ref()))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use aws_lc_rs::rand;
 use backon::BackoffBuilder;
 use backon::ExponentialBackoff;
 use backon::ExponentialBuilder;
+use data_encoding::HEXLOWER;
 use hyper::Request;
 use hyper::Response;
 use hyper::body::Bytes;
@@ -239,7 +240,7 @@ struct RequestId {
 fn nonce() -> Option<String> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).ok()?;
-    Some(signature::hex(&bytes))
+    Some(HEXLOWER.encode(&bytes))
 }
 
 impl fmt::Debug for NasClient {

@@ -10,6 +10,7 @@ use aws_lc_rs::encoding::PublicKeyX509Der;
 use aws_lc_rs::rsa::KeyPair;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::KeyPair as _;
+use data_encoding::HEXLOWER;
 use rustls::SignatureScheme;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::PrivateKeyDer;
@@ -18,7 +19,6 @@ use rustls::sign::SigningKey;
 use zeroize::Zeroizing;
 
 use crate::tls::client_certificate::fault::CertificateFault;
-use crate::tls::client_certificate::ram::hex;
 
 /// A key with its public part in the two forms that are asked for.
 pub(super) struct ClientKey {
@@ -71,7 +71,8 @@ impl ClientKey {
 
     /// SHA-1, which the format asks for; nothing rests on it.
     pub(super) fn public_key_hash(&self) -> String {
-        hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &self.public_key).as_ref())
+        HEXLOWER
+            .encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &self.public_key).as_ref())
     }
 
     /// `sha256WithRSAEncryption`.

@@ -7,6 +7,7 @@
 
 use aws_lc_rs::digest;
 use aws_lc_rs::hmac;
+use data_encoding::HEXLOWER;
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
@@ -31,12 +32,12 @@ pub(super) struct Request<'a> {
 /// Signs: 64 hexadecimal digits.
 pub(super) fn sign(request: &Request<'_>, credentials: &Credentials) -> String {
     let key = signing_key(request, credentials);
-    hex(hmac::sign(&key, string_to_sign(request, credentials).as_bytes()).as_ref())
+    HEXLOWER.encode(hmac::sign(&key, string_to_sign(request, credentials).as_bytes()).as_ref())
 }
 
 fn string_to_sign(request: &Request<'_>, credentials: &Credentials) -> String {
     let canonical = canonical_request(request, credentials);
-    let hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+    let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
     format!("{ALGORITHM}\n{}\n{}\n{hash}", request.time, request.scope())
 }
 
@@ -60,7 +61,7 @@ fn canonical_request(request: &Request<'_>, credentials: &Credentials) -> Zeroiz
     .map(|(key, value)| format!("{key}={}", escaped(value)))
     .collect::<Vec<_>>()
     .join("&");
-    let nothing = hex(digest::digest(&digest::SHA256, b"").as_ref());
+    let nothing = HEXLOWER.encode(digest::digest(&digest::SHA256, b"").as_ref());
     let host = &request.file_system.id;
     Zeroizing::new(format!("GET\n/\n{query}\nhost:{host}\nhost\n{nothing}"))
 }
@@ -101,11 +102,6 @@ fn escaped(text: &str) -> String {
         }
     }
     escaped
-}
-
-/// Lower case.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -256,8 +256,9 @@ impl Default for Algorithm {
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::HEXLOWER;
+
     use crate::tls::client_certificate::golden;
-    use crate::tls::client_certificate::ram::hex;
 
     use super::*;
 
@@ -268,7 +269,7 @@ mod tests {
         for vector in vectors {
             let credentials = vector.ram.as_ref().map(|ram| &ram.credentials);
             let made = self_signed(&vector.content, credentials, &golden::key()).unwrap();
-            assert_eq!(hex(&made), vector.certificate, "{}", vector.name);
+            assert_eq!(HEXLOWER.encode(&made), vector.certificate, "{}", vector.name);
         }
     }
 
