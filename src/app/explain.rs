@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::app::doctor;
 use crate::app::metrics;
 use crate::model::nfs_option::explain;
 use crate::model::nfs_option::explain::UnknownOption;
@@ -10,7 +11,7 @@ use crate::model::nfs_option::explain::UnknownOption;
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// An option in any spelling; with a value (rsize=5000), also what becomes of it.
-    #[arg(required_unless_present_any = ["all", "markdown", "metrics"])]
+    #[arg(required_unless_present_any = ["all", "markdown", "metrics", "doctor"])]
     option: Option<String>,
     /// Lists every option, a line each.
     #[arg(long, conflicts_with = "option")]
@@ -21,6 +22,9 @@ pub struct ExplainArgs {
     /// Prints the document about all metrics, docs/metrics.md.
     #[arg(long, conflicts_with_all = ["option", "all", "markdown"])]
     metrics: bool,
+    /// Prints the document about the checks of `doctor`, docs/doctor.md.
+    #[arg(long, conflicts_with_all = ["option", "all", "markdown", "metrics"])]
+    doctor: bool,
 }
 
 /// The text to print.
@@ -32,6 +36,7 @@ pub fn answer(arguments: &ExplainArgs) -> Result<String, UnknownOption> {
         Some(option) => explain::explain(option),
         None if arguments.markdown => Ok(explain::page()),
         None if arguments.metrics => Ok(metrics::family::page()),
+        None if arguments.doctor => Ok(doctor::page()),
         None => Ok(explain::summary()),
     }
 }

@@ -8,6 +8,7 @@ mod command;
 pub mod completion;
 pub mod controller;
 mod csi_server;
+pub mod doctor;
 mod exit;
 pub mod explain;
 mod helper;
@@ -69,6 +70,8 @@ enum Command {
     Question(Question),
     /// Shows the tunnels of this node: where they lead, how they are secured, what they carry.
     Status(status::StatusArgs),
+    /// Looks at this node, and at a mount target from it, and says what to do.
+    Doctor(doctor::DoctorArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,6 +124,7 @@ fn run(command_line: CommandLine) -> ExitCode {
     let role = match command {
         Command::Question(question) => return answer(&question),
         Command::Status(arguments) => return status::run(&arguments),
+        Command::Doctor(arguments) => return doctor::run(&arguments),
         Command::Mounting(Mounting::Mount(arguments)) => return mount::run(&arguments, &log),
         Command::Mounting(Mounting::Umount(arguments)) => return umount::run(&arguments, &log),
         Command::Role(role) => role,

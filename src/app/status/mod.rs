@@ -64,7 +64,7 @@ pub enum Output {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-enum StatusError {
+pub(super) enum StatusError {
     #[error("failed to ask the watchdog at {socket:?}: {why}; is it running on this node?")]
     NoWatchdog { socket: PathBuf, why: String },
     #[error("failed to ask the watchdog at {socket:?}: permission denied; ask as root")]
@@ -99,6 +99,14 @@ fn answer(arguments: &StatusArgs) -> Result<String, StatusError> {
     let socket = arguments.state_dir.join(WATCHDOG_SOCKET);
     let listed = runtime.map_err(StatusError::Runtime)?.block_on(ask(&socket))?;
     write(&Report::read(listed, SystemClock.now().epoch_seconds()), arguments.output)
+}
+
+/// As the watchdog of a state directory says it.
+///
+/// # Errors
+/// Says why there is no answer.
+pub(super) async fn ask_in(state_dir: &Path) -> Result<wire::ListResponse, StatusError> {
+    ask(&state_dir.join(WATCHDOG_SOCKET)).await
 }
 
 async fn ask(socket: &Path) -> Result<wire::ListResponse, StatusError> {
