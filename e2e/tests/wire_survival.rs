@@ -20,7 +20,6 @@ use alinas_csi::proto::tunnel::tunnels_client::TunnelsClient;
 use alinas_csi::tunnel::convert;
 use e2e::csi_client::channel;
 use e2e::driver::binary;
-use e2e::lab::processes_naming;
 use e2e::process::Process;
 use e2e::process::log_tail;
 use e2e::tls_lab;
@@ -138,13 +137,8 @@ async fn acquire_at(client: &mut TunnelsClient<Channel>, port: u16) -> SocketAdd
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", log_tail(&self.lab.folder.path().join("log")));
-        }
         let _ = self.watchdog.kill();
-        for process in processes_naming(self.lab.folder.path()) {
-            let _ = kill_process(process, Signal::KILL);
-        }
+        self.lab.clear();
     }
 }
 
@@ -173,11 +167,7 @@ async fn counting_nfs(served: Arc<Mutex<BTreeMap<u32, u32>>>) -> u16 {
             while stream.read_exact(&mut call).await.is_ok() {
                 let number = u32::from_be_bytes(call[4..8].try_into().unwrap());
                 *served.lock().unwrap().entry(number).or_default() += 1;
-                let mut reply = vec![0x80, 0, 0, 24];
-                reply.extend(&call[4..8]);
-                reply.extend([0, 0, 0, 1]);
-                reply.extend([0; 16]);
-                let _ = stream.write_all(&reply).await;
+                let _ = stream.write_all(&tls_lab::null_reply(&call)).await;
             }
         }
     })
