@@ -35,6 +35,7 @@ use rustix::process::kill_process;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio::time::timeout;
@@ -107,6 +108,11 @@ impl Node {
             }
         };
         timeout(DEADLINE, running).await.expect("a tunnel process runs")
+    }
+
+    /// How many calls have reached the server.
+    fn served(&self) -> usize {
+        self.served.lock().unwrap().len()
     }
 
     async fn tunnel(&self) -> u32 {
@@ -275,6 +281,41 @@ async fn a_killed_tunnel_refuses_nobody_and_loses_no_call() {
     })
     .await;
     assert!(told.cuts >= 3, "{told:?}");
+    assert!(told.longest < RESTART, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_is_started_again_also_where_its_socket_cannot_be_made() {
+    let mut node = Node::new().await;
+    let told = under_calls(&mut node, async |node| {
+        let former = node.tunnel().await;
+        let (state, away) = ["state", "away"].map(|name| node.lab.folder.path().join(name)).into();
+        // As one that is read-only: nothing can be made in it, and what is connected stays.
+        std::fs::rename(&state, &away).unwrap();
+        let before = node.served();
+        signal(former, Signal::KILL);
+        let goes_on = async {
+            while node.served() < before + 100 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE, goes_on).await.expect("another process carries the calls");
+        std::fs::rename(&away, &state).unwrap();
+        let next = node.until_running(former).await;
+        let socket = state.join("tunnel.sock");
+        let named = async {
+            while UnixStream::connect(&socket).await.is_err() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(DEADLINE, named).await.expect("it makes its socket once it can");
+        // The next watchdog finds it there.
+        node.watchdog.kill().unwrap();
+        node.watchdog = watchdog(&node.lab, node.port, &[]);
+        node.until_running(next).await;
+        until_gone(next).await;
+    })
+    .await;
     assert!(told.longest < RESTART, "{told:?}");
 }
 

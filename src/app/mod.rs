@@ -17,7 +17,6 @@ mod namespace;
 mod nfsmount_conf;
 pub mod node;
 mod signals;
-mod socket_name;
 pub mod status;
 mod succession;
 mod system_log;
