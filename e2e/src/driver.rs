@@ -257,6 +257,26 @@ impl Driver {
         self.node.as_mut().map_or(Ok(()), Process::kill)
     }
 
+    /// SIGKILLs all of them. The watchdog goes first: else it would start another tunnel process.
+    ///
+    /// # Errors
+    /// When no tunnel process runs, or one cannot be killed.
+    pub fn kill_all(&mut self) -> Result<()> {
+        let tunnel = self.process(Part::Tunnel)?;
+        self.kill_watchdog()?;
+        rustix::process::kill_process(tunnel, Signal::KILL)?;
+        self.kill_node()
+    }
+
+    /// Starts both, after [`kill_all`](Self::kill_all).
+    ///
+    /// # Errors
+    /// When they do not come up.
+    pub fn start_all(&mut self) -> Result<()> {
+        self.start_watchdog()?;
+        self.start_node()
+    }
+
     /// Makes sure that nothing of any volume is left: mounts, listeners, records, directories.
     ///
     /// # Errors
