@@ -36,11 +36,12 @@ plans: needs ## run the test plans of a mount alone, on the lab's kernel or anot
 	LAB_KERNEL=$(or $(kernel),default) e2e/run-tests plans
 
 .PHONY: faults
-faults: needs
-	for run in 1 2 3; do \
-	  echo "run $$run of 3"; \
-	  ALINAS_CSI_FAULTS=$(or $(faults),50) LAB_TIMEOUT=7200 e2e/run-tests faults --nocapture; \
-	done
+faults: needs ## kill, stop, cut off and confuse everything around mounts in use, three times in a row: hours (faults=50 blows)
+	e2e/faults $(or $(faults),50)
+
+.PHONY: reboot
+reboot: needs ## follow the vendor's page on a machine with systemd that is restarted, with both packages, in a guest
+	e2e/run-tests boot --nocapture
 
 .PHONY: bench
 bench: needs ## print what a tunnel costs beside stunnel and haproxy, what NodeStageVolume and option texts cost (options=--quick)
