@@ -28,3 +28,4 @@ pub mod steady_io;
 pub mod survival;
 pub mod tls_lab;
 pub mod tunnel_program;
+pub mod vendor_page;
