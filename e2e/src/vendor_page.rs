@@ -24,7 +24,7 @@ use crate::process::Observed;
 use crate::process::observe;
 
 /// For any one program, in an emulated machine that is busy otherwise.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(600);
 /// The service of the vendor's client, and of ours.
 pub const SERVICE: &str = "aliyun-alinas-mount-watchdog";
 /// Its settings.
