@@ -14,6 +14,10 @@ use tokio::signal::unix::signal;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
+use crate::app::nas::Nas;
+use crate::app::nas::NasArgs;
+use crate::app::nas::NasSettingError;
+use crate::controller::Cloud;
 use crate::controller::Controller;
 use crate::controller::NetworkExports;
 use crate::csi::ControllerService;
@@ -21,9 +25,11 @@ use crate::csi::CsiEndpoint;
 use crate::csi::DriverName;
 use crate::csi::IdentityService;
 use crate::csi::ListenError;
+use crate::nas::NasClient;
 use crate::proto::csi::controller_server::ControllerServer;
 use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::plugin_capability::service::Type;
+use crate::runtime::Clock;
 use crate::runtime::SystemClock;
 use crate::tls::Trust;
 use crate::tls::TrustError;
@@ -58,6 +64,10 @@ pub struct ControllerArgs {
     /// Do not start unless all cryptography of TLS comes from a FIPS module
     #[arg(long, env = "ALINAS_CSI_REQUIRE_FIPS")]
     pub require_fips: bool,
+
+    /// The API of NAS.
+    #[command(flatten)]
+    pub nas: NasArgs,
 }
 
 /// Why the role ended otherwise than by being told to.
@@ -69,6 +79,9 @@ pub enum ControllerRoleError {
     /// Nothing to trust.
     #[error("failed to set up TLS")]
     Trust(#[from] TrustError),
+    /// A setting of the API cannot be used.
+    #[error("failed to set up the API of NAS")]
+    Nas(#[from] NasSettingError),
     /// Nobody could call us.
     #[error("failed to listen for the sidecars")]
     Listen(#[from] ListenError),
@@ -91,7 +104,13 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     let told_to_stop = stop_signal().map_err(ControllerRoleError::Signals)?;
     let dialer = Dialer::new(Arc::clone(&trust));
     let exports = Arc::new(NetworkExports::new(dialer));
-    let controller = Controller::new(exports, Arc::new(SystemClock));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let nas = Nas::set_up(&args.nas, variable, &trust, Arc::clone(&clock)).await?;
+    let mut controller = Controller::new(exports, clock);
+    if let Some(nas) = &nas {
+        let client: Arc<NasClient> = Arc::clone(&nas.client);
+        controller = controller.with_cloud(Cloud::new(client, args.driver_name.to_string()));
+    }
     tracing::info!(
         driver.name = %args.driver_name,
         driver.version = env!("CARGO_PKG_VERSION"),
@@ -102,12 +121,18 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     let identity = IdentityService::of_controller(args.driver_name, capabilities);
     tokio::select! {
         served = serve(listener, identity, controller.clone(), told_to_stop) => served?,
-        // Never ends.
+        // Neither ends.
         () = trust.follow() => {}
+        () = Nas::follow(nas) => {}
     }
     controller.stopped().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "settings are looked up here, once")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {

@@ -14,6 +14,7 @@ mod log_file;
 pub mod metrics;
 pub mod mount;
 mod namespace;
+pub mod nas;
 mod nfsmount_conf;
 pub mod node;
 mod signals;

@@ -16,9 +16,15 @@ use aws_lc_rs::digest;
 use tokio::task::JoinSet;
 
 use crate::controller::Controller;
+use crate::controller::api::CloudFault;
+use crate::controller::api::Need;
+use crate::controller::cloud::before;
+use crate::controller::cloud::begun;
 use crate::controller::home::Home;
 use crate::controller::home::HomeFault;
 use crate::controller::home::find_directory;
+use crate::controller::quota::SizeError;
+use crate::controller::quota::size_of_quota;
 use crate::controller::record::VolumeRecord;
 use crate::controller::tree::ExportFault;
 use crate::controller::tree::Exports;
@@ -119,6 +125,17 @@ pub enum CreateError {
         /// Whose it is.
         other: String,
     },
+    /// The vendor's API.
+    #[error("{source}")]
+    Cloud {
+        /// Why. Its text is ours.
+        source: CloudFault,
+        /// Whether something has been made already, which is to be asked for again or deleted.
+        is_begun: bool,
+    },
+    /// The size is none of a quota.
+    #[error(transparent)]
+    Size(SizeError),
     /// Somebody's data are where the directory is to be.
     #[error(
         "{server}: the directory {directory:?} exists already, has something in it and belongs to no volume; move it \
@@ -148,6 +165,7 @@ impl Controller {
     pub async fn create(&self, request: CreateRequest) -> Result<Created, CreateError> {
         let key = VolumeKey::of_directory(&request.class.directory);
         let _operation = self.begin(&key)?;
+        let capacity = self.capacity(&request)?;
         for place in &request.class.places {
             handle(place, &key).id()?;
         }
@@ -158,11 +176,23 @@ impl Controller {
                 compare(&record, &request, open.place)?;
                 record
             }
-            None => self.claim(&mut open, &request, &key).await?,
+            None => self.claim(&mut open, &request, &key, capacity).await?,
         };
         open.ensure_directory(&record).await?;
+        self.ensure_quota(&open.place.export, &record, record.capacity).await.map_err(begun)?;
         self.sweeper.notice_once(&open.place.export);
         Ok(Created { id, record })
+    }
+
+    /// The size that the volume will have. What stands in the way of a quota is said before anything is made.
+    fn capacity(&self, request: &CreateRequest) -> Result<i64, CreateError> {
+        let CreateRequest { least, most, class, .. } = request;
+        if class.places.iter().all(|place| place.quota_on.is_none()) {
+            return Ok(*least);
+        }
+        let cloud = self.cloud(Need::Quota).map_err(before)?;
+        cloud.ensure_region(class.region.as_deref()).map_err(before)?;
+        size_of_quota(*least, *most).map_err(CreateError::Size)
     }
 
     /// The export that has the volume, or else the first in the volume's own order that answers.
@@ -213,6 +243,7 @@ impl Controller {
         open: &mut Open<'_>,
         request: &CreateRequest,
         key: &VolumeKey,
+        capacity: i64,
     ) -> Result<VolumeRecord, CreateError> {
         let class = &request.class;
         let place = open.place;
@@ -222,12 +253,13 @@ impl Controller {
             return Err(CreateError::Occupied { server, directory: class.directory.clone() });
         }
         let record = VolumeRecord {
-            capacity: request.least,
+            capacity,
             mode: class.mode,
             uid: class.uid,
             gid: class.gid,
             context: class.volume_context(place),
             ..VolumeRecord::new(request.name.clone(), class.directory.clone(), class.on_delete)
+                .with_quota(place.quota_on.clone())
         };
         let written = open.home.write_first(open.tree.as_mut(), key, &record).await;
         written.map_err(|fault| at(place, fault))?;
@@ -341,6 +373,13 @@ fn compare(
     let wanted = class.volume_context(place);
     if record.context != wanted {
         return differs("volume context", format!("{:?}", record.context), format!("{wanted:?}"));
+    }
+    if record.quota_on != place.quota_on {
+        let quota = |on: &Option<String>| match on {
+            Some(id) => format!("one on file system {id}"),
+            None => "none".to_owned(),
+        };
+        return differs("quota", quota(&record.quota_on), quota(&place.quota_on));
     }
     let shown = |mode: u32, uid: u32, gid: u32, on_delete| {
         format!("dirMode {mode:04o}, uid {uid}, gid {gid}, onDelete {on_delete:?}")

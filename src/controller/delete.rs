@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use crate::controller::Controller;
+use crate::controller::api::CloudFault;
 use crate::controller::home::Home;
 use crate::controller::home::HomeFault;
 use crate::controller::home::find_directory;
@@ -32,6 +33,9 @@ pub enum DeleteError {
     /// Another call for it is under way.
     #[error(transparent)]
     Busy(#[from] Busy),
+    /// The vendor's API.
+    #[error("{0}")]
+    Cloud(#[from] CloudFault),
     /// Its mount target cannot be used.
     #[error(transparent)]
     Export(Box<ExportFault>),
@@ -68,13 +72,23 @@ impl Controller {
             Err(ExportFault::NoSuchPath { .. }) => return Ok(Deleted::Already),
             Err(fault) => return Err(DeleteError::Export(Box::new(fault))),
         };
+        let failed = |source| DeleteError::Home { server: export.spec.host.to_string(), source };
+        if let Some(record) = known(tree.as_mut(), key).await.map_err(failed)? {
+            // First, while the directory has its name: a quota stays with a directory that is moved.
+            self.ensure_no_quota(export, &record).await?;
+        }
         let now = self.clock.now().wall;
-        let deleted = take_away(tree.as_mut(), key, now)
-            .await
-            .map_err(|source| DeleteError::Home { server: export.spec.host.to_string(), source })?;
+        let deleted = take_away(tree.as_mut(), key, now).await.map_err(failed)?;
         drop(tree);
         self.sweeper.notice(export);
         Ok(deleted)
+    }
+}
+
+async fn known(tree: &mut dyn Tree, key: &VolumeKey) -> Result<Option<VolumeRecord>, HomeFault> {
+    match Home::find(tree).await? {
+        Some(home) => home.record(tree, key).await,
+        None => Ok(None),
     }
 }
 

@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -36,7 +38,7 @@ const ROOT: u64 = 1;
 
 /// Servers by their names. A clone is the same ones.
 #[derive(Clone, Default)]
-pub(crate) struct Servers(Arc<Mutex<BTreeMap<String, Server>>>);
+pub(crate) struct Servers(Arc<Mutex<BTreeMap<String, Server>>>, Arc<AtomicBool>);
 
 #[derive(Default)]
 struct Server {
@@ -89,10 +91,23 @@ impl Servers {
 
     /// With an empty file system.
     pub(crate) fn with(self, name: &str) -> Self {
-        let mut server = Server::default();
+        let is_silent = self.1.load(Ordering::Relaxed);
+        let mut server = Server { is_silent, ..Server::default() };
         server.put(ROOT, Kind::Directory);
         self.all().insert(name.to_owned(), server);
         self
+    }
+
+    /// Those that come now answer nobody.
+    pub(crate) fn silence_new_ones(&self, are_silent: bool) {
+        self.1.store(are_silent, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ownership_of_root(&self, name: &str) -> Option<(u32, u32, u32)> {
+        self.server(name, |server| {
+            let Attributes { mode, uid, gid, .. } = server.nodes.get(&ROOT)?.attributes;
+            Some((mode, uid, gid))
+        })
     }
 
     /// Answers nobody any more.

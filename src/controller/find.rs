@@ -1,8 +1,11 @@
 //! Volumes that are there: whether, what they are, and how large they are said to be.
 
 use crate::controller::Controller;
+use crate::controller::api::CloudFault;
 use crate::controller::home::Home;
 use crate::controller::home::HomeFault;
+use crate::controller::quota::SizeError;
+use crate::controller::quota::size_of_quota;
 use crate::controller::record::VolumeRecord;
 use crate::controller::tree::ExportFault;
 use crate::model::VolumeHandle;
@@ -17,6 +20,12 @@ pub enum FindError {
     /// There is none.
     #[error("there is no volume {0:?}")]
     NotFound(String),
+    /// The vendor's API.
+    #[error("{0}")]
+    Cloud(#[from] CloudFault),
+    /// The size is none of a quota.
+    #[error(transparent)]
+    Size(SizeError),
     /// Its mount target cannot be used.
     #[error(transparent)]
     Export(Box<ExportFault>),
@@ -39,8 +48,7 @@ impl Controller {
         self.find_and(handle, None).await
     }
 
-    /// Takes note of a larger size. Nothing enforces one, so nothing has to be done for it. A volume is never made
-    /// smaller.
+    /// Makes its quota larger, where it has one, and takes note of the size. A volume is never made smaller.
     ///
     /// # Errors
     /// When there is none, or its mount target does not take note.
@@ -69,7 +77,11 @@ impl Controller {
         let tree = tree.as_mut();
         let home = Home::find(tree).await.map_err(broken)?.ok_or_else(missing)?;
         let mut record = home.record(tree, key).await.map_err(broken)?.ok_or_else(missing)?;
-        if let Some(capacity) = capacity.filter(|capacity| *capacity > record.capacity) {
+        if let Some(mut capacity) = capacity.filter(|capacity| *capacity > record.capacity) {
+            if record.quota_on.is_some() {
+                capacity = size_of_quota(capacity, 0).map_err(FindError::Size)?;
+                self.ensure_quota(export, &record, capacity).await?;
+            }
             record.capacity = capacity;
             home.replace(tree, key, &record).await.map_err(broken)?;
         }

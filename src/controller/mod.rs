@@ -12,14 +12,23 @@
 //!
 //! All of it goes over NFSv3 through TLS, spoken by this process, which mounts nothing and needs no right. Knows
 //! nothing of gRPC codes (that is `csi`). Start with [`create`].
+//!
+//! Volumes that are no directories, and quotas, are made by the vendor's API ([`api`]); [`cloud`] tells the kinds apart.
 
+mod access_point;
+pub mod api;
+pub mod cloud;
 pub mod create;
 pub mod delete;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod fake_api;
+mod file_system;
 pub mod find;
 pub mod home;
 pub mod network;
+pub mod quota;
 pub mod record;
 pub mod sweep;
 pub mod tree;
@@ -32,6 +41,12 @@ use crate::runtime::InFlight;
 use crate::runtime::in_flight::Busy;
 use crate::runtime::in_flight::Operation;
 
+pub use api::Cloud;
+pub use api::CloudFault;
+pub use cloud::Facts;
+pub use cloud::Provisioned;
+pub use cloud::Removed;
+pub use cloud::Wanted;
 pub use create::CreateError;
 pub use create::CreateRequest;
 pub use create::Created;
@@ -51,6 +66,8 @@ pub struct Controller {
     sweeper: Sweeper,
     clock: Arc<dyn Clock>,
     in_flight: InFlight,
+    /// The vendor's API, where it is set up.
+    cloud: Option<Cloud>,
 }
 
 impl Controller {
@@ -58,7 +75,13 @@ impl Controller {
     #[must_use]
     pub fn new(exports: Arc<dyn Exports>, clock: Arc<dyn Clock>) -> Self {
         let sweeper = Sweeper::new(Arc::clone(&exports));
-        Self { exports, sweeper, clock, in_flight: InFlight::default() }
+        Self { exports, sweeper, clock, in_flight: InFlight::default(), cloud: None }
+    }
+
+    /// The same, with the vendor's API for what only that can make.
+    #[must_use]
+    pub fn with_cloud(self, cloud: Cloud) -> Self {
+        Self { cloud: Some(cloud), ..self }
     }
 
     /// Ends what is done in the background. The trash remembers what was left.

@@ -12,8 +12,10 @@ use crate::model::OnDelete;
 use crate::model::VolumeKey;
 use crate::model::storage_class::directory_fault;
 
-/// The format that is written. Every released one stands in `e2e/records`.
+/// The formats that are written. Every released one stands in `e2e/records`.
 const VERSION: u32 = 1;
+/// One with a quota: a release that does not know of it must not forget it.
+const VERSION_WITH_QUOTA: u32 = 2;
 
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +26,7 @@ pub struct VolumeRecord {
     pub name: String,
     /// Its directory.
     pub directory: String,
-    /// The size that was asked for, in bytes. Nothing enforces it.
+    /// The size in bytes: that of the quota, or what was asked for where nothing enforces it.
     pub capacity: i64,
     /// What becomes of it.
     pub on_delete: OnDelete,
@@ -36,17 +38,25 @@ pub struct VolumeRecord {
     pub gid: u32,
     /// The volume's attributes.
     pub context: BTreeMap<String, String>,
+    /// The id of the file system on which the directory has a quota.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_on: Option<String>,
 }
 
 /// Why a file is no record.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// Written by a later release.
-    #[error("it has version {0}, and this release knows {VERSION}; upgrade the driver")]
+    #[error(
+        "it has version {0}, and this release knows {VERSION} and {VERSION_WITH_QUOTA}; upgrade the driver"
+    )]
     Later(u32),
     /// Not what we write.
     #[error("it cannot be read: {0}")]
     Malformed(#[from] serde_json::Error),
+    /// A quota, and the version of one without.
+    #[error("it has version {VERSION}, which has no quota, and names the file system {0:?} of one")]
+    Quota(String),
     /// Its directory is none of a volume.
     #[error("it names the directory {directory:?}: {why}")]
     Directory {
@@ -74,7 +84,15 @@ impl VolumeRecord {
             uid: 0,
             gid: 0,
             context: BTreeMap::new(),
+            quota_on: None,
         }
+    }
+
+    /// The same, with a quota on a file system.
+    #[must_use]
+    pub fn with_quota(self, file_system_id: Option<String>) -> Self {
+        let version = if file_system_id.is_some() { VERSION_WITH_QUOTA } else { VERSION };
+        Self { version, quota_on: file_system_id, ..self }
     }
 
     /// The file's content.
@@ -95,10 +113,13 @@ impl VolumeRecord {
             version: u32,
         }
         let Versioned { version } = serde_json::from_slice(bytes)?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_WITH_QUOTA {
             return Err(RecordError::Later(version));
         }
         let record: Self = serde_json::from_slice(bytes)?;
+        if let (VERSION, Some(id)) = (version, &record.quota_on) {
+            return Err(RecordError::Quota(id.clone()));
+        }
         if let Some(why) = directory_fault(&record.directory) {
             return Err(RecordError::Directory { directory: record.directory, why });
         }
@@ -117,6 +138,7 @@ mod tests {
     use super::*;
 
     const RELEASED: &[u8] = include_bytes!("../../e2e/records/volume-v1/pvc-1.json");
+    const WITH_QUOTA: &[u8] = include_bytes!("../../e2e/records/volume-v2/pvc-1.json");
 
     fn key() -> VolumeKey {
         VolumeKey::of_directory("pvc-1")
@@ -128,13 +150,17 @@ mod tests {
         assert_eq!(record.name, "pvc-1");
         assert_eq!(record.on_delete, OnDelete::Archive);
         assert_eq!(record.to_bytes().unwrap(), RELEASED.trim_ascii_end());
+        let record = VolumeRecord::from_bytes(WITH_QUOTA, &key()).unwrap();
+        assert_eq!(record.quota_on.as_deref(), Some("0123456789"));
+        assert_eq!(record.to_bytes().unwrap(), WITH_QUOTA.trim_ascii_end());
     }
 
     #[test]
     fn a_record_that_was_changed_by_somebody_is_not_believed() {
         let text = std::str::from_utf8(RELEASED).unwrap();
         for (from, to, said) in [
-            ("\"version\":1", "\"version\":2", "upgrade"),
+            ("\"version\":1", "\"version\":3", "upgrade"),
+            ("\"version\":1", "\"version\":1,\"quotaOn\":\"31a8e4\"", "has no quota"),
             ("\"directory\":\"pvc-1\"", "\"directory\":\"../other\"", "one directory"),
             ("\"directory\":\"pvc-1\"", "\"directory\":\".alinas-csi\"", "hidden"),
             ("\"directory\":\"pvc-1\"", "\"directory\":\"pvc-2\"", "another file"),

@@ -1,12 +1,14 @@
 //! The Controller service: one short handler for each call.
 
+use std::collections::HashMap;
+
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 use tonic::async_trait;
 
 use crate::controller::Controller;
-use crate::controller::VolumeRecord;
+use crate::controller::Facts;
 use crate::csi::controller_code as code;
 use crate::csi::controller_request as request;
 use crate::csi::refusal::Call;
@@ -62,9 +64,9 @@ impl csi::controller_server::Controller for ControllerService {
         let message = request.into_inner();
         let call = Call { name: "CreateVolume", volume: &message.name };
         let wanted = request::create(&message).or_refuse(call, request::code_of)?;
-        let created = self.controller.create(wanted).await.or_refuse(call, code::create)?;
+        let created = self.controller.provision(wanted).await.or_refuse(call, code::create)?;
         tracing::info!(volume.id = %created.id, volume.name = call.volume, "created");
-        let volume = Some(volume(created.id.to_string(), &created.record));
+        let volume = Some(volume(created.id.to_string(), &created.facts));
         Ok(Response::new(csi::CreateVolumeResponse { volume }))
     }
 
@@ -75,8 +77,8 @@ impl csi::controller_server::Controller for ControllerService {
         let message = request.into_inner();
         let call = Call { name: "DeleteVolume", volume: &message.volume_id };
         match request::delete(&message).or_refuse(call, request::code_of)? {
-            Some(handle) => {
-                let found = self.controller.delete(&handle).await.or_refuse(call, code::delete)?;
+            Some(volume) => {
+                let found = self.controller.remove(&volume).await.or_refuse(call, code::delete)?;
                 tracing::info!(volume.id = call.volume, ?found, "deleted");
             }
             None => tracing::info!(volume.id = call.volume, "no volume of this driver"),
@@ -90,9 +92,9 @@ impl csi::controller_server::Controller for ControllerService {
     ) -> Result<Response<csi::ValidateVolumeCapabilitiesResponse>, Status> {
         let message = request.into_inner();
         let call = Call { name: "ValidateVolumeCapabilities", volume: &message.volume_id };
-        let handle = request::validate(&message).or_refuse(call, request::code_of)?;
-        let record = self.controller.find(&handle).await.or_refuse(call, code::find)?;
-        Ok(Response::new(validated(message, &record)))
+        let volume = request::validate(&message).or_refuse(call, request::code_of)?;
+        let facts = self.controller.facts(&volume).await.or_refuse(call, code::find)?;
+        Ok(Response::new(validated(message, &facts)))
     }
 
     async fn controller_get_volume(
@@ -101,9 +103,9 @@ impl csi::controller_server::Controller for ControllerService {
     ) -> Result<Response<csi::ControllerGetVolumeResponse>, Status> {
         let message = request.into_inner();
         let call = Call { name: "ControllerGetVolume", volume: &message.volume_id };
-        let handle = request::handle(&message.volume_id).or_refuse(call, request::code_of)?;
-        let record = self.controller.find(&handle).await.or_refuse(call, code::find)?;
-        let volume = Some(volume(message.volume_id, &record));
+        let found = request::volume(&message.volume_id).or_refuse(call, request::code_of)?;
+        let facts = self.controller.facts(&found).await.or_refuse(call, code::find)?;
+        let volume = Some(volume(message.volume_id, &facts));
         Ok(Response::new(csi::ControllerGetVolumeResponse {
             volume,
             // Volumes are not attached, so nobody knows of nodes here.
@@ -118,11 +120,11 @@ impl csi::controller_server::Controller for ControllerService {
     ) -> Result<Response<csi::ControllerExpandVolumeResponse>, Status> {
         let message = request.into_inner();
         let call = Call { name: "ControllerExpandVolume", volume: &message.volume_id };
-        let (handle, size) = request::expand(&message).or_refuse(call, request::code_of)?;
-        let record = self.controller.expand(&handle, size).await.or_refuse(call, code::find)?;
-        tracing::info!(volume.id = call.volume, bytes = record.capacity, "size noted");
+        let (volume, size) = request::expand(&message).or_refuse(call, request::code_of)?;
+        let facts = self.controller.grow(&volume, size).await.or_refuse(call, code::find)?;
+        tracing::info!(volume.id = call.volume, bytes = facts.capacity, "size in force, or noted");
         Ok(Response::new(csi::ControllerExpandVolumeResponse {
-            capacity_bytes: record.capacity,
+            capacity_bytes: facts.capacity,
             node_expansion_required: false,
         }))
     }
@@ -160,11 +162,13 @@ fn controller_capability(capability: Type) -> csi::ControllerServiceCapability {
     csi::ControllerServiceCapability { r#type: Some(controller_service_capability::Type::Rpc(rpc)) }
 }
 
-fn volume(volume_id: String, record: &VolumeRecord) -> csi::Volume {
+fn volume(volume_id: String, facts: &Facts) -> csi::Volume {
+    // Half of the attributes would be another volume's.
+    let context = if facts.is_whole { request::context(&facts.context) } else { HashMap::new() };
     csi::Volume {
         volume_id,
-        capacity_bytes: record.capacity,
-        volume_context: request::context(&record.context),
+        capacity_bytes: facts.capacity,
+        volume_context: context,
         ..csi::Volume::default()
     }
 }
@@ -172,15 +176,20 @@ fn volume(volume_id: String, record: &VolumeRecord) -> csi::Volume {
 /// CSI 1.13, ValidateVolumeCapabilities: what is not supported is answered OK, unconfirmed, with the reason.
 fn validated(
     message: csi::ValidateVolumeCapabilitiesRequest,
-    record: &VolumeRecord,
+    facts: &Facts,
 ) -> csi::ValidateVolumeCapabilitiesResponse {
     let unconfirmed =
         |message| csi::ValidateVolumeCapabilitiesResponse { confirmed: None, message };
     if let Err(error) = request::unsupported(&message) {
         return unconfirmed(error.to_string());
     }
-    let held = request::context(&record.context);
-    if !message.volume_context.is_empty() && message.volume_context != held {
+    let held = request::context(&facts.context);
+    let asked = &message.volume_context;
+    let is_so = match facts.is_whole {
+        true => *asked == held,
+        false => held.iter().all(|(key, value)| asked.get(key) == Some(value)),
+    };
+    if !asked.is_empty() && !is_so {
         return unconfirmed("the volume has another volume context".to_owned());
     }
     csi::ValidateVolumeCapabilitiesResponse {

@@ -6,12 +6,16 @@
 
 use tonic::Code;
 
+use crate::controller::CloudFault;
 use crate::controller::CreateError;
 use crate::controller::DeleteError;
 use crate::controller::ExportFault;
 use crate::controller::FindError;
 use crate::controller::home::HomeFault;
 use crate::csi::code::refused;
+use crate::nas::Kind;
+use crate::nas::NasCause;
+use crate::nas::NasFault;
 use crate::nfs::client::NfsFault;
 use crate::nfs::client::Status;
 
@@ -24,12 +28,16 @@ pub(super) fn create(error: &CreateError) -> Code {
         CreateError::Directory { source, .. } => nfs(source),
         CreateError::Different { .. } | CreateError::Taken { .. } => Code::AlreadyExists,
         CreateError::Occupied { .. } => Code::FailedPrecondition,
+        CreateError::Cloud { source, is_begun: false } => cloud(source),
+        CreateError::Cloud { source, is_begun: true } => not_final(cloud(source)),
+        CreateError::Size(_) => Code::OutOfRange,
     }
 }
 
 pub(super) fn delete(error: &DeleteError) -> Code {
     match error {
         DeleteError::Busy(_) => Code::Aborted,
+        DeleteError::Cloud(fault) => cloud(fault),
         DeleteError::Export(fault) => export(fault),
         DeleteError::Home { source, .. } => home(source),
     }
@@ -39,8 +47,53 @@ pub(super) fn find(error: &FindError) -> Code {
     match error {
         FindError::Busy(_) => Code::Aborted,
         FindError::NotFound(_) => Code::NotFound,
+        FindError::Cloud(fault) => cloud(fault),
+        FindError::Size(_) => Code::OutOfRange,
         FindError::Export(fault) => export(fault),
         FindError::Home { source, .. } => home(source),
+    }
+}
+
+/// What was begun is asked for again, or deleted: see the first lines.
+fn not_final(code: Code) -> Code {
+    match code {
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Unavailable
+        | Code::ResourceExhausted
+        | Code::Aborted => code,
+        _ => Code::Unavailable,
+    }
+}
+
+fn cloud(fault: &CloudFault) -> Code {
+    match fault {
+        CloudFault::NoApi { .. } | CloudFault::NoCredentials { .. } => Code::FailedPrecondition,
+        CloudFault::Call(fault) => call(fault),
+        CloudFault::Late { .. } => Code::DeadlineExceeded,
+        CloudFault::Foreign { .. } | CloudFault::Region { .. } => Code::FailedPrecondition,
+        CloudFault::Name(_) | CloudFault::Mount(_) => Code::InvalidArgument,
+        CloudFault::Export(fault) => export(fault),
+        CloudFault::Nfs { source, .. } => nfs(source),
+    }
+}
+
+fn call(fault: &NasFault) -> Code {
+    match &fault.cause {
+        NasCause::Credentials(_) | NasCause::Unsendable(_) => Code::FailedPrecondition,
+        NasCause::Unreached(_) | NasCause::Unanswered(_) | NasCause::Strange { .. } => {
+            Code::Unavailable
+        }
+        NasCause::Crowded { .. } => Code::ResourceExhausted,
+        NasCause::Refused(refusal) => match refusal.kind {
+            Kind::Throttled | Kind::ServerTrouble | Kind::Replayed => Code::Unavailable,
+            Kind::NotAllowed => Code::PermissionDenied,
+            Kind::KeyUnknown | Kind::WrongSecret | Kind::TokenInvalid => Code::Unauthenticated,
+            Kind::ClockOff | Kind::NotFound => Code::FailedPrecondition,
+            Kind::AtLimit => Code::ResourceExhausted,
+            Kind::Busy => Code::Aborted,
+            Kind::Wrong => Code::InvalidArgument,
+        },
     }
 }
 
@@ -85,10 +138,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::controller::api::Need;
+    use crate::controller::quota::SizeError;
     use crate::controller::record::RecordError;
+    use crate::model::ClassError;
     use crate::model::ExportPath;
     use crate::model::ServerName;
     use crate::model::volume_handle::HandleError;
+    use crate::nas::Action;
+    use crate::nas::Endpoint;
+    use crate::nas::HttpFault;
     use crate::nfs::client::Name;
     use crate::nfs::policy::RpcFault;
     use crate::runtime::InFlight;
@@ -182,6 +241,66 @@ mod tests {
         ] {
             assert_eq!(create(&error), code, "{error}");
         }
+    }
+
+    fn clouds() -> Vec<(CloudFault, Code)> {
+        let called = |cause| {
+            let endpoint = Endpoint::parse("nas.test").unwrap();
+            let action = Action::CreateFileSystem;
+            CloudFault::Call(Box::new(NasFault { action, endpoint, attempts: 1, cause }))
+        };
+        let refused = |code: &str| {
+            let body = format!(r#"{{"Code":"{code}","Message":"","RequestId":""}}"#);
+            called(NasCause::refused(Action::CreateFileSystem, 400, &body))
+        };
+        let late = || HttpFault::Late { deadline: Duration::from_secs(1) };
+        vec![
+            (CloudFault::NoApi { need: Need::Quota }, Code::FailedPrecondition),
+            (refused("Throttling.User"), Code::Unavailable),
+            (refused("ServiceUnavailable"), Code::Unavailable),
+            (refused("NoPermission"), Code::PermissionDenied),
+            (refused("InvalidAccessKeyId.NotFound"), Code::Unauthenticated),
+            (refused("SignatureDoesNotMatch"), Code::Unauthenticated),
+            (refused("InvalidTimeStamp.Expired"), Code::FailedPrecondition),
+            (refused("InvalidFileSystem.NotFound"), Code::FailedPrecondition),
+            (refused("OperationDenied.AccessPointCountsExceeded"), Code::ResourceExhausted),
+            (refused("Instance.IncorrectStatus"), Code::Aborted),
+            (refused("InvalidParameter"), Code::InvalidArgument),
+            (called(NasCause::Unreached(late())), Code::Unavailable),
+            (called(NasCause::Unanswered(late())), Code::Unavailable),
+            (
+                called(NasCause::Crowded { per_minute: 1, wait: Duration::ZERO }),
+                Code::ResourceExhausted,
+            ),
+            (
+                CloudFault::Late { what: text(), state: text(), waited: Duration::ZERO },
+                Code::DeadlineExceeded,
+            ),
+            (CloudFault::Foreign { what: text(), why: text() }, Code::FailedPrecondition),
+            (CloudFault::Region { wanted: text(), own: text() }, Code::FailedPrecondition),
+            (CloudFault::Mount(Box::new(ClassError::Plain)), Code::InvalidArgument),
+        ]
+    }
+
+    #[test]
+    fn what_has_begun_to_be_made_is_never_forgotten() {
+        for (source, code) in clouds() {
+            assert_eq!(create(&CreateError::Cloud { source, is_begun: false }), code);
+        }
+        for (source, _) in clouds() {
+            let error = CreateError::Cloud { source, is_begun: true };
+            let asked_again =
+                [Code::DeadlineExceeded, Code::Unavailable, Code::ResourceExhausted, Code::Aborted];
+            assert!(asked_again.contains(&create(&error)), "{error}");
+        }
+        for (source, code) in clouds() {
+            assert_eq!(delete(&DeleteError::Cloud(source)), code);
+        }
+        for (source, code) in clouds() {
+            assert_eq!(find(&FindError::Cloud(source)), code);
+        }
+        assert_eq!(create(&CreateError::Size(SizeError::Missing)), Code::OutOfRange);
+        assert_eq!(find(&FindError::Size(SizeError::Missing)), Code::OutOfRange);
     }
 
     #[test]

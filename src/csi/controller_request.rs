@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use tonic::Code;
 
-use crate::controller::CreateRequest;
+use crate::controller::Wanted;
 use crate::csi::request;
 use crate::csi::request::RequestError;
 use crate::model::ClassError;
-use crate::model::StorageClass;
-use crate::model::VolumeHandle;
+use crate::model::VolumeClass;
 use crate::model::VolumeId;
+use crate::model::VolumeRef;
 use crate::model::volume_id::VolumeIdError;
 use crate::proto::csi;
 
@@ -58,9 +58,7 @@ pub(super) fn code_of(error: &ControllerRequestError) -> Code {
     }
 }
 
-pub(super) fn create(
-    message: &csi::CreateVolumeRequest,
-) -> Result<CreateRequest, ControllerRequestError> {
+pub(super) fn create(message: &csi::CreateVolumeRequest) -> Result<Wanted, ControllerRequestError> {
     if message.name.is_empty() {
         return Err(RequestError::Missing("name").into());
     }
@@ -72,16 +70,16 @@ pub(super) fn create(
         return Err(ControllerRequestError::Mutable(key.clone()));
     }
     let (least, most) = sizes(message.capacity_range.as_ref())?;
-    let class = StorageClass::parse(&message.parameters, &mount_flags, &message.name)?;
-    Ok(CreateRequest { name: message.name.clone(), least, most, class })
+    let class = VolumeClass::parse(&message.parameters, &mount_flags, &message.name)?;
+    Ok(Wanted { name: message.name.clone(), least, most, class })
 }
 
 /// None: whatever that id is, our controller has not made it, so there is nothing to delete.
 pub(super) fn delete(
     message: &csi::DeleteVolumeRequest,
-) -> Result<Option<VolumeHandle>, ControllerRequestError> {
-    match handle(&message.volume_id) {
-        Ok(handle) => Ok(Some(handle)),
+) -> Result<Option<VolumeRef>, ControllerRequestError> {
+    match volume(&message.volume_id) {
+        Ok(volume) => Ok(Some(volume)),
         Err(ControllerRequestError::NoVolume(_)) => Ok(None),
         Err(error) => Err(error),
     }
@@ -89,12 +87,12 @@ pub(super) fn delete(
 
 pub(super) fn validate(
     message: &csi::ValidateVolumeCapabilitiesRequest,
-) -> Result<VolumeHandle, ControllerRequestError> {
+) -> Result<VolumeRef, ControllerRequestError> {
     if message.volume_capabilities.is_empty() {
         ensure_id(&message.volume_id)?;
         return Err(RequestError::Missing("volume_capabilities").into());
     }
-    handle(&message.volume_id)
+    volume(&message.volume_id)
 }
 
 /// What is asked of a volume and it cannot do.
@@ -103,27 +101,27 @@ pub(super) fn unsupported(
 ) -> Result<(), ControllerRequestError> {
     let flags = mount_flags(&message.volume_capabilities)?;
     if !message.parameters.is_empty() {
-        StorageClass::parse(&message.parameters, &flags, "volume")?;
+        VolumeClass::parse(&message.parameters, &flags, "volume")?;
     }
     Ok(())
 }
 
 pub(super) fn expand(
     message: &csi::ControllerExpandVolumeRequest,
-) -> Result<(VolumeHandle, i64), ControllerRequestError> {
+) -> Result<(VolumeRef, i64), ControllerRequestError> {
     ensure_id(&message.volume_id)?;
     let range = message.capacity_range.as_ref();
     let range = range.ok_or(RequestError::Missing("capacity_range"))?;
     let (least, _) = sizes(Some(range))?;
-    Ok((handle(&message.volume_id)?, least))
+    Ok((volume(&message.volume_id)?, least))
 }
 
-pub(super) fn handle(id: &str) -> Result<VolumeHandle, ControllerRequestError> {
+pub(super) fn volume(id: &str) -> Result<VolumeRef, ControllerRequestError> {
     ensure_id(id)?;
     if let Err(later @ VolumeIdError::Later(_)) = VolumeId::parse(id) {
         return Err(ControllerRequestError::Later(later));
     }
-    VolumeHandle::parse(id).ok_or_else(|| ControllerRequestError::NoVolume(id.to_owned()))
+    VolumeRef::parse(id).ok_or_else(|| ControllerRequestError::NoVolume(id.to_owned()))
 }
 
 fn ensure_id(id: &str) -> Result<(), RequestError> {
@@ -140,7 +138,7 @@ fn mount_flags(
     capabilities.iter().map(flags).collect()
 }
 
-/// A most of 0 is none. A size is written down and not enforced, so every one is possible.
+/// A most of 0 is none. Whether a size is possible depends on what bounds the volume.
 fn sizes(range: Option<&csi::CapacityRange>) -> Result<(i64, i64), ControllerRequestError> {
     let (least, most) = range.map_or((0, 0), |range| (range.required_bytes, range.limit_bytes));
     if least < 0 || most < 0 || (most > 0 && least > most) {
@@ -181,7 +179,8 @@ pub(super) mod tests {
         let message = csi::CreateVolumeRequest { capacity_range: range(5, 10), ..create_message() };
         let request = create(&message).unwrap();
         assert_eq!((request.name.as_str(), request.least, request.most), ("pvc-1", 5, 10));
-        assert_eq!(request.class.directory, "pvc-1");
+        let VolumeClass::Directory(class) = request.class else { panic!("another kind") };
+        assert_eq!(class.directory, "pvc-1");
     }
 
     #[test]
@@ -235,7 +234,9 @@ pub(super) mod tests {
                 csi::DeleteVolumeRequest { volume_id: id.to_owned(), ..Default::default() };
             super::delete(&message)
         };
-        assert!(delete("v1:nas.corp:/:pvc-1").unwrap().is_some());
+        for id in ["v1:nas.corp:/:pvc-1", "v1:filesystem:cn-hangzhou:31a8e4:pvc-1"] {
+            assert!(delete(id).unwrap().is_some(), "{id}");
+        }
         for id in ["fake-vol-id", "v1:nas.corp:/:..", "a b", "../x"] {
             assert_eq!(delete(id), Ok(None), "{id}");
         }

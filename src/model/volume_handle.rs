@@ -22,6 +22,8 @@
 //! | `i` | the access point |
 //! | `m` | the file with the credentials of RAM |
 //!
+//! Volumes that are no directories of ours have ids of other forms: see [`crate::model::volume_ref`].
+//!
 //! LONG: one grammar, written, read and held by tests in one place.
 
 use std::fmt;
@@ -111,7 +113,7 @@ impl VolumeKey {
         Self(key)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         (is_plain(text) || is_digest(text)).then(|| Self(text.to_owned()))
     }
 
