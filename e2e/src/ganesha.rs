@@ -133,6 +133,18 @@ impl Ganesha {
         root.join(self.folder.path().strip_prefix("/").unwrap_or(Path::new(""))).join(DISK)
     }
 
+    /// The network that it is in.
+    #[must_use]
+    pub fn network(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.servers.id()))
+    }
+
+    /// What names are there in its network; a line that is added is seen at once.
+    #[must_use]
+    pub fn hosts(&self) -> PathBuf {
+        self.folder.path().join("hosts")
+    }
+
     /// A program in the network of the NAS, as nobody and without any capability. It sees the machine's files.
     #[must_use]
     pub fn enter(&self, program: &Path) -> Command {

@@ -30,6 +30,10 @@ pub(super) const DENIED: &str = "127.0.0.1:2066";
 /// Where nobody ever answers.
 pub(super) const SILENT: &str = "127.0.0.1:2070";
 
+/// Record mark, xid, message type, RPC version, program: 4 bytes each.
+pub(crate) const HEADER: usize = 20;
+pub(crate) const MOUNT_PORT: u16 = MOUNT.1;
+
 const NFS: (u32, u16) = (100_003, 2050);
 const MOUNT: (u32, u16) = (100_005, 20048);
 
@@ -114,8 +118,7 @@ async fn accept(listener: TcpListener, service: Service) {
 }
 
 pub(crate) async fn split(mut client: TcpStream, source: Ipv4Addr) -> Result<()> {
-    // Record mark, xid, message type, RPC version, program: 4 bytes each.
-    let mut header = [0; 20];
+    let mut header = [0; HEADER];
     client.read_exact(&mut header).await?;
     let port = port_of(&header).ok_or_else(|| Failure::new("no NFS and no MOUNT"))?;
     let socket = TcpSocket::new_v4()?;
@@ -128,7 +131,7 @@ pub(crate) async fn split(mut client: TcpStream, source: Ipv4Addr) -> Result<()>
     Ok(())
 }
 
-fn port_of(header: &[u8; 20]) -> Option<u16> {
+pub(crate) fn port_of(header: &[u8; HEADER]) -> Option<u16> {
     const CALL: u32 = 0;
     const RPC_VERSION: u32 = 2;
     let mut words = header.chunks_exact(4).skip(2);
