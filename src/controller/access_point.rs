@@ -51,7 +51,7 @@ impl Controller {
         cloud.ensure_region(class.site.region.as_deref()).map_err(before)?;
         let id =
             FileSystemId::parse(&class.file_system_id).map_err(|error| before(error.into()))?;
-        let capacity = match class.has_quota {
+        let mut capacity = match class.has_quota {
             true => size_of_quota(least, most).map_err(CreateError::Size)?,
             false => least,
         };
@@ -66,7 +66,8 @@ impl Controller {
             let bound = Bound { file_system_id: id.clone(), path };
             let held = cloud.bound_of(&bound).await.map_err(begun)?;
             refuse_other_size(name, held, (least, most))?;
-            cloud.ensure_bound(&bound, held.unwrap_or(capacity)).await.map_err(begun)?;
+            capacity = held.unwrap_or(capacity);
+            cloud.ensure_bound(&bound, capacity).await.map_err(begun)?;
         }
         let domain = made.domain_name.unwrap_or_default();
         let place = class.mounting.place(domain, ExportPath::root());

@@ -59,6 +59,7 @@ struct State {
     made: u32,
     calls: Vec<Action>,
     breaks: Option<(usize, Carried)>,
+    ignores_tags: bool,
 }
 
 #[derive(Debug)]
@@ -95,6 +96,11 @@ impl Account {
     /// A call breaks, once.
     pub(super) fn break_at(&self, call: usize, carried: Carried) {
         self.state().breaks = Some((call, carried));
+    }
+
+    /// What is made has no tags yet.
+    pub(super) fn ignore_tags(&self) {
+        self.state().ignores_tags = true;
     }
 
     pub(super) fn has_broken(&self) -> bool {
@@ -257,7 +263,8 @@ impl NasApi for Account {
             }
             let id = format!("1ca4{:02x}", state.next());
             state.tokens.insert(of.client_token.to_string(), id.clone());
-            let tags = of.tags.iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned()));
+            let known = if state.ignores_tags { &[][..] } else { &of.tags[..] };
+            let tags = known.iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned()));
             let held = Held {
                 looks: 0,
                 tags: tags.collect(),

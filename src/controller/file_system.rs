@@ -81,7 +81,9 @@ impl Controller {
             Some(found) => (found.file_system_id.clone(), compare(&found, name, size, class)?),
             None => (cloud.make_file_system(name, &key, size.0, class).await?, size.0),
         };
-        let place = self.finish_file_system(cloud, &id, class).await.map_err(begun)?;
+        let tags = cloud.tags(&key, capacity, class).map_err(begun)?;
+        let place = self.finish_file_system(cloud, &id, (&key, &tags), class).await;
+        let place = place.map_err(begun)?;
         let region = cloud.api.region().to_string();
         let handle = FileSystemHandle { region, file_system_id: id.to_string(), key };
         let context = class.mounting.volume_context(&place);
@@ -93,9 +95,11 @@ impl Controller {
         &self,
         cloud: &Cloud,
         id: &FileSystemId,
+        (key, tags): (&VolumeKey, &[Tag]),
         class: &FileSystemClass,
     ) -> Result<Place, CloudFault> {
-        cloud.ensure_running(id).await?;
+        let found = cloud.ensure_running(id).await?;
+        cloud.ensure_tagged(&found, key, tags).await?;
         let domain = cloud.ensure_mount_target(id, &class.site).await?;
         let place = class.mounting.place(domain, ExportPath::root());
         let place = place.map_err(|error| CloudFault::Mount(Box::new(error)))?;
@@ -234,13 +238,8 @@ impl Cloud {
         class: &FileSystemClass,
     ) -> Result<CreateFileSystem, CloudFault> {
         let described = || format!("volume {name}").chars().take(LONGEST_DESCRIPTION).collect();
-        let on_delete = match class.on_delete {
-            OnDelete::Delete => "delete",
-            // The class has refused to archive it.
-            OnDelete::Retain | OnDelete::Archive => "retain",
-        };
         Ok(CreateFileSystem {
-            client_token: ClientToken::parse(&format!("alinas-csi-{key}"))?,
+            client_token: self.token(key)?,
             file_system_type: FileSystemType::Standard,
             storage_type: class.storage_type.clone(),
             capacity: None,
@@ -251,23 +250,57 @@ impl Cloud {
             resource_group_id: None,
             vpc_id: None,
             vswitch_id: None,
-            tags: vec![
-                Tag::parse(DRIVER, &self.driver)?,
-                Tag::parse(VOLUME, key.as_str())?,
-                Tag::parse(CAPACITY, &least.to_string())?,
-                Tag::parse(ON_DELETE, on_delete)?,
-            ],
+            tags: self.tags(key, least, class)?,
         })
     }
 
+    /// Another install's volume of the same name has another one.
+    fn token(&self, key: &VolumeKey) -> Result<ClientToken, CloudFault> {
+        let digest = VolumeKey::of_directory(&format!("{}/{key}", self.driver));
+        Ok(ClientToken::parse(&format!("alinas-csi-{digest}"))?)
+    }
+
+    /// All that is remembered of a volume.
+    fn tags(
+        &self,
+        key: &VolumeKey,
+        least: i64,
+        class: &FileSystemClass,
+    ) -> Result<Vec<Tag>, CloudFault> {
+        let on_delete = match class.on_delete {
+            OnDelete::Delete => "delete",
+            // The class has refused to archive it.
+            OnDelete::Retain | OnDelete::Archive => "retain",
+        };
+        Ok(vec![
+            Tag::parse(DRIVER, &self.driver)?,
+            Tag::parse(VOLUME, key.as_str())?,
+            Tag::parse(CAPACITY, &least.to_string())?,
+            Tag::parse(ON_DELETE, on_delete)?,
+        ])
+    }
+
+    /// It was found by its tags or by our token. What the token alone knows gets the tags that deletion asks for.
+    async fn ensure_tagged(
+        &self,
+        found: &FileSystem,
+        key: &VolumeKey,
+        tags: &[Tag],
+    ) -> Result<(), CloudFault> {
+        if self.owns(found, key) {
+            return Ok(());
+        }
+        self.api.tag_file_system(&found.file_system_id, tags).await.map_err(failed)
+    }
+
     /// One that was made a moment ago may not be seen yet.
-    async fn ensure_running(&self, id: &FileSystemId) -> Result<(), CloudFault> {
+    async fn ensure_running(&self, id: &FileSystemId) -> Result<FileSystem, CloudFault> {
         let mut waiting = Waiting::begin();
         loop {
             let found = self.api.file_system(id).await.map_err(failed)?;
             let status = found.as_ref().and_then(|found| found.status.as_ref());
-            if status == Some(&FileSystemStatus::Running) {
-                return Ok(());
+            if let (Some(found), Some(FileSystemStatus::Running)) = (&found, status) {
+                return Ok(found.clone());
             }
             let state = || match (&found, status) {
                 (None, _) => "not there".to_owned(),

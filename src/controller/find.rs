@@ -77,11 +77,14 @@ impl Controller {
         let tree = tree.as_mut();
         let home = Home::find(tree).await.map_err(broken)?.ok_or_else(missing)?;
         let mut record = home.record(tree, key).await.map_err(broken)?.ok_or_else(missing)?;
-        if let Some(mut capacity) = capacity.filter(|capacity| *capacity > record.capacity) {
-            if record.quota_on.is_some() {
-                capacity = size_of_quota(capacity, 0).map_err(FindError::Size)?;
-                self.ensure_quota(export, &record, capacity).await?;
-            }
+        let mut capacity = capacity;
+        if let (Some(wanted), Some(_)) = (capacity, &record.quota_on) {
+            // Also where it is as large already: a deletion that was cut may have cancelled it.
+            let least = size_of_quota(wanted, 0).map_err(FindError::Size)?.max(record.capacity);
+            self.ensure_quota(export, &record, least).await?;
+            capacity = Some(least);
+        }
+        if let Some(capacity) = capacity.filter(|capacity| *capacity > record.capacity) {
             record.capacity = capacity;
             home.replace(tree, key, &record).await.map_err(broken)?;
         }

@@ -125,6 +125,18 @@ async fn a_file_system_that_does_not_carry_our_tags_is_never_removed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_token_alone_knows_gets_its_tags_before_it_is_a_volume() {
+    let account = account();
+    account.ignore_tags();
+    let volume = made(&account, &[]).await;
+    assert_eq!(account.tags("1ca401")["alinas-csi/on-delete"], "delete");
+    let other = account.controller_of("other.test").provision(class(&[])).await.unwrap();
+    assert_ne!(other.id.as_str(), volume.id().unwrap().as_str(), "of the same name, elsewhere");
+    account.controller().remove(&volume).await.unwrap();
+    assert_eq!(account.file_systems().len(), 1, "the other install's is still there");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_system_that_is_to_be_retained_stays_and_is_no_volume_any_more() {
     let account = account();
     let volume = made(&account, &[("deleteVolume", "false")]).await;
