@@ -245,7 +245,10 @@ async fn carry(mut client: TlsStream<TcpStream>, root: &str) -> Result<()> {
     let (mut from_server, to_server) = server.split();
     tokio::select! {
         ended = pass_calls(from_client, header.to_vec(), to_server, root) => ended,
-        ended = tokio::io::copy(&mut from_server, &mut to_client) => Ok(drop(ended?)),
+        ended = tokio::io::copy(&mut from_server, &mut to_client) => {
+            ended?;
+            Ok(())
+        }
     }
 }
 

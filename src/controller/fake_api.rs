@@ -2,6 +2,8 @@
 //!
 //! Its mount targets lead to servers of [`Servers`](crate::controller::fake::Servers), one with an empty file system
 //! for each.
+//!
+//! LONG: every call of the API that volumes need, in a few lines each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -316,7 +318,7 @@ impl NasApi for Account {
 
     async fn create_mount_target(&self, of: &CreateMountTarget) -> Result<String, NasFault> {
         let action = Action::CreateMountTarget;
-        let made = self.call(action, |state| {
+        self.call(action, |state| {
             let (number, id) = (state.next(), &of.file_system_id);
             let held = state.held(action, id)?;
             if held.looks <= LOOKS {
@@ -328,8 +330,7 @@ impl NasApi for Account {
             held.targets.insert(domain.clone(), target);
             drop(self.servers.clone().with(&domain));
             Ok(domain)
-        });
-        made
+        })
     }
 
     async fn delete_mount_target(

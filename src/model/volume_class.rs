@@ -4,6 +4,8 @@
 //! one for which nothing is made at all. The table of keys is the same one.
 //!
 //! Read [`VolumeClass::parse`] first.
+//!
+//! LONG: three kinds with their fields, and a row for each way to get one wrong.
 
 use std::collections::HashMap;
 

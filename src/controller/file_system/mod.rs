@@ -10,6 +10,8 @@
 //! tag by the token; a mount target has neither, so the list is looked at before one is made.
 //!
 //! A file system without our tags and this volume's is never removed, whatever an id says.
+//!
+//! LONG: one life, with each step that is looked at before it is taken.
 
 use crate::controller::Controller;
 use crate::controller::CreateError;
