@@ -298,7 +298,7 @@ fn moved(call: &[u8], root: &str) -> Option<Vec<u8>> {
     let path_at = credentials + 8 + padded(word(call, credentials + 4)?);
     let length = word(call, path_at)? as usize;
     let path = call.get(path_at + 4..path_at + 4 + length)?;
-    let path = [root.as_bytes(), path].concat();
+    let path = [root.as_bytes(), path.strip_suffix(b"/").unwrap_or(path)].concat();
     let mut moved = call.get(..path_at)?.to_vec();
     moved.extend(u32::try_from(path.len()).ok()?.to_be_bytes());
     moved.extend(&path);
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_path_that_is_mounted_is_looked_for_in_the_folder_of_its_file_system() {
-        assert_eq!(moved(&call(MNT, b"/"), "/f/1").unwrap(), call(MNT, b"/f/1/"));
+        assert_eq!(moved(&call(MNT, b"/"), "/f/1").unwrap(), call(MNT, b"/f/1"));
         assert_eq!(moved(&call(MNT, b"/ab"), "/f/1").unwrap(), call(MNT, b"/f/1/ab"));
         assert_eq!(moved(&call(0, b""), "/f/1"), None);
         assert_eq!(moved(b"short", "/f/1"), None);
