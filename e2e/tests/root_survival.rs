@@ -273,6 +273,26 @@ fn way_to(point: FailurePoint) -> Option<(Kind, Call)> {
         | At::ProcessStarted
         | At::UpgradeStarted
         | At::UpgradeServed => return None,
+        At::RecordBegun
+        | At::RecordAside
+        | At::RecordReplaced
+        | At::CreateRecorded
+        | At::CreateMade
+        | At::CreateOwned
+        | At::DeleteMoved
+        | At::DeleteForgotten
+        | At::SweepLifted
+        | At::SweepRemoved
+        | At::CopyBegun
+        | At::CopyDirectory
+        | At::CopyPart
+        | At::CopyKept
+        | At::CopyPlaced
+        | At::CopyWhole
+        | At::CopyShown
+        | At::SnapshotMade
+        | At::SnapshotRecorded
+        | At::SnapshotMoved => return None,
     })
 }
 

@@ -2,7 +2,8 @@
 //! for is there when it is asked for again, a tunnel in use goes on answering, and in the end nothing is left, neither
 //! record nor listener nor process.
 //!
-//! The points of the node plugin need kernel mounts: `root_survival.rs`.
+//! The points of the node plugin need kernel mounts: `root_survival.rs`. Those of the controller need a file system:
+//! `host_failure_points.rs`.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
@@ -86,6 +87,27 @@ fn asked(point: FailurePoint) -> Option<Asked> {
         | At::UnpublishRemoved
         | At::WorkerPlaced
         | At::WorkerBound => return None,
+        // The controller's: host_failure_points.rs.
+        At::RecordBegun
+        | At::RecordAside
+        | At::RecordReplaced
+        | At::CreateRecorded
+        | At::CreateMade
+        | At::CreateOwned
+        | At::DeleteMoved
+        | At::DeleteForgotten
+        | At::SweepLifted
+        | At::SweepRemoved
+        | At::CopyBegun
+        | At::CopyDirectory
+        | At::CopyPart
+        | At::CopyKept
+        | At::CopyPlaced
+        | At::CopyWhole
+        | At::CopyShown
+        | At::SnapshotMade
+        | At::SnapshotRecorded
+        | At::SnapshotMoved => return None,
     })
 }
 

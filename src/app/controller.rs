@@ -21,9 +21,11 @@ use crate::csi::CsiEndpoint;
 use crate::csi::DriverName;
 use crate::csi::IdentityService;
 use crate::csi::ListenError;
+use crate::csi::VolumeHealth;
 use crate::proto::csi::controller_server::ControllerServer;
 use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::plugin_capability::service::Type;
+use crate::proto::csi::plugin_capability::volume_expansion::Type as VolumeExpansion;
 use crate::runtime::SystemClock;
 use crate::tls::Trust;
 use crate::tls::TrustError;
@@ -58,6 +60,10 @@ pub struct ControllerArgs {
     /// Do not start unless all cryptography of TLS comes from a FIPS module
     #[arg(long, env = "ALINAS_CSI_REQUIRE_FIPS")]
     pub require_fips: bool,
+
+    /// Announce ControllerGetVolumeHealth, which is alpha in CSI 1.13 and unknown to older sidecars
+    #[arg(long, env = "ALINAS_CSI_VOLUME_HEALTH")]
+    pub volume_health: bool,
 }
 
 /// Why the role ended otherwise than by being told to.
@@ -99,9 +105,12 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
         "serving CSI"
     );
     let capabilities = vec![Type::ControllerService];
-    let identity = IdentityService::of_controller(args.driver_name, capabilities);
+    let identity = IdentityService::of_controller(args.driver_name, capabilities)
+        .with_expansion(VolumeExpansion::Online);
+    let health = if args.volume_health { VolumeHealth::Announced } else { VolumeHealth::Silent };
+    let service = ControllerService::new(controller.clone(), health);
     tokio::select! {
-        served = serve(listener, identity, controller.clone(), told_to_stop) => served?,
+        served = serve(listener, identity, service, told_to_stop) => served?,
         // Never ends.
         () = trust.follow() => {}
     }
@@ -124,13 +133,13 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {
 async fn serve(
     listener: UnixListener,
     identity: IdentityService,
-    controller: Controller,
+    service: ControllerService,
     told_to_stop: impl Future<Output = ()> + Send,
 ) -> Result<(), ControllerRoleError> {
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let server = Server::builder()
         .add_service(IdentityServer::new(identity))
-        .add_service(ControllerServer::new(ControllerService::new(controller)))
+        .add_service(ControllerServer::new(service))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
             told_to_stop.await;
             // The receiver is gone only when the server has ended by itself.

@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use crate::controller::Controller;
+use crate::controller::copier::Becomes;
 use crate::controller::home::Home;
 use crate::controller::home::HomeFault;
 use crate::controller::home::find_directory;
@@ -24,6 +25,7 @@ use crate::model::VolumeKey;
 use crate::model::storage_class::ARCHIVED;
 use crate::nfs::client::Handle;
 use crate::nfs::client::Name;
+use crate::runtime::FailurePoint;
 use crate::runtime::in_flight::Busy;
 
 /// Why a volume is still there.
@@ -62,6 +64,8 @@ impl Controller {
     pub async fn delete(&self, handle: &VolumeHandle) -> Result<Deleted, DeleteError> {
         let VolumeHandle { export, key } = handle;
         let _operation = self.begin(key)?;
+        let becomes = Becomes::Volume(key.clone(), String::new());
+        self.copier.cancel(export, &becomes).await;
         let mut tree = match self.exports.open(export).await {
             Ok(tree) => tree,
             // Whoever removed the directory of all volumes has removed this one.
@@ -69,12 +73,30 @@ impl Controller {
             Err(fault) => return Err(DeleteError::Export(Box::new(fault))),
         };
         let now = self.clock.now().wall;
-        let deleted = take_away(tree.as_mut(), key, now)
-            .await
+        let deleted = match self.discard_copy(tree.as_mut(), key, &becomes).await {
+            Ok(()) => take_away(tree.as_mut(), key, now).await,
+            Err(fault) => Err(fault),
+        };
+        let deleted = deleted
             .map_err(|source| DeleteError::Home { server: export.spec.host.to_string(), source })?;
         drop(tree);
         self.sweeper.notice(export);
         Ok(deleted)
+    }
+
+    /// A copy that was not whole has a place of work, and nothing else.
+    async fn discard_copy(
+        &self,
+        tree: &mut dyn Tree,
+        key: &VolumeKey,
+        becomes: &Becomes,
+    ) -> Result<(), HomeFault> {
+        let Some(home) = Home::find(tree).await? else { return Ok(()) };
+        let record = home.record(tree, key).await?;
+        if record.is_some_and(|record| record.origin.is_some()) {
+            self.copier.discard(tree, &home, becomes).await?;
+        }
+        Ok(())
     }
 }
 
@@ -101,7 +123,9 @@ async fn take_away(
         }
         OnDelete::Retain => {}
     }
+    FailurePoint::DeleteMoved.pass();
     home.forget(tree, key).await?;
+    FailurePoint::DeleteForgotten.pass();
     Ok(Deleted::Now(record.on_delete))
 }
 

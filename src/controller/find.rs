@@ -5,6 +5,7 @@ use crate::controller::home::Home;
 use crate::controller::home::HomeFault;
 use crate::controller::record::VolumeRecord;
 use crate::controller::tree::ExportFault;
+use crate::model::Changes;
 use crate::model::VolumeHandle;
 use crate::runtime::in_flight::Busy;
 
@@ -36,7 +37,7 @@ impl Controller {
     /// # Errors
     /// When there is none, or its mount target does not say.
     pub async fn find(&self, handle: &VolumeHandle) -> Result<VolumeRecord, FindError> {
-        self.find_and(handle, None).await
+        self.find_and(handle, |_| {}).await
     }
 
     /// Takes note of a larger size. Nothing enforces one, so nothing has to be done for it. A volume is never made
@@ -50,13 +51,30 @@ impl Controller {
         capacity: i64,
     ) -> Result<VolumeRecord, FindError> {
         let _operation = self.begin(&handle.key)?;
-        self.find_and(handle, Some(capacity)).await
+        self.find_and(handle, |record| record.capacity = record.capacity.max(capacity)).await
     }
 
+    /// Changes what may be changed of a volume.
+    ///
+    /// # Errors
+    /// When there is none, or its mount target does not take note.
+    pub async fn modify(
+        &self,
+        handle: &VolumeHandle,
+        changes: Changes,
+    ) -> Result<VolumeRecord, FindError> {
+        let _operation = self.begin(&handle.key)?;
+        let Changes { on_delete } = changes;
+        let change =
+            |record: &mut VolumeRecord| record.on_delete = on_delete.unwrap_or(record.on_delete);
+        self.find_and(handle, change).await
+    }
+
+    /// Writes what is known about a volume only where it is another after `change`.
     async fn find_and(
         &self,
         handle: &VolumeHandle,
-        capacity: Option<i64>,
+        change: impl FnOnce(&mut VolumeRecord) + Send,
     ) -> Result<VolumeRecord, FindError> {
         let VolumeHandle { export, key } = handle;
         let missing = || FindError::NotFound(handle.to_string());
@@ -68,9 +86,10 @@ impl Controller {
         };
         let tree = tree.as_mut();
         let home = Home::find(tree).await.map_err(broken)?.ok_or_else(missing)?;
-        let mut record = home.record(tree, key).await.map_err(broken)?.ok_or_else(missing)?;
-        if let Some(capacity) = capacity.filter(|capacity| *capacity > record.capacity) {
-            record.capacity = capacity;
+        let held = home.record(tree, key).await.map_err(broken)?.ok_or_else(missing)?;
+        let mut record = held.clone();
+        change(&mut record);
+        if record != held {
             home.replace(tree, key, &record).await.map_err(broken)?;
         }
         Ok(record)
@@ -83,6 +102,7 @@ mod tests {
     use crate::controller::create::tests::request;
     use crate::controller::fake::Carried;
     use crate::controller::fake::Servers;
+    use crate::model::OnDelete;
 
     async fn made(servers: &Servers) -> VolumeHandle {
         let created = servers.controller().create(request("pvc-1", &[])).await.unwrap();
@@ -120,5 +140,51 @@ mod tests {
                 assert_eq!(controller.find(&handle).await.unwrap().capacity, 20);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_becomes_of_a_volume_is_changed_wherever_it_is_cut_and_only_where_it_is_another() {
+        let changes = Changes { on_delete: Some(OnDelete::Retain) };
+        for carried in [Carried::Out, Carried::Not] {
+            for call in 0.. {
+                let servers = Servers::default().with("a.test");
+                let handle = made(&servers).await;
+                servers.break_at("a.test", call, carried);
+                let first = servers.controller().modify(&handle, changes).await;
+                if !servers.has_broken("a.test") {
+                    assert!(call > 5, "only {call} calls");
+                    break;
+                }
+                assert!(first.is_err());
+                let controller = servers.controller();
+                let record = controller.modify(&handle, changes).await.unwrap();
+                assert_eq!(record.on_delete, OnDelete::Retain);
+                let calls = servers.calls("a.test");
+                controller.modify(&handle, changes).await.unwrap();
+                controller.modify(&handle, Changes::default()).await.unwrap();
+                let per_look = (servers.calls("a.test") - calls) / 2;
+                let calls = servers.calls("a.test");
+                assert_eq!(controller.find(&handle).await.unwrap().on_delete, OnDelete::Retain);
+                assert_eq!(servers.calls("a.test") - calls, per_look, "nothing was written");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_size_that_was_never_noted_leaves_nothing_behind_when_its_volume_goes() {
+        let servers = Servers::default().with("a.test");
+        let handle = made(&servers).await;
+        for call in 0..12 {
+            servers.break_at("a.test", call, Carried::Out);
+            let _cut =
+                servers.controller().expand(&handle, 20 + i64::try_from(call).unwrap()).await;
+            servers.has_broken("a.test");
+        }
+        let controller = servers.controller();
+        controller.delete(&handle).await.unwrap();
+        let records = |path: &&String| path.starts_with(".alinas-csi/volumes/") && path.len() > 20;
+        let paths = servers.paths("a.test");
+        assert_eq!(paths.iter().find(records), None, "{paths:?}");
+        controller.stopped().await;
     }
 }

@@ -5,33 +5,64 @@ use tonic::Response;
 use tonic::Status;
 use tonic::async_trait;
 
+use crate::controller::Condition;
 use crate::controller::Controller;
+use crate::controller::SnapshotError;
 use crate::controller::VolumeRecord;
+use crate::controller::snapshot::Listing;
 use crate::csi::controller_code as code;
 use crate::csi::controller_request as request;
+use crate::csi::controller_snapshot as snapshot;
+use crate::csi::controller_snapshot::Asked;
 use crate::csi::refusal::Call;
 use crate::csi::refusal::OrRefuse;
 use crate::csi::refusal::not_served;
 use crate::proto::csi;
+use crate::proto::csi::VolumeHealthErrorType;
 use crate::proto::csi::controller_service_capability;
 use crate::proto::csi::controller_service_capability::rpc::Type;
 use crate::proto::csi::validate_volume_capabilities_response::Confirmed;
+use crate::proto::csi::volume_health::VolumeHealthEntry;
 
 /// What the sidecars may call. Only what truly works is here.
-const CAPABILITIES: [Type; 4] =
-    [Type::CreateDeleteVolume, Type::ExpandVolume, Type::GetVolume, Type::SingleNodeMultiWriter];
+///
+/// ListVolumes is not: an id says where its volume is, and nobody knows of all of them. A list that is short after
+/// a restart would be taken for volumes that are gone.
+const CAPABILITIES: [Type; 10] = [
+    Type::CreateDeleteVolume,
+    Type::ExpandVolume,
+    Type::GetVolume,
+    Type::SingleNodeMultiWriter,
+    Type::GetCapacity,
+    Type::ModifyVolume,
+    Type::CloneVolume,
+    Type::CreateDeleteSnapshot,
+    Type::ListSnapshots,
+    Type::GetSnapshot,
+];
 
 /// Serves `csi.v1.Controller`.
 #[derive(Debug)]
 pub struct ControllerService {
     controller: Controller,
+    health: VolumeHealth,
+}
+
+/// Whether GET_VOLUME_HEALTH is announced. It is alpha in CSI 1.13, and csi-sanity 5.5 takes it for a mistake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VolumeHealth {
+    /// It is.
+    Announced,
+    /// It is served, and not announced.
+    #[default]
+    Silent,
 }
 
 impl ControllerService {
     /// Serves `controller`.
     #[must_use]
-    pub fn new(controller: Controller) -> Self {
-        Self { controller }
+    pub fn new(controller: Controller, health: VolumeHealth) -> Self {
+        Self { controller, health }
     }
 }
 
@@ -131,8 +162,117 @@ impl csi::controller_server::Controller for ControllerService {
         &self,
         _request: Request<csi::ControllerGetCapabilitiesRequest>,
     ) -> Result<Response<csi::ControllerGetCapabilitiesResponse>, Status> {
-        let capabilities = CAPABILITIES.map(controller_capability).into();
+        let health = match self.health {
+            VolumeHealth::Announced => Some(Type::GetVolumeHealth),
+            VolumeHealth::Silent => None,
+        };
+        let capabilities = CAPABILITIES.into_iter().chain(health).map(controller_capability);
+        let capabilities = capabilities.collect();
         Ok(Response::new(csi::ControllerGetCapabilitiesResponse { capabilities }))
+    }
+
+    async fn controller_modify_volume(
+        &self,
+        request: Request<csi::ControllerModifyVolumeRequest>,
+    ) -> Result<Response<csi::ControllerModifyVolumeResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "ControllerModifyVolume", volume: &message.volume_id };
+        let (handle, changes) = request::modify(&message).or_refuse(call, request::code_of)?;
+        let record = self.controller.modify(&handle, changes).await.or_refuse(call, code::find)?;
+        tracing::info!(volume.id = call.volume, on_delete = ?record.on_delete, "modified");
+        Ok(Response::new(csi::ControllerModifyVolumeResponse {}))
+    }
+
+    /// Without a class there is nowhere to make a volume, so no room for one.
+    async fn get_capacity(
+        &self,
+        request: Request<csi::GetCapacityRequest>,
+    ) -> Result<Response<csi::GetCapacityResponse>, Status> {
+        let call = Call { name: "GetCapacity", volume: "" };
+        let class = request::capacity(request.get_ref()).or_refuse(call, request::code_of)?;
+        let free = match class {
+            Some(class) => {
+                self.controller.free_bytes(&class).await.or_refuse(call, code::capacity)?
+            }
+            None => 0,
+        };
+        let available_capacity = i64::try_from(free).unwrap_or(i64::MAX);
+        Ok(Response::new(csi::GetCapacityResponse { available_capacity, ..Default::default() }))
+    }
+
+    async fn controller_get_volume_health(
+        &self,
+        request: Request<csi::ControllerGetVolumeHealthRequest>,
+    ) -> Result<Response<csi::ControllerGetVolumeHealthResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "ControllerGetVolumeHealth", volume: &message.volume_id };
+        let handle = request::handle(&message.volume_id).or_refuse(call, request::code_of)?;
+        let condition = self.controller.condition(&handle).await.or_refuse(call, code::find)?;
+        let volume_health = Some(health(message.volume_id, condition));
+        Ok(Response::new(csi::ControllerGetVolumeHealthResponse { volume_health }))
+    }
+
+    async fn create_snapshot(
+        &self,
+        request: Request<csi::CreateSnapshotRequest>,
+    ) -> Result<Response<csi::CreateSnapshotResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "CreateSnapshot", volume: &message.source_volume_id };
+        let volume = snapshot::create(&message).or_refuse(call, request::code_of)?;
+        let made = self.controller.create_snapshot(&message.name, &volume).await;
+        let made = made.or_refuse(call, code::snapshot)?;
+        tracing::info!(snapshot.id = %made.id, volume.id = call.volume, made.is_ready, "snapshot");
+        let snapshot = Some(snapshot::message(made));
+        Ok(Response::new(csi::CreateSnapshotResponse { snapshot }))
+    }
+
+    async fn delete_snapshot(
+        &self,
+        request: Request<csi::DeleteSnapshotRequest>,
+    ) -> Result<Response<csi::DeleteSnapshotResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "DeleteSnapshot", volume: &message.snapshot_id };
+        if let Some(handle) = snapshot::delete(&message).or_refuse(call, request::code_of)? {
+            self.controller.delete_snapshot(&handle).await.or_refuse(call, code::snapshot)?;
+            tracing::info!(snapshot.id = call.volume, "snapshot deleted");
+        }
+        Ok(Response::new(csi::DeleteSnapshotResponse {}))
+    }
+
+    async fn get_snapshot(
+        &self,
+        request: Request<csi::GetSnapshotRequest>,
+    ) -> Result<Response<csi::GetSnapshotResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "GetSnapshot", volume: &message.snapshot_id };
+        let handle = request::snapshot(&message.snapshot_id).or_refuse(call, request::code_of)?;
+        let found = self.controller.snapshot(&handle).await.or_refuse(call, code::snapshot)?;
+        let snapshot = Some(snapshot::message(found));
+        Ok(Response::new(csi::GetSnapshotResponse { snapshot }))
+    }
+
+    async fn list_snapshots(
+        &self,
+        request: Request<csi::ListSnapshotsRequest>,
+    ) -> Result<Response<csi::ListSnapshotsResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "ListSnapshots", volume: &message.source_volume_id };
+        let listing = match snapshot::list(&message).or_refuse(call, request::code_of)? {
+            Asked::One(handle) => match self.controller.snapshot(&handle).await {
+                Err(SnapshotError::NotFound(_)) => Listing::default(),
+                found => {
+                    let found = found.or_refuse(call, code::snapshot)?;
+                    Listing { snapshots: vec![found], next: None }
+                }
+            },
+            Asked::Many { volume, most } => {
+                let after = &message.starting_token;
+                let listed = self.controller.list_snapshots(volume.as_ref(), after, most).await;
+                listed.or_refuse(call, code::snapshot)?
+            }
+            Asked::None => Listing::default(),
+        };
+        Ok(Response::new(snapshot::listed(&message, listing)))
     }
 
     not_served! {
@@ -143,15 +283,6 @@ impl csi::controller_server::Controller for ControllerService {
         list_volumes: "ListVolumes", ListVolumesRequest -> ListVolumesResponse;
         controller_list_volume_health: "ControllerListVolumeHealth",
             ControllerListVolumeHealthRequest -> ControllerListVolumeHealthResponse;
-        controller_get_volume_health: "ControllerGetVolumeHealth",
-            ControllerGetVolumeHealthRequest -> ControllerGetVolumeHealthResponse;
-        get_capacity: "GetCapacity", GetCapacityRequest -> GetCapacityResponse;
-        create_snapshot: "CreateSnapshot", CreateSnapshotRequest -> CreateSnapshotResponse;
-        delete_snapshot: "DeleteSnapshot", DeleteSnapshotRequest -> DeleteSnapshotResponse;
-        list_snapshots: "ListSnapshots", ListSnapshotsRequest -> ListSnapshotsResponse;
-        get_snapshot: "GetSnapshot", GetSnapshotRequest -> GetSnapshotResponse;
-        controller_modify_volume: "ControllerModifyVolume",
-            ControllerModifyVolumeRequest -> ControllerModifyVolumeResponse;
     }
 }
 
@@ -165,8 +296,27 @@ fn volume(volume_id: String, record: &VolumeRecord) -> csi::Volume {
         volume_id,
         capacity_bytes: record.capacity,
         volume_context: request::context(&record.context),
+        content_source: record.origin.as_ref().map(snapshot::content_source),
         ..csi::Volume::default()
     }
+}
+
+fn health(volume_id: String, condition: Condition) -> csi::VolumeHealth {
+    let complaint = |status: VolumeHealthErrorType, reason: &str, message| VolumeHealthEntry {
+        status: status.into(),
+        reason: reason.to_owned(),
+        message,
+    };
+    let health_statuses = match condition {
+        Condition::Well => Vec::new(),
+        Condition::Lost(why) => {
+            vec![complaint(VolumeHealthErrorType::DataLoss, "DirectoryLost", why)]
+        }
+        Condition::OutOfReach(why) => {
+            vec![complaint(VolumeHealthErrorType::Inaccessible, "MountTargetOutOfReach", why)]
+        }
+    };
+    csi::VolumeHealth { volume_id, health_statuses }
 }
 
 /// CSI 1.13, ValidateVolumeCapabilities: what is not supported is answered OK, unconfirmed, with the reason.

@@ -6,10 +6,13 @@
 
 use tonic::Code;
 
+use crate::controller::CapacityError;
+use crate::controller::CopyError;
 use crate::controller::CreateError;
 use crate::controller::DeleteError;
 use crate::controller::ExportFault;
 use crate::controller::FindError;
+use crate::controller::SnapshotError;
 use crate::controller::home::HomeFault;
 use crate::csi::code::refused;
 use crate::nfs::client::NfsFault;
@@ -19,6 +22,7 @@ pub(super) fn create(error: &CreateError) -> Code {
     match error {
         CreateError::Busy(_) => Code::Aborted,
         CreateError::Id(_) => Code::InvalidArgument,
+        CreateError::Copy(error) => copy(error),
         CreateError::Export(fault) | CreateError::NoExport { last: fault, .. } => export(fault),
         CreateError::Home { source, .. } => home(source),
         CreateError::Directory { source, .. } => nfs(source),
@@ -41,6 +45,42 @@ pub(super) fn find(error: &FindError) -> Code {
         FindError::NotFound(_) => Code::NotFound,
         FindError::Export(fault) => export(fault),
         FindError::Home { source, .. } => home(source),
+    }
+}
+
+/// "It is being copied" is `ABORTED`: asked for again.
+fn copy(error: &CopyError) -> Code {
+    match error {
+        CopyError::UnderWay { .. } | CopyError::NotReady(_) | CopyError::Interrupted => {
+            Code::Aborted
+        }
+        CopyError::NoSource { .. } | CopyError::SourceDeleted { .. } => Code::NotFound,
+        CopyError::Export(fault) => export(fault),
+        CopyError::Home { source, .. } => home(source),
+        // What is copied is kept, so it never is the end of the matter.
+        CopyError::Tree { source, .. } => match source.nfs().map(nfs) {
+            Some(code @ (Code::ResourceExhausted | Code::DeadlineExceeded)) => code,
+            Some(_) | None => Code::Unavailable,
+        },
+    }
+}
+
+pub(super) fn snapshot(error: &SnapshotError) -> Code {
+    match error {
+        SnapshotError::Busy(_) | SnapshotError::Token(_) => Code::Aborted,
+        SnapshotError::Id(_) => Code::InvalidArgument,
+        SnapshotError::NotFound(_) => Code::NotFound,
+        SnapshotError::Different { .. } => Code::AlreadyExists,
+        SnapshotError::Copy(error) => copy(error),
+        SnapshotError::Export(fault) => export(fault),
+        SnapshotError::Home { source, .. } => home(source),
+    }
+}
+
+pub(super) fn capacity(error: &CapacityError) -> Code {
+    match error {
+        CapacityError::Export(fault) => export(fault),
+        CapacityError::Ask { source, .. } => nfs(source),
     }
 }
 
@@ -201,5 +241,47 @@ mod tests {
         assert_eq!(delete(&DeleteError::Busy(busy())), Code::Aborted);
         assert_eq!(find(&FindError::Busy(busy())), Code::Aborted);
         assert_eq!(find(&FindError::NotFound(text())), Code::NotFound);
+    }
+
+    #[test]
+    fn copying_and_listing() {
+        let id = || "v1:a.test:/:a".to_owned();
+        for (error, code) in [
+            (CopyError::UnderWay { entries: 1, bytes: 2 }, Code::Aborted),
+            (CopyError::NotReady(id()), Code::Aborted),
+            (CopyError::Interrupted, Code::Aborted),
+            (CopyError::NoSource { what: "volume", id: id() }, Code::NotFound),
+            (CopyError::SourceDeleted { what: "volume", id: id() }, Code::NotFound),
+        ] {
+            assert_eq!(snapshot(&SnapshotError::Copy(error)), code);
+        }
+        for (fault, code) in exports() {
+            assert_eq!(create(&CreateError::Copy(CopyError::Export(Box::new(fault)))), code);
+        }
+        for (fault, code) in exports() {
+            assert_eq!(snapshot(&SnapshotError::Export(Box::new(fault))), code);
+        }
+        for (fault, code) in exports() {
+            assert_eq!(capacity(&CapacityError::Export(Box::new(fault))), code);
+        }
+        for (source, code) in homes() {
+            assert_eq!(snapshot(&SnapshotError::Home { server: text(), source }), code);
+        }
+        for (source, code) in homes() {
+            assert_eq!(copy(&CopyError::Home { server: text(), source }), code);
+        }
+        for (source, code) in faults() {
+            assert_eq!(capacity(&CapacityError::Ask { server: text(), source }), code);
+        }
+        let different = SnapshotError::Different { name: text(), held: text(), wanted: text() };
+        for (error, code) in [
+            (SnapshotError::Busy(busy()), Code::Aborted),
+            (SnapshotError::Token(text()), Code::Aborted),
+            (SnapshotError::Id(HandleError::Bundle), Code::InvalidArgument),
+            (SnapshotError::NotFound(text()), Code::NotFound),
+            (different, Code::AlreadyExists),
+        ] {
+            assert_eq!(snapshot(&error), code, "{error}");
+        }
     }
 }

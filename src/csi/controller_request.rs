@@ -5,14 +5,20 @@ use std::collections::HashMap;
 use tonic::Code;
 
 use crate::controller::CreateRequest;
+use crate::controller::Origin;
 use crate::csi::request;
 use crate::csi::request::RequestError;
+use crate::model::ChangeError;
+use crate::model::Changes;
 use crate::model::ClassError;
+use crate::model::SnapshotHandle;
 use crate::model::StorageClass;
 use crate::model::VolumeHandle;
 use crate::model::VolumeId;
+use crate::model::storage_class::METADATA_KEYS;
 use crate::model::volume_id::VolumeIdError;
 use crate::proto::csi;
+use crate::proto::csi::volume_content_source;
 
 /// Why a message is no request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,12 +29,18 @@ pub enum ControllerRequestError {
     /// The parameters.
     #[error("the StorageClass cannot be used: {0}")]
     Class(#[from] ClassError),
-    /// A copy was asked for.
-    #[error("volumes are made empty: snapshots and clones are not supported")]
+    /// A copy was asked for, of what is not said.
+    #[error("the source of the volume is neither a volume nor a snapshot")]
     Source,
-    /// A VolumeAttributesClass was given.
-    #[error("parameter {0:?} cannot be changed later: there are no mutable parameters")]
-    Mutable(String),
+    /// A VolumeAttributesClass.
+    #[error("the VolumeAttributesClass cannot be used: {0}")]
+    Mutable(#[from] ChangeError),
+    /// A parameter of a VolumeSnapshotClass.
+    #[error("the VolumeSnapshotClass has the parameter {0:?}; it takes none")]
+    SnapshotParameter(String),
+    /// A list cannot have so many entries.
+    #[error("max_entries is {0}; it must not be negative")]
+    MaxEntries(i32),
     /// A size that is none.
     #[error("a capacity range from {least} to {most} bytes is not possible")]
     Range {
@@ -40,6 +52,9 @@ pub enum ControllerRequestError {
     /// There is no such volume, and never was.
     #[error("there is no volume {0:?}")]
     NoVolume(String),
+    /// There is no such snapshot, and never was.
+    #[error("there is no snapshot {0:?}")]
+    NoSnapshot(String),
     /// Made by a later release, so that this one cannot know what it is.
     #[error(transparent)]
     Later(VolumeIdError),
@@ -51,9 +66,13 @@ pub(super) fn code_of(error: &ControllerRequestError) -> Code {
         ControllerRequestError::Field(error) => request::code_of(error),
         ControllerRequestError::Class(_)
         | ControllerRequestError::Source
+        | ControllerRequestError::SnapshotParameter(_)
+        | ControllerRequestError::MaxEntries(_)
         | ControllerRequestError::Mutable(_) => Code::InvalidArgument,
         ControllerRequestError::Range { .. } => Code::OutOfRange,
-        ControllerRequestError::NoVolume(_) => Code::NotFound,
+        ControllerRequestError::NoVolume(_) | ControllerRequestError::NoSnapshot(_) => {
+            Code::NotFound
+        }
         ControllerRequestError::Later(_) => Code::FailedPrecondition,
     }
 }
@@ -65,15 +84,60 @@ pub(super) fn create(
         return Err(RequestError::Missing("name").into());
     }
     let mount_flags = mount_flags(&message.volume_capabilities)?;
-    if message.volume_content_source.is_some() {
-        return Err(ControllerRequestError::Source);
-    }
-    if let Some(key) = message.mutable_parameters.keys().min() {
-        return Err(ControllerRequestError::Mutable(key.clone()));
-    }
+    let origin = message.volume_content_source.as_ref().map(origin).transpose()?;
+    let Changes { on_delete } = Changes::parse(&message.mutable_parameters)?;
     let (least, most) = sizes(message.capacity_range.as_ref())?;
-    let class = StorageClass::parse(&message.parameters, &mount_flags, &message.name)?;
-    Ok(CreateRequest { name: message.name.clone(), least, most, class })
+    let mut class = StorageClass::parse(&message.parameters, &mount_flags, &message.name)?;
+    // CSI 1.13, CreateVolume: mutable parameters take precedence.
+    class.on_delete = on_delete.unwrap_or(class.on_delete);
+    Ok(CreateRequest { name: message.name.clone(), least, most, class, origin })
+}
+
+fn origin(source: &csi::VolumeContentSource) -> Result<Origin, ControllerRequestError> {
+    match &source.r#type {
+        Some(volume_content_source::Type::Volume(source)) => {
+            Ok(Origin::Volume(handle(&source.volume_id)?.to_string()))
+        }
+        Some(volume_content_source::Type::Snapshot(source)) => {
+            Ok(Origin::Snapshot(snapshot(&source.snapshot_id)?.to_string()))
+        }
+        None => Err(ControllerRequestError::Source),
+    }
+}
+
+/// A snapshot by its id.
+pub(super) fn snapshot(id: &str) -> Result<SnapshotHandle, ControllerRequestError> {
+    if id.is_empty() {
+        return Err(RequestError::Missing("snapshot_id").into());
+    }
+    SnapshotHandle::parse(id).ok_or_else(|| ControllerRequestError::NoSnapshot(id.to_owned()))
+}
+
+/// What is to be changed of which volume.
+pub(super) fn modify(
+    message: &csi::ControllerModifyVolumeRequest,
+) -> Result<(VolumeHandle, Changes), ControllerRequestError> {
+    let handle = handle(&message.volume_id)?;
+    Ok((handle, Changes::parse(&message.mutable_parameters)?))
+}
+
+/// The class whose room is asked for; none where no class is given.
+pub(super) fn capacity(
+    message: &csi::GetCapacityRequest,
+) -> Result<Option<StorageClass>, ControllerRequestError> {
+    if message.parameters.is_empty() {
+        return Ok(None);
+    }
+    let flags = match &message.volume_capabilities[..] {
+        [] => Vec::new(),
+        capabilities => mount_flags(capabilities)?,
+    };
+    // There is no volume yet to name a directory after.
+    let mut parameters = message.parameters.clone();
+    for key in METADATA_KEYS {
+        parameters.entry(key.to_owned()).or_insert_with(|| "volume".to_owned());
+    }
+    Ok(Some(StorageClass::parse(&parameters, &flags, "volume")?))
 }
 
 /// None: whatever that id is, our controller has not made it, so there is nothing to delete.

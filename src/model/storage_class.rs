@@ -61,13 +61,13 @@ pub const KEYS: &[Key] = &[
     Key { name: "gid", default: "0", help: "The group of the directory, as a number." },
     Key {
         name: "onDelete",
-        default: "delete",
-        help: "What becomes of the data with the volume: \"delete\" removes it, \"archive\" renames the directory to \
-               archived-<name>.<time>, \"retain\" leaves it.",
+        default: "archive",
+        help: "What becomes of the data with the volume: \"archive\" renames the directory to \
+               archived-<name>.<time>, \"delete\" removes it, \"retain\" leaves it.",
     },
     Key {
         name: "archiveOnDelete",
-        default: "false",
+        default: "true",
         help: "The vendor's word: \"true\" is onDelete=archive, \"false\" is onDelete=delete.",
     },
 ];
@@ -87,11 +87,17 @@ const REFUSED: &[(&str, &str)] = &[
     ("sysConfig", "no setting of the node is changed for a volume: leave it out"),
 ];
 
-/// The parameters that the external-provisioner adds with `--extra-create-metadata`, and where each is filled in.
+/// The parameters that the external-provisioner adds with `--extra-create-metadata`.
+pub const METADATA_KEYS: [&str; 3] = [
+    "csi.storage.k8s.io/pvc/name",
+    "csi.storage.k8s.io/pvc/namespace",
+    "csi.storage.k8s.io/pv/name",
+];
+/// Where each of them is filled in.
 const PLACEHOLDERS: [(&str, &str); 3] = [
-    ("${pvc.metadata.name}", "csi.storage.k8s.io/pvc/name"),
-    ("${pvc.metadata.namespace}", "csi.storage.k8s.io/pvc/namespace"),
-    ("${pv.metadata.name}", "csi.storage.k8s.io/pv/name"),
+    ("${pvc.metadata.name}", METADATA_KEYS[0]),
+    ("${pvc.metadata.namespace}", METADATA_KEYS[1]),
+    ("${pv.metadata.name}", METADATA_KEYS[2]),
 ];
 const DEFAULT_MODE: u32 = 0o777;
 
@@ -128,12 +134,26 @@ pub struct Place {
 #[serde(rename_all = "lowercase")]
 pub enum OnDelete {
     /// It is removed.
-    #[default]
     Delete,
-    /// Its directory gets another name.
+    /// Its directory gets another name. So it is where nothing is said: what a class of the vendor's driver means by
+    /// that, and the one of the three that neither loses data nor leaves them in the way.
+    #[default]
     Archive,
     /// Nothing.
     Retain,
+}
+
+impl OnDelete {
+    /// Reads a word; none where it is no such word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "delete" => Some(Self::Delete),
+            "archive" => Some(Self::Archive),
+            "retain" => Some(Self::Retain),
+            _ => None,
+        }
+    }
 }
 
 /// Why a class cannot be used.
@@ -343,12 +363,8 @@ impl Given {
     fn on_delete(&self) -> Result<OnDelete, ClassError> {
         const WORDS: &str = "\"delete\", \"archive\" or \"retain\"";
         const FLAG: &str = "\"true\" or \"false\"";
-        let ours = match self.word("onDelete", &["delete", "archive", "retain"], WORDS)? {
-            Some("archive") => Some(OnDelete::Archive),
-            Some("retain") => Some(OnDelete::Retain),
-            Some(_) => Some(OnDelete::Delete),
-            None => None,
-        };
+        let read = |word| OnDelete::parse(word).ok_or_else(|| self.wrong("onDelete", WORDS));
+        let ours = self.get("onDelete").map(read).transpose()?;
         let archives = self.word("archiveOnDelete", &["true", "false"], FLAG)?;
         let vendor_s = archives.map(|word| match word {
             "true" => OnDelete::Archive,
@@ -468,7 +484,7 @@ mod tests {
     fn a_server_alone_is_a_class_with_the_defaults() {
         let class = parse(&[("server", DOMAIN)]).unwrap();
         assert_eq!((class.mode, class.uid, class.gid), (0o777, 0, 0));
-        assert_eq!((class.directory.as_str(), class.on_delete), ("pvc-1", OnDelete::Delete));
+        assert_eq!((class.directory.as_str(), class.on_delete), ("pvc-1", OnDelete::Archive));
         let context = class.volume_context(&class.places[0]);
         let expected = [("path", "/pvc-1"), ("server", DOMAIN)];
         let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));

@@ -111,7 +111,9 @@ impl VolumeKey {
         Self(key)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads a key; none where it is the key of nothing.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         (is_plain(text) || is_digest(text)).then(|| Self(text.to_owned()))
     }
 
