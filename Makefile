@@ -52,6 +52,10 @@ bench: needs ## print what a tunnel costs beside stunnel and haproxy, what NodeS
 	"$${CARGO_TARGET_DIR:-target}/debug/stage_cost"
 	"$${CARGO_TARGET_DIR:-target}/debug/parse_cost"
 
+.PHONY: removal
+removal: needs ## print how fast the controller removes a large tree in the background, and in how much memory (files=1000000)
+	ALINAS_CSI_FILES=$(or $(files),1000000) e2e/run-tests native a_large_tree_is_removed --nocapture
+
 .PHONY: fuzz
 fuzz: debian += g++
 fuzz: tools += c++

@@ -28,6 +28,8 @@ pub mod delete;
 pub(crate) mod fake;
 pub mod find;
 pub mod home;
+#[cfg(test)]
+mod hostile_tests;
 pub mod network;
 mod origin;
 pub mod record;
