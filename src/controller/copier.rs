@@ -171,6 +171,21 @@ impl CopyFault {
     }
 }
 
+impl CopyError {
+    /// Nobody can make the copy any more: what was begun for it is undone, for whoever asked may forget it.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::NoSource { .. } | Self::SourceDeleted { .. } => true,
+            Self::UnderWay { .. }
+            | Self::NotReady(_)
+            | Self::Export(_)
+            | Self::Home { .. }
+            | Self::Tree { .. }
+            | Self::Interrupted => false,
+        }
+    }
+}
+
 impl Progress {
     pub(super) fn entry(&self) {
         self.entries.fetch_add(1, Ordering::Relaxed);

@@ -221,38 +221,51 @@ impl Copy<'_> {
         found: &Attributes,
         part: &Name,
     ) -> Result<Option<Handle>, TreeFault> {
+        let says = match found.kind {
+            Kind::Link => match unless_gone(self.source.read_link(source, name).await)? {
+                Some(says) => says,
+                None => return Ok(None),
+            },
+            Kind::File | Kind::Directory | Kind::Other => Vec::new(),
+        };
+        if !self.is_begun(found, &says, part).await? {
+            // What a failure has left.
+            let removed = self.target.remove_file(&self.work.parts, part).await;
+            removed.map_err(TreeFault::Target)?;
+            self.is_begun(found, &says, part).await?;
+        }
+        let there = self.target.look_up(&self.work.parts, part).await.map_err(TreeFault::Target)?;
+        let (made, _) = there.ok_or_else(|| TreeFault::Target(gone(part)))?;
+        if found.kind != Kind::File {
+            self.metadata(&made, part, found).await?;
+            return Ok(Some(made));
+        }
+        let Some(length) = self.content(source, name, &made, part).await? else { return Ok(None) };
+        self.metadata(&made, part, found).await?;
+        let now = self.target.attributes(&made, part).await.map_err(TreeFault::Target)?;
+        if now.size != length {
+            let (name, found, expected) = (name.clone(), now.size, length);
+            return Err(TreeFault::Size { name, found, expected });
+        }
+        Ok(Some(made))
+    }
+
+    /// Makes it aside, empty. `false`: something is there.
+    async fn is_begun(
+        &mut self,
+        found: &Attributes,
+        says: &[u8],
+        part: &Name,
+    ) -> Result<bool, TreeFault> {
         let parts = &self.work.parts;
-        // What a failure has left.
-        self.target.remove_file(parts, part).await.map_err(TreeFault::Target)?;
-        let is_made = match (found.kind, found.special) {
-            (Kind::Link, _) => {
-                let Some(says) = unless_gone(self.source.read_link(source, name).await)? else {
-                    return Ok(None);
-                };
-                self.target.make_link(parts, part, &says).await
-            }
+        let begun = match (found.kind, found.special) {
+            (Kind::Link, _) => self.target.make_link(parts, part, says).await,
             (_, Some(special)) => self.target.make_special(parts, part, special).await,
             (Kind::File | Kind::Directory | Kind::Other, None) => {
                 self.target.create_file(parts, part).await
             }
         };
-        is_made.map_err(TreeFault::Target)?;
-        let there = self.target.look_up(parts, part).await.map_err(TreeFault::Target)?;
-        let (made, _) = there.ok_or_else(|| TreeFault::Target(gone(part)))?;
-        if found.kind == Kind::File {
-            let Some(length) = self.content(source, name, &made, part).await? else {
-                return Ok(None);
-            };
-            self.metadata(&made, part, found).await?;
-            let now = self.target.attributes(&made, part).await.map_err(TreeFault::Target)?;
-            if now.size != length {
-                let (found, expected) = (now.size, length);
-                return Err(TreeFault::Size { name: name.clone(), found, expected });
-            }
-        } else {
-            self.metadata(&made, part, found).await?;
-        }
-        Ok(Some(made))
+        begun.map_err(TreeFault::Target)
     }
 
     /// The length of what was copied; none where the source went away.

@@ -209,6 +209,27 @@ async fn a_copy_of_what_went_away_meanwhile_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_that_nobody_can_make_any_more_leaves_nothing() {
+    let servers = Servers::default().with("a.test");
+    let source = with_volume(&servers).await;
+    let controller = servers.controller();
+    let all = controller.copier.slots_taken().await;
+    controller.create(clone_of(of_volume(&source), "pvc-2")).await.unwrap_err();
+    let snapshot = controller.create_snapshot("snapshot-1", &source).await.unwrap();
+    assert!(!snapshot.is_ready);
+    controller.delete(&source).await.unwrap();
+    drop(all);
+    let error = controller.create(clone_of(of_volume(&source), "pvc-2")).await.unwrap_err();
+    assert!(matches!(error, CreateError::Copy(CopyError::NoSource { .. })), "{error}");
+    let error = controller.create_snapshot("snapshot-1", &source).await.unwrap_err();
+    assert!(matches!(error, SnapshotError::Copy(CopyError::NoSource { .. })), "{error}");
+    until_swept(&controller).await;
+    let left = servers.paths("a.test");
+    let is_of_it = |path: &String| path.contains("pvc-2") || path.contains("snapshot-1");
+    assert!(!left.iter().any(is_of_it), "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_copy_takes_nobody_s_place_and_another_source_is_another_volume() {
     let servers = Servers::default().with("a.test");
     let source = with_volume(&servers).await;

@@ -184,10 +184,14 @@ impl Controller {
                 }
                 // Somebody takes away what is copied.
                 Attempt::Missing(_) if is_copied => return Err(CopyError::Interrupted.into()),
-                Attempt::Missing(job) => {
-                    self.copier.ensure(*job).await?;
-                    is_copied = true;
-                }
+                Attempt::Missing(job) => match self.copier.ensure((*job).clone()).await {
+                    Ok(()) => is_copied = true,
+                    Err(error) if error.is_final() => {
+                        self.forget_copy(&job, &key).await?;
+                        return Err(error.into());
+                    }
+                    Err(error) => return Err(error.into()),
+                },
             }
         }
     }
@@ -228,6 +232,23 @@ impl Controller {
             self.sweeper.notice(export);
         }
         Ok(Attempt::Made(Created { id, record }))
+    }
+
+    /// Undoes what was begun for a volume that nobody can copy any more.
+    async fn forget_copy(&self, job: &Job, key: &VolumeKey) -> Result<(), CreateError> {
+        let export = &job.export;
+        let opened = self.exports.open(export).await;
+        let mut tree = opened.map_err(|fault| CreateError::Export(Box::new(fault)))?;
+        let tree = tree.as_mut();
+        let undone = async {
+            let home = Home::ensure(tree).await?;
+            self.copier.discard(tree, &home, &job.becomes).await?;
+            home.forget(tree, key).await
+        };
+        let server = export.spec.host.to_string();
+        undone.await.map_err(|source| CreateError::Home { server, source })?;
+        self.sweeper.notice(export);
+        Ok(())
     }
 
     /// The export that has the volume, or else the first in the volume's own order that answers.

@@ -73,60 +73,60 @@ impl Controller {
             Err(fault) => return Err(DeleteError::Export(Box::new(fault))),
         };
         let now = self.clock.now().wall;
-        let deleted = match self.discard_copy(tree.as_mut(), key, &becomes).await {
-            Ok(()) => take_away(tree.as_mut(), key, now).await,
-            Err(fault) => Err(fault),
-        };
-        let deleted = deleted
+        let deleted = self
+            .take_away(tree.as_mut(), key, now)
+            .await
             .map_err(|source| DeleteError::Home { server: export.spec.host.to_string(), source })?;
         drop(tree);
         self.sweeper.notice(export);
         Ok(deleted)
     }
 
-    /// A copy that was not whole has a place of work, and nothing else.
-    async fn discard_copy(
+    async fn take_away(
         &self,
         tree: &mut dyn Tree,
         key: &VolumeKey,
-        becomes: &Becomes,
-    ) -> Result<(), HomeFault> {
-        let Some(home) = Home::find(tree).await? else { return Ok(()) };
-        let record = home.record(tree, key).await?;
-        if record.is_some_and(|record| record.origin.is_some()) {
-            self.copier.discard(tree, &home, becomes).await?;
+        now: Duration,
+    ) -> Result<Deleted, HomeFault> {
+        let Some(home) = Home::find(tree).await? else { return Ok(Deleted::Already) };
+        let Some(record) = home.record(tree, key).await? else {
+            // A file without content was begun for a volume that has never been.
+            home.forget(tree, key).await?;
+            return Ok(Deleted::Already);
+        };
+        if record.origin.is_some() {
+            // A copy that is not whole has a place of work, and nothing else.
+            let becomes = Becomes::Volume(key.clone(), String::new());
+            self.copier.discard(tree, &home, &becomes).await?;
         }
-        Ok(())
+        move_away(tree, &home, key, &record, now).await?;
+        FailurePoint::DeleteMoved.pass();
+        home.forget(tree, key).await?;
+        FailurePoint::DeleteForgotten.pass();
+        Ok(Deleted::Now(record.on_delete))
     }
 }
 
-async fn take_away(
+async fn move_away(
     tree: &mut dyn Tree,
+    home: &Home,
     key: &VolumeKey,
+    record: &VolumeRecord,
     now: Duration,
-) -> Result<Deleted, HomeFault> {
-    let Some(home) = Home::find(tree).await? else { return Ok(Deleted::Already) };
-    let Some(record) = home.record(tree, key).await? else {
-        // A file without content was begun for a volume that has never been.
-        home.forget(tree, key).await?;
-        return Ok(Deleted::Already);
-    };
+) -> Result<(), HomeFault> {
     match record.on_delete {
         OnDelete::Delete => {
             let name = Name::parse(&format!("{key}.{:x}", now.as_millis()))?;
             let root = tree.root();
-            move_to(tree, &root, &record, (&home.trash, &name)).await?;
+            move_to(tree, &root, record, (&home.trash, &name)).await?;
         }
         OnDelete::Archive => {
-            let (root, name) = (tree.root(), free_archive(tree, &record, now).await?);
-            move_to(tree, &root, &record, (&root, &name)).await?;
+            let (root, name) = (tree.root(), free_archive(tree, record, now).await?);
+            move_to(tree, &root, record, (&root, &name)).await?;
         }
         OnDelete::Retain => {}
     }
-    FailurePoint::DeleteMoved.pass();
-    home.forget(tree, key).await?;
-    FailurePoint::DeleteForgotten.pass();
-    Ok(Deleted::Now(record.on_delete))
+    Ok(())
 }
 
 async fn move_to(

@@ -142,7 +142,12 @@ impl Controller {
                 Err(CopyError::UnderWay { .. }) => {
                     return Ok(Snapshot { id, record, is_ready: false });
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    if error.is_final() {
+                        self.forget_snapshot(&handle).await?;
+                    }
+                    return Err(error.into());
+                }
             }
         }
         self.sweeper.notice(&export);
@@ -154,8 +159,12 @@ impl Controller {
     /// # Errors
     /// Says why it is still there; to be called again.
     pub async fn delete_snapshot(&self, handle: &SnapshotHandle) -> Result<(), SnapshotError> {
+        let _operation = self.begin_snapshot(&handle.key)?;
+        self.forget_snapshot(handle).await
+    }
+
+    async fn forget_snapshot(&self, handle: &SnapshotHandle) -> Result<(), SnapshotError> {
         let SnapshotHandle { export, key } = handle;
-        let _operation = self.begin_snapshot(key)?;
         let becomes = Becomes::Snapshot(key.clone());
         self.copier.cancel(export, &becomes).await;
         let mut tree = match self.exports.open(export).await {

@@ -55,13 +55,19 @@ fn copy(error: &CopyError) -> Code {
             Code::Aborted
         }
         CopyError::NoSource { .. } | CopyError::SourceDeleted { .. } => Code::NotFound,
-        CopyError::Export(fault) => export(fault),
-        CopyError::Home { source, .. } => home(source),
-        // What is copied is kept, so it never is the end of the matter.
-        CopyError::Tree { source, .. } => match source.nfs().map(nfs) {
-            Some(code @ (Code::ResourceExhausted | Code::DeadlineExceeded)) => code,
-            Some(_) | None => Code::Unavailable,
-        },
+        CopyError::Export(fault) => unfinished(export(fault)),
+        CopyError::Home { source, .. } => unfinished(home(source)),
+        CopyError::Tree { source, .. } => {
+            source.nfs().map_or(Code::Unavailable, |fault| unfinished(nfs(fault)))
+        }
+    }
+}
+
+/// What is copied is kept, so a fault never is the end of the matter.
+fn unfinished(code: Code) -> Code {
+    match code {
+        Code::Aborted | Code::DeadlineExceeded | Code::ResourceExhausted => code,
+        _ => Code::Unavailable,
     }
 }
 
@@ -256,7 +262,8 @@ mod tests {
             assert_eq!(snapshot(&SnapshotError::Copy(error)), code);
         }
         for (fault, code) in exports() {
-            assert_eq!(create(&CreateError::Copy(CopyError::Export(Box::new(fault)))), code);
+            let error = CreateError::Copy(CopyError::Export(Box::new(fault)));
+            assert_eq!(create(&error), unfinished(code));
         }
         for (fault, code) in exports() {
             assert_eq!(snapshot(&SnapshotError::Export(Box::new(fault))), code);
@@ -268,7 +275,7 @@ mod tests {
             assert_eq!(snapshot(&SnapshotError::Home { server: text(), source }), code);
         }
         for (source, code) in homes() {
-            assert_eq!(copy(&CopyError::Home { server: text(), source }), code);
+            assert_eq!(copy(&CopyError::Home { server: text(), source }), unfinished(code));
         }
         for (source, code) in faults() {
             assert_eq!(capacity(&CapacityError::Ask { server: text(), source }), code);
