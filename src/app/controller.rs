@@ -21,7 +21,6 @@ use crate::csi::CsiEndpoint;
 use crate::csi::DriverName;
 use crate::csi::IdentityService;
 use crate::csi::ListenError;
-use crate::csi::VolumeHealth;
 use crate::proto::csi::controller_server::ControllerServer;
 use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::plugin_capability::service::Type;
@@ -60,10 +59,6 @@ pub struct ControllerArgs {
     /// Do not start unless all cryptography of TLS comes from a FIPS module
     #[arg(long, env = "ALINAS_CSI_REQUIRE_FIPS")]
     pub require_fips: bool,
-
-    /// Announce ControllerGetVolumeHealth, which is alpha in CSI 1.13 and unknown to older sidecars
-    #[arg(long, env = "ALINAS_CSI_VOLUME_HEALTH")]
-    pub volume_health: bool,
 }
 
 /// Why the role ended otherwise than by being told to.
@@ -107,8 +102,7 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     let capabilities = vec![Type::ControllerService];
     let identity = IdentityService::of_controller(args.driver_name, capabilities)
         .with_expansion(VolumeExpansion::Online);
-    let health = if args.volume_health { VolumeHealth::Announced } else { VolumeHealth::Silent };
-    let service = ControllerService::new(controller.clone(), health);
+    let service = ControllerService::new(controller.clone());
     tokio::select! {
         served = serve(listener, identity, service, told_to_stop) => served?,
         // Never ends.

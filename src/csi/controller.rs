@@ -28,7 +28,7 @@ use crate::proto::csi::volume_health::VolumeHealthEntry;
 ///
 /// ListVolumes is not: an id says where its volume is, and nobody knows of all of them. A list that is short after
 /// a restart would be taken for volumes that are gone.
-const CAPABILITIES: [Type; 10] = [
+const CAPABILITIES: [Type; 11] = [
     Type::CreateDeleteVolume,
     Type::ExpandVolume,
     Type::GetVolume,
@@ -39,30 +39,20 @@ const CAPABILITIES: [Type; 10] = [
     Type::CreateDeleteSnapshot,
     Type::ListSnapshots,
     Type::GetSnapshot,
+    Type::GetVolumeHealth,
 ];
 
 /// Serves `csi.v1.Controller`.
 #[derive(Debug)]
 pub struct ControllerService {
     controller: Controller,
-    health: VolumeHealth,
-}
-
-/// Whether GET_VOLUME_HEALTH is announced. It is alpha in CSI 1.13, and csi-sanity 5.5 takes it for a mistake.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum VolumeHealth {
-    /// It is.
-    Announced,
-    /// It is served, and not announced.
-    #[default]
-    Silent,
 }
 
 impl ControllerService {
     /// Serves `controller`.
     #[must_use]
-    pub fn new(controller: Controller, health: VolumeHealth) -> Self {
-        Self { controller, health }
+    pub fn new(controller: Controller) -> Self {
+        Self { controller }
     }
 }
 
@@ -162,12 +152,7 @@ impl csi::controller_server::Controller for ControllerService {
         &self,
         _request: Request<csi::ControllerGetCapabilitiesRequest>,
     ) -> Result<Response<csi::ControllerGetCapabilitiesResponse>, Status> {
-        let health = match self.health {
-            VolumeHealth::Announced => Some(Type::GetVolumeHealth),
-            VolumeHealth::Silent => None,
-        };
-        let capabilities = CAPABILITIES.into_iter().chain(health).map(controller_capability);
-        let capabilities = capabilities.collect();
+        let capabilities = CAPABILITIES.map(controller_capability).into();
         Ok(Response::new(csi::ControllerGetCapabilitiesResponse { capabilities }))
     }
 

@@ -24,7 +24,6 @@ pub mod refusal;
 pub mod request;
 
 pub use controller::ControllerService;
-pub use controller::VolumeHealth;
 pub use defaults::VolumeDefaults;
 pub use endpoint::CsiEndpoint;
 pub use endpoint::ListenError;
