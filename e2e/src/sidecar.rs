@@ -154,6 +154,20 @@ impl Sidecar {
         answer.into_inner().snapshot.ok_or_else(|| Status::internal("no snapshot"))
     }
 
+    /// CreateSnapshot, again while it is not ready.
+    ///
+    /// # Errors
+    /// The controller's.
+    pub fn snapshot_patiently(&self, name: &str, volume: &str) -> Result<csi::Snapshot> {
+        for _ in 0..30 {
+            let made = self.snapshot(name, volume)?;
+            if made.ready_to_use {
+                return Ok(made);
+            }
+        }
+        Err(Failure::new(format!("the snapshot {name} is not ready\n{}", self.log())))
+    }
+
     /// DeleteSnapshot.
     ///
     /// # Errors

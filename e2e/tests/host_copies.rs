@@ -97,8 +97,8 @@ fn a_clone_and_a_restored_snapshot_have_everything_that_their_volume_had() -> Re
     controller.wait_for_empty_trash(&nas, SWEPT)?;
     ensure(named_twice.nlink() >= 3, "it has one name")?;
 
-    let snapshot = controller.snapshot("snapshot-1", &source.volume_id)?;
-    ensure(snapshot.ready_to_use && snapshot.size_bytes == GIB, format!("{snapshot:?}"))?;
+    let snapshot = controller.snapshot_patiently("snapshot-1", &source.volume_id)?;
+    ensure(snapshot.size_bytes == GIB, format!("{snapshot:?}"))?;
     let before = listing::of(&disk.join("pvc-1"))?;
     fs::write(disk.join("pvc-1/a folder/plain"), "changed since")?;
     controller.delete(&source.volume_id)?;

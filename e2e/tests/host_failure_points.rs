@@ -115,8 +115,7 @@ impl<'a> Subject<'a> {
         plant(&subject.directory())?;
         subject.content = listing::of(&subject.directory())?;
         if asked == Asked::DeleteSnapshot {
-            let made = calm.snapshot(&subject.snapshot_name(), &subject.volume)?;
-            ensure(made.ready_to_use, "the snapshot is not ready")?;
+            let made = calm.snapshot_patiently(&subject.snapshot_name(), &subject.volume)?;
             subject.snapshot = made.snapshot_id;
         }
         Ok(subject)
@@ -162,11 +161,9 @@ impl<'a> Subject<'a> {
                 controller.modify(&self.volume, "onDelete", "retain")?;
                 self.volume.clone()
             }
-            Asked::Clone => controller.create(self.copy_request())?.volume_id,
+            Asked::Clone => controller.create_patiently(&self.copy_request())?.volume_id,
             Asked::Snapshot => {
-                let made = controller.snapshot(&self.snapshot_name(), &self.volume)?;
-                ensure(made.ready_to_use, "it is not ready")?;
-                made.snapshot_id
+                controller.snapshot_patiently(&self.snapshot_name(), &self.volume)?.snapshot_id
             }
             Asked::DeleteSnapshot => {
                 controller.delete_snapshot(&self.snapshot)?;
