@@ -148,7 +148,7 @@ pub enum CopyError {
         /// The mount target of the copy.
         server: String,
         /// Why.
-        source: CopyFault,
+        source: Box<CopyFault>,
     },
     /// The controller is ending.
     #[error("the copy was interrupted; it goes on when it is asked for again")]
@@ -312,7 +312,7 @@ impl Copier {
             what,
             id: id.to_owned(),
             server: server.clone(),
-            source: CopyFault(fault),
+            source: Box::new(CopyFault(fault)),
         })?;
         source.ensure_still_there(&job.origin).await?;
         FailurePoint::CopyWhole.pass();

@@ -173,7 +173,7 @@ mod tests {
             .await
             .unwrap();
         let expected = plugin_capability(service::Type::ControllerService);
-        assert_eq!(answer.into_inner().capabilities, [expected.clone()]);
+        assert_eq!(answer.into_inner().capabilities, [expected]);
         let online = volume_expansion::Type::Online;
         let service = service.with_expansion(online);
         let request = Request::new(csi::GetPluginCapabilitiesRequest {});
