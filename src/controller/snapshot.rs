@@ -7,6 +7,8 @@
 //!
 //! A snapshot goes by one renaming of its directory into the trash. A volume whose snapshots are there may be deleted,
 //! and a snapshot whose copies are there, too.
+//!
+//! LONG: one record, and a short operation for each call about it.
 
 use serde::Deserialize;
 use serde::Serialize;

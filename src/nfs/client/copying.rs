@@ -1,6 +1,8 @@
 //! The calls that a tree is copied with: the content and the metadata of whatever may be in a directory.
 //!
 //! What a link says is read and written as bytes, and never looked up.
+//!
+//! LONG: one short method for each call.
 
 use nfs3_types::nfs3;
 use nfs3_types::nfs3::NFS_PROGRAM;
