@@ -10,7 +10,6 @@ MAKEFLAGS += --no-print-directory
 export RUST_BACKTRACE ?= 1
 
 image ?= alinas-csi:dev
-arch ?= $(shell uname -m)
 
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 # What the build needs of the machine: a C compiler, cmake and perl, for the cryptography.
@@ -34,6 +33,10 @@ test: needs ## run every test, those of the kernel in the lab
 .PHONY: plans
 plans: needs ## run the test plans of a mount alone, on the lab's kernel or another (kernel=6.12)
 	LAB_KERNEL=$(or $(kernel),default) e2e/run-tests plans
+
+.PHONY: cluster
+cluster: needs ## run the tests of the chart on a real Kubernetes in the lab (not a part of CI: the first time it builds one, an hour)
+	e2e/run-tests cluster $(only)
 
 .PHONY: faults
 faults: needs
@@ -91,10 +94,9 @@ packages: $(if $(binary),,build) ## build the packages of mount -t alinas for ho
 	packaging/build $(if $(binary),--binary $(binary))
 
 .PHONY: image
-image: ## build the container image, with docker, podman or buildah (image=name:tag)
-	builder=$$(command -v docker || command -v podman || command -v buildah) || \
-	  { echo "docker, podman or buildah is needed" >&2; exit 1; }; \
-	"$$builder" build --tag $(image) --file Dockerfile .
+image: ## build the container image, with docker, podman or buildah (image=name:tag arch=arm64; base=local: without a registry)
+	packaging/image --tag $(image) $(if $(filter-out undefined,$(origin arch)),--arch $(arch)) \
+	  $(if $(base),--base $(base)) $(if $(archive),--archive $(archive))
 
 .PHONY: chart
 chart: ## lint the chart, render it with its cases, compare deploy/ with it (write=yes renews deploy/)
