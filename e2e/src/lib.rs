@@ -9,6 +9,7 @@ pub mod cable;
 pub mod capture;
 pub mod cases;
 pub mod certificates;
+pub mod cluster;
 pub mod controller;
 pub mod csi_client;
 pub mod data;
