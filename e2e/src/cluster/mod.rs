@@ -208,7 +208,8 @@ fn connect() -> Result<()> {
 fn certify() -> Result<()> {
     let authority = Authority::create(&path("pki"), "ca")?;
     authority.sign("apiserver", SERVICE_ADDRESS, Validity::Now)?;
-    fs::write(path("pki/accounts.pem"), rcgen::KeyPair::generate()?.serialize_pem())?;
+    // A certificate only because a key of this form has no public half that Kubernetes finds.
+    authority.sign("accounts", "accounts", Validity::Now)?;
     for identity in settings::IDENTITIES {
         let Identity { name, .. } = identity;
         fs::write(path(&format!("{name}.kubeconfig")), identity.kubeconfig(Path::new(FOLDER)))?;
