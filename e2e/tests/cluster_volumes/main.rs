@@ -1,8 +1,7 @@
 //! The chart on a real Kubernetes: installed by helm, used as deploy/examples say, maltreated, upgraded and removed.
 //!
 //! One cluster for all tests, which run in this order: each may stand on what the one before has left, the first
-//! installs and the last uninstalls. So a filter names all that is needed, or a cluster that is kept is used:
-//! `e2e/run-tests cluster`.
+//! installs and the last uninstalls. So a filter is of use only where it names all that a test needs.
 
 mod accidents;
 mod life;
