@@ -1,37 +1,64 @@
-# One static binary and nothing else: no shell, no package, no user database.
+# One static binary and nothing else: no shell, no package, no user database. The roots that it trusts are in it.
 #
-#     make image                                              for this machine
-#     docker build --build-arg TARGETARCH=arm64 …             for another one
+#     make image                          for this machine, with docker, podman or buildah
+#     make image arch=arm64               for another one
+#     make image base=local               without any registry: the base is made here, by debootstrap
 #
-# Bases are arguments, so that a mirror or a digest can be put in their place.
+# Bases are arguments, so that a mirror or a digest can be put in their place. So is the C library that is linked in: musl,
+# or gnu where the Rust toolchain has no musl. glibc's resolver works in a static program for /etc/hosts and DNS, which is
+# all that a node asks of it; modules of nsswitch.conf (LDAP, mDNS) are not to be had then.
 ARG RUST_IMAGE=rust:1.95-bookworm
-ARG VERSION=0.1.0
 
-FROM --platform=${BUILDPLATFORM:-linux/amd64} ${RUST_IMAGE} AS build
+FROM ${RUST_IMAGE} AS build
 ARG TARGETARCH=amd64
-# The cryptography (aws-lc, OpenSSL) is C and assembler; musl-tools and the cross compiler build it.
-RUN apt-get update -qq && apt-get install -qq --yes --no-install-recommends \
-        cmake musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross \
-    && rm -rf /var/lib/apt/lists/*
+ARG LIBC=musl
+# Seconds since 1970 that OpenSSL takes for the time of its build.
+ARG SOURCE_DATE_EPOCH=0
+# The cryptography (aws-lc, OpenSSL) is C and assembler.
+RUN set -eu; \
+    case "$TARGETARCH-$LIBC" in \
+        amd64-musl) packages="musl-tools" ;; \
+        amd64-gnu) packages="libc6-dev" ;; \
+        arm64-*) packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross" ;; \
+        *) echo "no such target: $TARGETARCH with $LIBC" >&2; exit 1 ;; \
+    esac; \
+    apt-get update -qq; \
+    apt-get install -qq --yes --no-install-recommends ca-certificates gcc make perl cmake $packages >/dev/null; \
+    rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
+# Paths of this machine have no place in a binary: the same source gives the same bytes.
 RUN set -eu; \
     case "$TARGETARCH" in \
-        amd64) target=x86_64-unknown-linux-musl; export CC_x86_64_unknown_linux_musl=musl-gcc ;; \
-        arm64) target=aarch64-unknown-linux-musl; \
-            export CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc \
-                CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld ;; \
-        *) echo "no such target: $TARGETARCH" >&2; exit 1 ;; \
+        amd64) target=x86_64-unknown-linux-$LIBC ;; \
+        arm64) target=aarch64-unknown-linux-$LIBC ;; \
     esac; \
-    rustup target add "$target"; \
+    case "$TARGETARCH-$LIBC" in \
+        amd64-musl) export CC_x86_64_unknown_linux_musl=musl-gcc ;; \
+        arm64-musl) export CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc \
+            CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld ;; \
+        arm64-gnu) export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc ;; \
+    esac; \
+    if [ ! -d "$(rustc --print target-libdir --target "$target")" ]; then rustup target add "$target"; fi; \
+    home=${CARGO_HOME:-$HOME/.cargo}; \
+    export SOURCE_DATE_EPOCH CARGO_INCREMENTAL=0 \
+        CFLAGS="-ffile-prefix-map=/src=. -ffile-prefix-map=$home=cargo" \
+        RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=/src=. --remap-path-prefix=$home=cargo"; \
     cargo build --release --locked --package alinas-csi --bin alinas-csi --target "$target"; \
-    install -D "target/$target/release/alinas-csi" /out/alinas-csi
+    mkdir -p /out/usr/share/sbom; \
+    install "${CARGO_TARGET_DIR:-target}/$target/release/alinas-csi" /out/alinas-csi; \
+    packaging/sbom "$target" >/out/usr/share/sbom/alinas-csi.cdx.json; \
+    find /out -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 
 FROM scratch
-ARG VERSION
+ARG VERSION=unknown
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="alinas-csi" \
       org.opencontainers.image.description="CSI driver that mounts Alibaba Cloud NAS with encryption in transit" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}"
-COPY --from=build /out/alinas-csi /alinas-csi
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /out/ /
+# The controller's user. The containers of a node say themselves that they are root's, and why.
+USER 65532:65532
 ENTRYPOINT ["/alinas-csi"]

@@ -10,7 +10,6 @@ MAKEFLAGS += --no-print-directory
 export RUST_BACKTRACE ?= 1
 
 image ?= alinas-csi:dev
-arch ?= $(shell uname -m)
 
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 # What the build needs of the machine: a C compiler, cmake and perl, for the cryptography.
@@ -35,12 +34,17 @@ test: needs ## run every test, those of the kernel in the lab
 plans: needs ## run the test plans of a mount alone, on the lab's kernel or another (kernel=6.12)
 	LAB_KERNEL=$(or $(kernel),default) e2e/run-tests plans
 
+.PHONY: cluster
+cluster: needs ## run the tests of the chart on a real Kubernetes in the lab (not a part of CI: the first time it builds one, an hour)
+	e2e/run-tests cluster $(only)
+
 .PHONY: faults
-faults: needs
-	for run in 1 2 3; do \
-	  echo "run $$run of 3"; \
-	  ALINAS_CSI_FAULTS=$(or $(faults),50) LAB_TIMEOUT=7200 e2e/run-tests faults --nocapture; \
-	done
+faults: needs ## kill, stop, cut off and confuse everything around mounts in use, three times in a row: hours (faults=50 blows)
+	e2e/faults $(or $(faults),50)
+
+.PHONY: reboot
+reboot: needs ## follow the vendor's page on a machine with systemd that is restarted, with both packages, in a guest
+	e2e/run-tests boot --nocapture
 
 .PHONY: bench
 bench: needs ## print what a tunnel costs beside stunnel and haproxy, what NodeStageVolume and option texts cost (options=--quick)
@@ -51,6 +55,10 @@ bench: needs ## print what a tunnel costs beside stunnel and haproxy, what NodeS
 	  --binary "$${CARGO_TARGET_DIR:-target}/release/alinas-csi"
 	"$${CARGO_TARGET_DIR:-target}/debug/stage_cost"
 	"$${CARGO_TARGET_DIR:-target}/debug/parse_cost"
+
+.PHONY: removal
+removal: needs ## print how fast the controller removes a large tree in the background, and in how much memory (files=1000000)
+	ALINAS_CSI_FILES=$(or $(files),1000000) e2e/run-tests native a_large_tree_is_removed --nocapture
 
 .PHONY: fuzz
 fuzz: debian += g++
@@ -94,10 +102,9 @@ packages: $(if $(binary),,build) ## build the packages of mount -t alinas for ho
 	packaging/build $(if $(binary),--binary $(binary))
 
 .PHONY: image
-image: ## build the container image, with docker, podman or buildah (image=name:tag)
-	builder=$$(command -v docker || command -v podman || command -v buildah) || \
-	  { echo "docker, podman or buildah is needed" >&2; exit 1; }; \
-	"$$builder" build --tag $(image) --file Dockerfile .
+image: ## build the container image, with docker, podman or buildah (image=name:tag arch=arm64; base=local: without a registry)
+	packaging/image --tag $(image) $(if $(filter-out undefined,$(origin arch)),--arch $(arch)) \
+	  $(if $(base),--base $(base)) $(if $(archive),--archive $(archive))
 
 .PHONY: chart
 chart: ## lint the chart, render it with its cases, compare deploy/ with it (write=yes renews deploy/)

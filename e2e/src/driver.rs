@@ -28,7 +28,8 @@ use crate::process::wait_until;
 /// Where the tunnels listen, on every loopback address that they use.
 pub const PROXY_PORT: u16 = 12049;
 
-const START: Duration = Duration::from_secs(30);
+/// No test asks how fast a process starts: in the emulated guest of a busy machine one takes 20 s, and several fail first.
+const START: Duration = Duration::from_secs(240);
 const CALL: Duration = Duration::from_secs(10);
 /// Short, so that a test can watch a tunnel close.
 const UNMOUNT_GRACE_SECONDS: &str = "1";
@@ -255,6 +256,26 @@ impl Driver {
     /// When it cannot be killed.
     pub fn kill_node(&mut self) -> Result<()> {
         self.node.as_mut().map_or(Ok(()), Process::kill)
+    }
+
+    /// SIGKILLs all of them. The watchdog goes first: else it would start another tunnel process.
+    ///
+    /// # Errors
+    /// When no tunnel process runs, or one cannot be killed.
+    pub fn kill_all(&mut self) -> Result<()> {
+        let tunnel = self.process(Part::Tunnel)?;
+        self.kill_watchdog()?;
+        rustix::process::kill_process(tunnel, Signal::KILL)?;
+        self.kill_node()
+    }
+
+    /// Starts both, after [`kill_all`](Self::kill_all).
+    ///
+    /// # Errors
+    /// When they do not come up.
+    pub fn start_all(&mut self) -> Result<()> {
+        self.start_watchdog()?;
+        self.start_node()
     }
 
     /// Makes sure that nothing of any volume is left: mounts, listeners, records, directories.

@@ -12,22 +12,16 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
-
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 use crate::cable;
 use crate::certificates::Authority;
 use crate::certificates::Validity;
 use crate::controller;
-use crate::failure::During;
 use crate::failure::Failure;
 use crate::failure::Result;
-use crate::lab;
-use crate::nas::splitter::split;
+use crate::nas::splitter::Service;
+use crate::nas::splitter::Splitter;
 use crate::process::Process;
 
 /// What a client sees as `/`, in the namespace.
@@ -110,7 +104,9 @@ impl Ganesha {
         servers.wait_until("nfs-ganesha and stunnel listen", START, || {
             [20048, 2050, 2049].into_iter().all(|port| listens(id, port))
         })?;
-        let splitter = Some(Splitter::start(id)?);
+        let network = PathBuf::from(format!("/proc/{id}/ns/net"));
+        let services = vec![(SPLITTER.to_owned(), Service::Split(Ipv4Addr::LOCALHOST))];
+        let splitter = Some(Splitter::start(&network, services)?);
         Ok(Self { splitter, servers, ca_file, folder })
     }
 
@@ -131,6 +127,18 @@ impl Ganesha {
     pub fn disk(&self) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.servers.id()));
         root.join(self.folder.path().strip_prefix("/").unwrap_or(Path::new(""))).join(DISK)
+    }
+
+    /// The network that it is in.
+    #[must_use]
+    pub fn network(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.servers.id()))
+    }
+
+    /// What names are there in its network; a line that is added is seen at once.
+    #[must_use]
+    pub fn hosts(&self) -> PathBuf {
+        self.folder.path().join("hosts")
     }
 
     /// A program in the network of the NAS, as nobody and without any capability. It sees the machine's files.
@@ -216,51 +224,4 @@ fn write_terminators(folder: &Path) -> Result<PathBuf> {
     }
     fs::write(folder.join("stunnel.conf"), settings)?;
     Ok(trusted.file())
-}
-
-/// The splitter's thread, in the network of the NAS; ends when dropped.
-#[derive(Debug)]
-struct Splitter {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Splitter {
-    fn start(process: u32) -> Result<Self> {
-        let network = PathBuf::from(format!("/proc/{process}/ns/net"));
-        let (stop, stopped) = oneshot::channel();
-        let (ready, is_ready) = mpsc::channel();
-        let thread = thread::spawn(move || {
-            let told = ready.clone();
-            let served = lab::inside_network(&network, move || serve(&ready, stopped));
-            let _ = told.send(served);
-        });
-        is_ready.recv().map_err(|_| Failure::new("the splitter ended at once"))??;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Splitter {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn serve(ready: &mpsc::Sender<Result<()>>, stopped: oneshot::Receiver<()>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = TcpListener::bind(SPLITTER).await.during("failed to bind the splitter")?;
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(split(client, Ipv4Addr::LOCALHOST));
-            }
-        });
-        let _ = ready.send(Ok(()));
-        // Ends when the sender is dropped.
-        let _ = stopped.await;
-        Ok(())
-    })
 }

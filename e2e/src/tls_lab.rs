@@ -29,12 +29,17 @@ use alinas_csi::tunnel::Dialer;
 use alinas_csi::tunnel::ProbeFault;
 use alinas_csi::tunnel::TunnelProcess;
 use alinas_csi::tunnel::process::Opened;
+use rustix::process::Signal;
+use rustix::process::kill_process;
 use sha2::Digest;
 use sha2::Sha256;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+
+use crate::lab::processes_naming;
+use crate::process::log_tail;
 
 /// For whatever a test waits for.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -78,6 +83,16 @@ impl Lab {
         let ca_file = folder.path().join("ca.pem");
         std::fs::write(&ca_file, authority.pem()).unwrap();
         Self { folder, ca_file, authority }
+    }
+
+    /// Ends every process that names the folder, and shows the end of the log there where the test has failed.
+    pub fn clear(&self) {
+        if std::thread::panicking() {
+            eprintln!("{}", log_tail(&self.folder.path().join("log")));
+        }
+        for process in processes_naming(self.folder.path()) {
+            let _ = kill_process(process, Signal::KILL);
+        }
     }
 
     /// Trusts the authority.
@@ -231,14 +246,20 @@ pub async fn nfs() -> u16 {
     backend(async |mut stream: TcpStream| {
         let mut call = [0; 44];
         while stream.read_exact(&mut call).await.is_ok() {
-            let mut reply = vec![0x80, 0, 0, 24];
-            reply.extend(&call[4..8]);
-            reply.extend([0, 0, 0, 1]);
-            reply.extend([0; 16]);
-            let _ = stream.write_all(&reply).await;
+            let _ = stream.write_all(&null_reply(&call)).await;
         }
     })
     .await
+}
+
+/// The accepted reply to a NULL call of 44 bytes (RFC 5531, section 9).
+#[must_use]
+pub fn null_reply(call: &[u8; 44]) -> Vec<u8> {
+    let mut reply = vec![0x80, 0, 0, 24];
+    reply.extend(&call[4..8]);
+    reply.extend([0, 0, 0, 1]);
+    reply.extend([0; 16]);
+    reply
 }
 
 /// Speaks first, and no TLS.

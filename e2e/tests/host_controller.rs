@@ -2,25 +2,16 @@
 //!
 //! Needs root for the server, but no NFS in the kernel: it runs on the machine itself.
 
-use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 
 use alinas_csi::proto::csi;
-use alinas_csi::proto::csi::controller_client::ControllerClient;
-use alinas_csi::proto::csi::volume_capability::AccessMode;
-use alinas_csi::proto::csi::volume_capability::AccessType;
-use alinas_csi::proto::csi::volume_capability::MountVolume;
-use alinas_csi::proto::csi::volume_capability::access_mode::Mode;
-use e2e::csi_client::channel;
 use e2e::driver::Driver;
-use e2e::driver::binary;
 use e2e::failure::Failure;
 use e2e::failure::Result;
 use e2e::failure::ensure;
@@ -28,99 +19,15 @@ use e2e::ganesha::Ganesha;
 use e2e::ganesha::Target;
 use e2e::process::Process;
 use e2e::process::log_tail;
-use e2e::process::wait_until;
-use tokio::runtime::Runtime;
+use e2e::sanity::Counts;
+use e2e::sidecar::GIB;
+use e2e::sidecar::SWEPT;
+use e2e::sidecar::Sidecar;
+use e2e::sidecar::trash;
+use e2e::sidecar::wanted;
 use tonic::Code;
-use tonic::Status;
-use tonic::transport::Channel;
 
 const MINUTE: Duration = Duration::from_secs(60);
-const GIB: i64 = 1 << 30;
-
-/// A controller in a process of its own.
-struct Controller {
-    process: Process,
-    runtime: Runtime,
-    client: ControllerClient<Channel>,
-    log: PathBuf,
-}
-
-impl Controller {
-    fn start(nas: &Ganesha, name: &str) -> Result<Self> {
-        let started = e2e::controller::Controller::start(
-            nas.enter(&binary()?),
-            nas.folder(),
-            name,
-            nas.ca_file(),
-        )?;
-        let e2e::controller::Controller { process, socket, log } = started;
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let client = {
-            let _entered = runtime.enter();
-            ControllerClient::new(channel(&socket)?)
-        };
-        Ok(Self { process, runtime, client, log })
-    }
-
-    fn create(&self, request: csi::CreateVolumeRequest) -> Result<csi::Volume, Status> {
-        let mut client = self.client.clone();
-        let answer = self.runtime.block_on(client.create_volume(request))?;
-        answer.into_inner().volume.ok_or_else(|| Status::internal("no volume"))
-    }
-
-    fn delete(&self, id: &str) -> Result<(), Status> {
-        let mut client = self.client.clone();
-        let request = csi::DeleteVolumeRequest { volume_id: id.to_owned(), ..Default::default() };
-        self.runtime.block_on(client.delete_volume(request)).map(drop)
-    }
-
-    fn refusal(&self, request: csi::CreateVolumeRequest) -> Result<Status> {
-        let name = request.name.clone();
-        match self.create(request) {
-            Ok(_) => Err(Failure::new(format!("{name} was made"))),
-            Err(status) => {
-                println!("{name}: {:?}: {}", status.code(), status.message());
-                Ok(status)
-            }
-        }
-    }
-
-    fn log(&self) -> String {
-        log_tail(&self.log)
-    }
-}
-
-fn capability() -> csi::VolumeCapability {
-    csi::VolumeCapability {
-        access_mode: Some(AccessMode { mode: Mode::MultiNodeMultiWriter.into() }),
-        access_type: Some(AccessType::Mount(MountVolume::default())),
-    }
-}
-
-fn wanted(name: &str, parameters: &[(&str, &str)]) -> csi::CreateVolumeRequest {
-    let mut all: HashMap<String, String> =
-        [("server".to_owned(), Target::Good.domain().to_owned())].into();
-    let parameters = parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    all.extend(parameters);
-    csi::CreateVolumeRequest {
-        name: name.to_owned(),
-        capacity_range: Some(csi::CapacityRange { required_bytes: GIB, limit_bytes: 0 }),
-        volume_capabilities: vec![capability()],
-        parameters: all,
-        ..csi::CreateVolumeRequest::default()
-    }
-}
-
-fn trash(nas: &Ganesha) -> Result<Vec<PathBuf>> {
-    let trash = nas.disk().join(".alinas-csi/trash");
-    fs::read_dir(trash)?.map(|entry| Ok(entry?.path())).collect()
-}
-
-fn wait_for_empty_trash(nas: &Ganesha, controller: &Controller) -> Result<()> {
-    wait_until("the trash is empty", MINUTE, || trash(nas).is_ok_and(|trash| trash.is_empty()))
-        .map_err(|failure| Failure::new(format!("{failure}\n{}", controller.log())))
-}
 
 /// A tree with everything that is hard to remove, and links that lead out of it.
 fn plant(directory: &Path, outside: &Path) -> Result<()> {
@@ -147,12 +54,14 @@ fn plant(directory: &Path, outside: &Path) -> Result<()> {
 #[test]
 fn a_volume_is_made_and_removed_by_a_process_without_any_right() -> Result<()> {
     let nas = Ganesha::start()?;
-    let controller = Controller::start(&nas, "first")?;
+    let controller = Sidecar::start(&nas, "first")?;
     let status = fs::read_to_string(format!("/proc/{}/status", controller.process.id()))?;
     for line in ["Uid:\t65534", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000"] {
         ensure(status.contains(line), format!("{line:?} is not in {status}"))?;
     }
-    let request = || wanted("pvc-1", &[("dirMode", "0750"), ("uid", "1000"), ("gid", "2000")]);
+    let parameters =
+        [("dirMode", "0750"), ("uid", "1000"), ("gid", "2000"), ("onDelete", "delete")];
+    let request = || wanted("pvc-1", &parameters);
     let volume = controller.create(request())?;
     println!("made {}", volume.volume_id);
     let directory = nas.disk().join("pvc-1");
@@ -174,7 +83,7 @@ fn a_volume_is_made_and_removed_by_a_process_without_any_right() -> Result<()> {
     plant(&directory, &outside)?;
     controller.delete(&volume.volume_id)?;
     ensure(!directory.exists(), "the directory is still there")?;
-    wait_for_empty_trash(&nas, &controller)?;
+    controller.wait_for_empty_trash(&nas, SWEPT)?;
     ensure(fs::read_to_string(outside.join("precious"))? == "words", "a link was followed")?;
     controller.delete(&volume.volume_id)?;
     let records = fs::read_dir(nas.disk().join(".alinas-csi/volumes"))?.count();
@@ -185,9 +94,10 @@ fn a_volume_is_made_and_removed_by_a_process_without_any_right() -> Result<()> {
 fn data_are_archived_or_left_where_the_class_says_so() -> Result<()> {
     let nas = Ganesha::start()?;
     fs::create_dir(nas.disk().join("k8s"))?;
-    let controller = Controller::start(&nas, "first")?;
+    let controller = Sidecar::start(&nas, "first")?;
     let of = |name: &str, key: &str, value: &str| wanted(name, &[("path", "/k8s"), (key, value)]);
-    let archived = controller.create(of("pvc-1", "archiveOnDelete", "true"))?;
+    // What a class of the vendor's driver means that says nothing.
+    let archived = controller.create(of("pvc-1", "onDelete", ""))?;
     let retained = controller.create(of("pvc-2", "onDelete", "retain"))?;
     for volume in ["pvc-1", "pvc-2"] {
         fs::write(nas.disk().join("k8s").join(volume).join("file"), volume)?;
@@ -213,7 +123,7 @@ fn each_mistake_of_a_class_is_one_sentence() -> Result<()> {
     fs::create_dir_all(nas.disk().join("occupied"))?;
     fs::write(nas.disk().join("occupied/data"), "somebody's")?;
     symlink("/", nas.disk().join("link"))?;
-    let controller = Controller::start(&nas, "first")?;
+    let controller = Sidecar::start(&nas, "first")?;
     for (name, parameters, code, said) in [
         ("no-name", vec![("server", "0-nil.cn-x.nas.aliyuncs.com")], Code::Unavailable, "resolve"),
         (
@@ -259,8 +169,8 @@ fn each_mistake_of_a_class_is_one_sentence() -> Result<()> {
 #[test]
 fn what_a_killed_controller_has_left_in_the_trash_is_removed_by_the_next_one() -> Result<()> {
     let nas = Ganesha::start()?;
-    let mut controller = Controller::start(&nas, "first")?;
-    let volume = controller.create(wanted("pvc-1", &[]))?;
+    let mut controller = Sidecar::start(&nas, "first")?;
+    let volume = controller.create(wanted("pvc-1", &[("onDelete", "delete")]))?;
     let directory = nas.disk().join("pvc-1");
     for folder in 0..40 {
         let folder = directory.join(folder.to_string());
@@ -272,9 +182,9 @@ fn what_a_killed_controller_has_left_in_the_trash_is_removed_by_the_next_one() -
     controller.delete(&volume.volume_id)?;
     controller.process.kill()?;
     ensure(!trash(&nas)?.is_empty(), "it was too fast to be killed under way")?;
-    let next = Controller::start(&nas, "second")?;
+    let next = Sidecar::start(&nas, "second")?;
     next.create(wanted("pvc-2", &[]))?;
-    wait_for_empty_trash(&nas, &next)?;
+    next.wait_for_empty_trash(&nas, SWEPT)?;
     ensure(nas.disk().join("pvc-2").is_dir(), "the other volume is gone")
 }
 
@@ -282,7 +192,7 @@ fn what_a_killed_controller_has_left_in_the_trash_is_removed_by_the_next_one() -
 fn five_hundred_volumes_are_made_at_once_within_a_minute() -> Result<()> {
     const COUNT: usize = 500;
     let nas = Ganesha::start()?;
-    let controller = Controller::start(&nas, "first")?;
+    let controller = Sidecar::start(&nas, "first")?;
     let start = Instant::now();
     let made = controller.runtime.block_on(async {
         let calls = (0..COUNT).map(|number| {
@@ -309,12 +219,13 @@ fn five_hundred_volumes_are_made_at_once_within_a_minute() -> Result<()> {
 #[test]
 fn the_controller_specs_of_csi_sanity_pass() -> Result<()> {
     let nas = Ganesha::start()?;
-    let _controller = Controller::start(&nas, "first")?;
+    let _controller = Sidecar::start(&nas, "first")?;
     let driver = Driver::start(nas.ca_file())?;
     let sanity = std::env::var_os("ALINAS_CSI_SANITY")
         .ok_or_else(|| Failure::new("set ALINAS_CSI_SANITY to the csi-sanity binary"))?;
     let folder = nas.folder();
     fs::write(folder.join("parameters.yaml"), format!("server: {}\n", Target::Good.domain()))?;
+    fs::write(folder.join("changes.yaml"), "onDelete: delete\n")?;
     let (report, log) = (folder.join("report.json"), folder.join("sanity.log"));
     let mut command = Command::new(sanity);
     command
@@ -323,11 +234,17 @@ fn the_controller_specs_of_csi_sanity_pass() -> Result<()> {
         .arg(format!("-csi.mountdir={}", folder.join("mount").display()))
         .arg(format!("-csi.stagingdir={}", folder.join("staging").display()))
         .arg(format!("-csi.testvolumeparameters={}", folder.join("parameters.yaml").display()))
+        .arg(format!("-csi.testvolumemutableparameters={}", folder.join("changes.yaml").display()))
         .arg(format!("--ginkgo.json-report={}", report.display()))
-        .args(["--ginkgo.focus=Controller Service|Identity Service", "--ginkgo.no-color"]);
+        .arg("--ginkgo.focus=Controller Service|Identity Service|Controller Server")
+        .arg("--ginkgo.no-color");
     let mut suite = Process::start("csi-sanity", &mut command, &log)?;
     let ended = suite.wait_for_end(10 * MINUTE);
     let text = fs::read_to_string(&log).unwrap_or_default();
     println!("{}", log_tail(&log));
-    ended.map_err(|failure| Failure::new(format!("{failure}\n{text}")))
+    ended.map_err(|failure| Failure::new(format!("{failure}\n{text}")))?;
+    let counts = Counts::read(&report)?;
+    println!("csi-sanity: {}", counts.sentence());
+    ensure(counts.passed >= 54, format!("only {} specs passed", counts.passed))?;
+    counts.ensure_nothing_announced_is_skipped()
 }

@@ -12,7 +12,6 @@ use std::time::Duration;
 use e2e::controller::Controller;
 use e2e::controller::as_nobody;
 use e2e::driver::binary;
-use e2e::failure::During;
 use e2e::failure::Failure;
 use e2e::failure::Result;
 use e2e::failure::ensure;
@@ -21,8 +20,8 @@ use e2e::nas::TlsProfile;
 use e2e::process::Process;
 use e2e::process::log_tail;
 use e2e::provisioner::Provisioner;
+use e2e::sanity::Counts;
 use e2e::scene::Scene;
-use serde_json::Value;
 
 const DEADLINE: Duration = Duration::from_secs(900);
 
@@ -54,17 +53,19 @@ fn both_sockets_of_the_driver_pass_every_spec_of_what_they_announce() -> Result<
     let controller = Controller::start(program, folder.path(), "controller", scene.nas.ca_file())?;
     let parameters = folder.path().join("parameters.yaml");
     fs::write(&parameters, format!("server: {}\n", Front::Good.domain()))?;
+    let changes = folder.path().join("changes.yaml");
+    fs::write(&changes, "onDelete: delete\n")?;
     let more = [
         format!("-csi.controllerendpoint=unix://{}", controller.socket.display()),
         format!("-csi.testvolumeparameters={}", parameters.display()),
+        format!("-csi.testvolumemutableparameters={}", changes.display()),
     ];
-    let counts = sanity(&scene, &scene.driver.csi_socket(), "Service", &more);
+    let focus = "Service|Controller Server";
+    let counts = sanity(&scene, &scene.driver.csi_socket(), focus, &more);
     let counts = counts
         .map_err(|failure| Failure::new(format!("{failure}\n{}", log_tail(&controller.log))))?;
-    ensure(counts.passed >= 36, format!("only {} specs passed", counts.passed))?;
-    let unannounced = |name: &&String| !name.contains("not supported");
-    let skipped: Vec<_> = counts.skipped.iter().filter(unannounced).collect();
-    ensure(skipped.is_empty(), format!("skipped: {skipped:#?}"))
+    ensure(counts.passed >= 66, format!("only {} specs passed", counts.passed))?;
+    counts.ensure_nothing_announced_is_skipped()
 }
 
 fn node_specs(vers: &str) -> Result<()> {
@@ -109,41 +110,4 @@ fn sanity(scene: &Scene, socket: &Path, focus: &str, more: &[String]) -> Result<
     ensure(counts.failed.is_empty(), format!("failed: {:#?}\n{logs}", counts.failed))?;
     ended?;
     Ok(counts)
-}
-
-/// What the report says, by the names of the specs.
-#[derive(Debug, Default)]
-struct Counts {
-    passed: usize,
-    failed: Vec<String>,
-    skipped: Vec<String>,
-}
-
-impl Counts {
-    /// With the skipped specs by name: a skip is never silent.
-    fn sentence(&self) -> String {
-        let (passed, failed, skipped) = (self.passed, self.failed.len(), &self.skipped);
-        format!("{passed} passed, {failed} failed, {} skipped: {skipped:#?}", skipped.len())
-    }
-
-    fn read(report: &Path) -> Result<Self> {
-        let text = std::fs::read(report).during("csi-sanity left no report")?;
-        let report: Value = serde_json::from_slice(&text)?;
-        let mut counts = Self::default();
-        for spec in report[0]["SpecReports"].as_array().into_iter().flatten() {
-            // Ginkgo lists what the focus leaves out as skipped without a message.
-            let message = spec["Failure"]["Message"].as_str().unwrap_or_default();
-            let containers = spec["ContainerHierarchyTexts"].as_array().into_iter().flatten();
-            let texts = containers.chain([&spec["LeafNodeText"]]).filter_map(Value::as_str);
-            let name = texts.collect::<Vec<_>>().join(" ");
-            match spec["State"].as_str() {
-                Some("passed") => counts.passed += usize::from(spec["LeafNodeType"] == "It"),
-                Some("pending") => {}
-                Some("skipped") if message.is_empty() => {}
-                Some("skipped") => counts.skipped.push(format!("{name}: {message}")),
-                _ => counts.failed.push(format!("{name}: {message}")),
-            }
-        }
-        Ok(counts)
-    }
 }

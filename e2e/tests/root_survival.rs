@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
+use std::time::Instant;
 
 use alinas_csi::runtime::FailurePoint;
 use e2e::csi_client::Access;
@@ -73,9 +74,8 @@ fn strike(field: &mut Field<'_>, blow: Blow, victim: Victim) -> Result<()> {
             field.node_answers()
         }
         (Blow::Kill, Victim::All) => {
-            kill_all(driver)?;
-            driver.start_watchdog()?;
-            driver.start_node()?;
+            driver.kill_all()?;
+            driver.start_all()?;
             field.node_answers()
         }
         (Blow::Stop, Victim::One(Part::Tunnel)) => {
@@ -101,14 +101,6 @@ fn strike(field: &mut Field<'_>, blow: Blow, victim: Victim) -> Result<()> {
             field.node_answers()
         }
     }
-}
-
-/// The watchdog first: else it would start another tunnel process.
-fn kill_all(driver: &mut Driver) -> Result<()> {
-    let tunnel = driver.process(Part::Tunnel)?;
-    driver.kill_watchdog()?;
-    kill_process(tunnel, Signal::KILL)?;
-    driver.kill_node()
 }
 
 #[test]
@@ -195,22 +187,35 @@ fn many_volumes_outlive_the_end_of_all_processes() -> Result<()> {
                 Ok(volume.with("path", &format!("/{folder}")))
             })
             .collect::<Result<_>>()?;
-        in_parallel(&volumes, field, |client, volume| Ok(client.stage(volume)?))?;
-        field.survives(&format!("{many} mounts, and all killed"), |field| {
-            kill_all(&mut field.scene.driver)?;
-            field.scene.driver.start_watchdog()?;
-            field.scene.driver.start_node()
+        timed(&format!("staging {many} volumes"), || {
+            in_parallel(&volumes, field, |client, volume| Ok(client.stage(volume)?))
         })?;
-        for volume in &volumes {
-            fs::write(volume.staging.join("written"), &volume.id)?;
-        }
-        in_parallel(&volumes, field, |client, volume| Ok(client.unstage(volume)?))?;
+        field.survives(&format!("{many} mounts, and all killed"), |field| {
+            field.scene.driver.kill_all()?;
+            field.scene.driver.start_all()
+        })?;
+        timed(&format!("writing to {many} volumes"), || {
+            volumes
+                .iter()
+                .try_for_each(|volume| Ok(fs::write(volume.staging.join("written"), &volume.id)?))
+        })?;
+        timed(&format!("unstaging {many} volumes"), || {
+            in_parallel(&volumes, field, |client, volume| Ok(client.unstage(volume)?))
+        })?;
         for (number, volume) in volumes.iter().enumerate() {
             let file = field.scene.nas.disk().join(format!("many/{number}/written"));
             ensure(fs::read_to_string(&file)? == volume.id, format!("{}", file.display()))?;
         }
         Ok(())
     })
+}
+
+/// Prints how long something took: under emulation that is for people alone.
+fn timed(what: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let begin = Instant::now();
+    work()?;
+    println!("{what} took {:.1} s", begin.elapsed().as_secs_f64());
+    Ok(())
 }
 
 /// Calls of the kubelet for many volumes, some at once.
@@ -273,6 +278,26 @@ fn way_to(point: FailurePoint) -> Option<(Kind, Call)> {
         | At::ProcessStarted
         | At::UpgradeStarted
         | At::UpgradeServed => return None,
+        At::RecordBegun
+        | At::RecordAside
+        | At::RecordReplaced
+        | At::CreateRecorded
+        | At::CreateMade
+        | At::CreateOwned
+        | At::DeleteMoved
+        | At::DeleteForgotten
+        | At::SweepLifted
+        | At::SweepRemoved
+        | At::CopyBegun
+        | At::CopyDirectory
+        | At::CopyPart
+        | At::CopyKept
+        | At::CopyPlaced
+        | At::CopyWhole
+        | At::CopyShown
+        | At::SnapshotMade
+        | At::SnapshotRecorded
+        | At::SnapshotMoved => return None,
     })
 }
 

@@ -5,14 +5,12 @@
 //! `make faults` runs the long form. Needs the lab and one thread: `e2e/lab/guest -- <this> --test-threads=1`.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 use std::time::SystemTime;
 
-use e2e::driver::Driver;
-use e2e::driver::Part;
 use e2e::failure::During;
 use e2e::failure::Failure;
 use e2e::failure::Result;
@@ -23,8 +21,6 @@ use e2e::process::wait_until;
 use e2e::survival::Field;
 use e2e::survival::scaled;
 use e2e::survival::under_steady_io;
-use rustix::process::Signal;
-use rustix::process::kill_process;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -97,38 +93,25 @@ fn on_a_disk_of_its_own(
         run(MINUTE, "cp", &["-a", &text(&from), &text(&to)]).map(drop)
     };
     field.survives("the state directory is another file system", |field| {
-        end_all(&mut field.scene.driver)?;
+        field.scene.driver.kill_all()?;
         copy(&state, &kept)?;
         run(MINUTE, "mount", &["-t", "tmpfs", "-o", "size=64k", "small", &text(&state)])?;
         copy(&kept, &state)?;
-        start_all(&mut field.scene.driver)
+        field.scene.driver.start_all()
     })?;
     faults(field, &state)?;
     field.survives("the state directory is the first again", |field| {
-        end_all(&mut field.scene.driver)?;
+        field.scene.driver.kill_all()?;
         copy(&state, &kept)?;
         run(MINUTE, "umount", &[&text(&state)])?;
         fs::remove_dir_all(state.join("tunnels"))?;
         copy(&kept, &state)?;
-        start_all(&mut field.scene.driver)
+        field.scene.driver.start_all()
     })
 }
 
 fn text(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// The watchdog first: else it would start another tunnel process.
-fn end_all(driver: &mut Driver) -> Result<()> {
-    let tunnel = driver.process(Part::Tunnel)?;
-    driver.kill_watchdog()?;
-    kill_process(tunnel, Signal::KILL)?;
-    driver.kill_node()
-}
-
-fn start_all(driver: &mut Driver) -> Result<()> {
-    driver.start_watchdog()?;
-    driver.start_node()
 }
 
 /// That no further volume is staged, and the words that it is refused with.
@@ -165,63 +148,25 @@ fn a_state_directory_that_is_full_or_read_only_ends_no_mount() -> Result<()> {
             fs::remove_file(&filler)?;
             is_possible(field).during("once there is room again")?;
 
-            // The whole file system cannot be made read-only while the watchdog holds its lock.
-            let records = text(&state.join("tunnels"));
-            field.survives("records read-only, tunnel killed", |field| {
-                run(MINUTE, "mount", &["--bind", &records, &records])?;
-                run(MINUTE, "mount", &["-o", "remount,bind,ro", &records])?;
+            // Not the file system itself, which cannot be made read-only while the watchdog holds its lock.
+            field.survives("read-only, tunnel killed", |field| {
+                run(MINUTE, "mount", &["--bind", &text(state), &text(state)])?;
+                run(MINUTE, "mount", &["-o", "remount,bind,ro", &text(state)])?;
                 is_refused(field, "failed to write the tunnel record")?;
                 let former = field.scene.driver.kill_tunnel()?;
                 field.scene.driver.wait_for_another_tunnel(former)
             })?;
-            run(MINUTE, "umount", &[&records])?;
+            field.survives("read-only, tunnel killed again", |field| {
+                let former = field.scene.driver.kill_tunnel()?;
+                field.scene.driver.wait_for_another_tunnel(former)
+            })?;
+            run(MINUTE, "umount", &[&text(state)])?;
+            wait_until("the tunnel process has its socket", MINUTE, || {
+                UnixStream::connect(state.join("tunnel.sock")).is_ok()
+            })?;
             is_possible(field).during("once it is writable again")
         })
     })
-}
-
-#[test]
-fn damaged_records_and_those_of_other_versions_harm_no_other_mount() -> Result<()> {
-    under_steady_io(|field| {
-        let records = field.scene.driver.state_dir().join("tunnels");
-        let released = Path::new(env!("CARGO_MANIFEST_DIR")).join("records");
-        let alien = [
-            ("127.0.9.1.json", "{\"version\": 1, \"addr"),
-            ("127.0.9.2.json", "{\"version\": 99}"),
-        ];
-        field.survives("damaged, later and older records", |field| {
-            field.scene.driver.kill_watchdog()?;
-            for (name, content) in alien {
-                fs::write(records.join(name), content)?;
-            }
-            for old in ["v1/127.0.255.254.json", "v2/127.0.1.3.json", "v3/127.0.1.4.json"] {
-                let (from, name) = (released.join(old), PathBuf::from(old));
-                fs::copy(from, records.join(name.file_name().unwrap_or_default()))?;
-            }
-            as_the_first_release_wrote_it(&records.join("127.0.1.1.json"))?;
-            field.scene.driver.start_watchdog()?;
-            is_possible(field)
-        })?;
-        // Nobody uses the old ones, so they go; what cannot be read stays until somebody has looked.
-        wait_until("the records that nobody uses are gone", MINUTE, || {
-            fs::read_dir(&records).is_ok_and(|left| left.count() == 2 + alien.len())
-        })?;
-        alien.iter().try_for_each(|(name, content)| {
-            let kept = fs::read_to_string(records.join(name))?;
-            fs::remove_file(records.join(name))?;
-            ensure(kept == *content, format!("{name} has been changed"))
-        })
-    })
-}
-
-/// Version 1: 2049 stands for a port that was not said, and there is no policy but the strict one.
-fn as_the_first_release_wrote_it(record: &Path) -> Result<()> {
-    let mut fields: serde_json::Map<_, _> = serde_json::from_slice(&fs::read(record)?)?;
-    fields.insert("version".to_owned(), 1.into());
-    fields.insert("remote_port".to_owned(), 2049.into());
-    fields.remove("policy");
-    fs::write(record, serde_json::to_vec(&fields)?)?;
-    Ok(())
 }
 
 /// The clock of this machine, for as long as a test lasts.

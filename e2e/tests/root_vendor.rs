@@ -2,27 +2,16 @@
 //! mount, mount at startup, logs, settings, the port that is occupied; and what the page does not tell: upgrade and removal
 //! while a mount is in use.
 //!
-//! The guest has no systemd: `service` and the mount command use the package's System V script. Nothing is mounted by
-//! anything but mount(8). The package is built before the lab starts (`ALINAS_CSI_PACKAGE`), or here where it was not.
-//!
-//! LONG: one page, one story; each step begins where the last one ended.
+//! The guest has no systemd (that of `boot_vendor.rs` has): `service` and the mount command use the package's System V
+//! script. Nothing is mounted by anything but mount(8). The package is built before the lab starts
+//! (`ALINAS_CSI_PACKAGE`), or here where it was not.
 
 use std::fs;
-use std::fs::File;
-use std::io::Read;
-use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
-use std::time::Duration;
 use std::time::Instant;
 
-use e2e::driver::binary;
 use e2e::failure::During;
 use e2e::failure::Failure;
 use e2e::failure::Result;
@@ -31,23 +20,25 @@ use e2e::lab;
 use e2e::nas::Front;
 use e2e::nas::Nas;
 use e2e::nas::TlsProfile;
-use e2e::process::Observed;
 use e2e::process::Process;
-use e2e::process::observe;
 use e2e::process::wait_until;
+use e2e::vendor_page::CONF;
+use e2e::vendor_page::LOGS;
+use e2e::vendor_page::PATIENCE;
+use e2e::vendor_page::SERVICE;
+use e2e::vendor_page::Writer;
+use e2e::vendor_page::change;
+use e2e::vendor_page::left_its_tunnel;
+use e2e::vendor_page::listens_on;
+use e2e::vendor_page::package;
+use e2e::vendor_page::processes;
+use e2e::vendor_page::shell;
+use e2e::vendor_page::succeeded;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
 
-/// For any one program, in an emulated machine that is busy otherwise.
-const PATIENCE: Duration = Duration::from_secs(180);
-const SERVICE: &str = "aliyun-alinas-mount-watchdog";
-const CONF: &str = "/etc/aliyun/alinas/alinas-utils.conf";
-const LOGS: &str = "/var/log/aliyun/alinas";
 const HOSTS: &str = "/etc/hosts";
-const BLOCK: usize = 4096;
-/// Between two blocks.
-const BREATH: Duration = Duration::from_millis(20);
 
 #[test]
 fn the_vendors_page_can_be_followed_line_by_line() -> Result<()> {
@@ -67,7 +58,7 @@ impl Page {
     fn open() -> Result<Self> {
         let nas = Nas::start(TlsProfile::Tls13)?;
         let folder = tempfile::tempdir()?;
-        let package = package(folder.path())?;
+        let package = package(folder.path(), "deb", "ALINAS_CSI_PACKAGE")?;
         // The page takes a public authority for granted; the lab has its own.
         let setting = format!("ALINAS_CSI_CA_FILE={}\n", nas.ca_file().display());
         fs::write(format!("/etc/default/{SERVICE}"), setting)?;
@@ -161,6 +152,7 @@ impl Page {
             now.len() == 2 && now.iter().all(|process| !former.contains(process))
         })?;
         writer.end("a restart of the service")?;
+        left_its_tunnel()?;
         // The lab's hosts file is a bind mount, as in a container.
         wait_until("the hosts file has a line", PATIENCE, || hosts_lines() == 1)?;
         let now = fs::read_to_string(HOSTS)?;
@@ -294,41 +286,6 @@ impl Drop for Page {
     }
 }
 
-/// The package of the programs under test.
-fn package(folder: &Path) -> Result<PathBuf> {
-    if let Some(package) = std::env::var_os("ALINAS_CSI_PACKAGE") {
-        return Ok(package.into());
-    }
-    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/build");
-    let mut command = Command::new(build);
-    command.args(["--quick", "--out"]).arg(folder).arg("--binary").arg(binary()?).arg("deb");
-    let built = observe(PATIENCE * 3, &mut command)?;
-    ensure(built.code == Some(0), format!("{built:?}"))?;
-    Ok(built.output.lines().last().unwrap_or_default().into())
-}
-
-/// A line of the page, as a shell of root reads it.
-fn shell(line: &str) -> Result<Observed> {
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", line])
-        .env_remove("LD_LIBRARY_PATH")
-        .env("DEBIAN_FRONTEND", "noninteractive");
-    observe(PATIENCE, &mut command)
-}
-
-fn succeeded(line: &str) -> Result<Observed> {
-    let observed = shell(line)?;
-    ensure(observed.code == Some(0), format!("`{line}`: {observed:?}"))?;
-    Ok(observed)
-}
-
-fn change(file: &str, from: &str, to: &str) -> Result<()> {
-    let text = fs::read_to_string(file)?;
-    ensure(text.contains(from), format!("{file} lacks {from:?}: {text}"))?;
-    Ok(fs::write(file, text.replace(from, to))?)
-}
-
 /// How many lines there are for tunnels.
 fn hosts_lines() -> usize {
     let text = fs::read_to_string(HOSTS).unwrap_or_default();
@@ -338,23 +295,6 @@ fn hosts_lines() -> usize {
 /// All lines but ours.
 fn theirs(hosts: &str) -> Vec<String> {
     hosts.lines().filter(|line| !line.contains("# alinas-csi ")).map(str::to_owned).collect()
-}
-
-fn listens_on(port: u16) -> bool {
-    let hex = format!(":{port:04X} ");
-    fs::read_to_string("/proc/net/tcp")
-        .is_ok_and(|table| table.lines().any(|line| line.contains(&hex) && line.contains(" 0A ")))
-}
-
-/// Ours, of the installed program, also after an upgrade has put another file in its place.
-fn processes() -> Vec<u32> {
-    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let ours = |id: &u32| {
-        fs::read_link(format!("/proc/{id}/exe"))
-            .is_ok_and(|program| program.to_string_lossy().starts_with("/usr/bin/alinas-csi"))
-    };
-    ids.filter(ours).collect()
 }
 
 /// What a reboot does to everything but files.
@@ -371,59 +311,4 @@ fn shut_down() -> Result<()> {
     }
     let _ = fs::remove_file(format!("/run/{SERVICE}.pid"));
     Ok(())
-}
-
-/// Writes block after block and has each on the server's disk before the next.
-struct Writer {
-    file: PathBuf,
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<(usize, Duration)>>,
-}
-
-impl Writer {
-    fn start(path: &Path) -> Result<Self> {
-        let file = File::options().create(true).truncate(true).write(true).open(path)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let (mut blocks, mut longest) = (0, Duration::ZERO);
-            while !stopped.load(Ordering::Relaxed) {
-                let begin = Instant::now();
-                file.write_all_at(&block(blocks), u64::try_from(blocks * BLOCK).unwrap_or(0))?;
-                file.sync_data()?;
-                longest = longest.max(begin.elapsed());
-                blocks += 1;
-                // The package manager wants the processor, too.
-                std::thread::sleep(BREATH);
-            }
-            Ok((blocks, longest))
-        });
-        Ok(Self { file: path.to_owned(), stop, thread })
-    }
-
-    /// Goes on for a moment, then reads everything back from the server.
-    fn end(self, through: &str) -> Result<()> {
-        std::thread::sleep(Duration::from_secs(2));
-        self.stop.store(true, Ordering::Relaxed);
-        let ended = self.thread.join().map_err(|_| Failure::new("the writer panicked"))?;
-        let (blocks, longest) = ended?;
-        fs::write("/proc/sys/vm/drop_caches", "3")?;
-        let mut text = Vec::new();
-        File::open(&self.file)?.read_to_end(&mut text)?;
-        let expected: Vec<u8> = (0..blocks).flat_map(block).collect();
-        println!(
-            "  {blocks} blocks through {through}, longest pause {:.1} s",
-            longest.as_secs_f64()
-        );
-        std::io::stdout().flush()?;
-        ensure(blocks > 0 && text == expected, format!("{through} has changed the file"))
-    }
-}
-
-/// A block that tells its place.
-fn block(number: usize) -> [u8; BLOCK] {
-    let mut block = [b'.'; BLOCK];
-    let name = format!("{number:016x}");
-    block[..name.len()].copy_from_slice(name.as_bytes());
-    block
 }

@@ -2,7 +2,8 @@
 //! for is there when it is asked for again, a tunnel in use goes on answering, and in the end nothing is left, neither
 //! record nor listener nor process.
 //!
-//! The points of the node plugin need kernel mounts: `root_survival.rs`.
+//! The points of the node plugin need kernel mounts: `root_survival.rs`. Those of the controller need a file system:
+//! `host_failure_points.rs`.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
@@ -23,7 +24,6 @@ use e2e::csi_client::channel;
 use e2e::driver::binary;
 use e2e::lab::loopback_listeners;
 use e2e::lab::processes_naming;
-use e2e::process::log_tail;
 use e2e::tls_lab;
 use e2e::tls_lab::DEADLINE;
 use e2e::tls_lab::Lab;
@@ -86,6 +86,27 @@ fn asked(point: FailurePoint) -> Option<Asked> {
         | At::UnpublishRemoved
         | At::WorkerPlaced
         | At::WorkerBound => return None,
+        // The controller's: host_failure_points.rs.
+        At::RecordBegun
+        | At::RecordAside
+        | At::RecordReplaced
+        | At::CreateRecorded
+        | At::CreateMade
+        | At::CreateOwned
+        | At::DeleteMoved
+        | At::DeleteForgotten
+        | At::SweepLifted
+        | At::SweepRemoved
+        | At::CopyBegun
+        | At::CopyDirectory
+        | At::CopyPart
+        | At::CopyKept
+        | At::CopyPlaced
+        | At::CopyWhole
+        | At::CopyShown
+        | At::SnapshotMade
+        | At::SnapshotRecorded
+        | At::SnapshotMoved => return None,
     })
 }
 
@@ -101,10 +122,8 @@ struct Node {
 impl Node {
     async fn new() -> Self {
         let lab = Lab::new();
-        let targets = [
-            lab.server(TLS_1_3, answering_nfs().await),
-            lab.server(TLS_1_3, answering_nfs().await),
-        ];
+        let targets =
+            [lab.server(TLS_1_3, tls_lab::nfs().await), lab.server(TLS_1_3, tls_lab::nfs().await)];
         let port = free_port().try_into().unwrap();
         let node = Self { watchdog: watchdog(&lab, port, None), port, lab, targets };
         node.until_running().await;
@@ -223,14 +242,9 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", log_tail(&self.lab.folder.path().join("log")));
-        }
         let _ = self.watchdog.kill();
         let _ = self.watchdog.wait();
-        for process in processes_naming(self.lab.folder.path()) {
-            let _ = kill_process(process, Signal::KILL);
-        }
+        self.lab.clear();
     }
 }
 
@@ -246,21 +260,6 @@ fn watchdog(lab: &Lab, port: u16, point: Option<FailurePoint>) -> Child {
     command.args(["--unmount-grace", "0", "--proxy-port", &port.to_string()]);
     command.envs(point.map(|point| (failure_point::VARIABLE, point.word())));
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
-}
-
-/// Answers each NULL call of 44 bytes.
-async fn answering_nfs() -> u16 {
-    tls_lab::backend(|mut stream: TcpStream| async move {
-        let mut call = [0; 44];
-        while stream.read_exact(&mut call).await.is_ok() {
-            let mut reply = vec![0x80, 0, 0, 24];
-            reply.extend(&call[4..8]);
-            reply.extend([0, 0, 0, 1]);
-            reply.extend([0; 16]);
-            let _ = stream.write_all(&reply).await;
-        }
-    })
-    .await
 }
 
 /// A call through the tunnel, as the kernel makes it: a connection that is cut is made anew.

@@ -16,9 +16,7 @@ use alinas_csi::proto::tunnel::tunnels_client::TunnelsClient;
 use alinas_csi::tunnel::convert;
 use e2e::csi_client::channel;
 use e2e::driver::binary;
-use e2e::lab::processes_naming;
 use e2e::process::Process;
-use e2e::process::log_tail;
 use e2e::tls_lab;
 use e2e::tls_lab::ANY_PORT;
 use e2e::tls_lab::Lab;
@@ -26,8 +24,6 @@ use e2e::tls_lab::Stunnel;
 use e2e::tls_lab::TLS_1_3;
 use e2e::tls_lab::free_port;
 use e2e::tls_lab::spec;
-use rustix::process::Signal;
-use rustix::process::kill_process;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -115,13 +111,8 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", log_tail(&self.lab.folder.path().join("log")));
-        }
         let _ = self.watchdog.kill();
-        for process in processes_naming(self.lab.folder.path()) {
-            let _ = kill_process(process, Signal::KILL);
-        }
+        self.lab.clear();
     }
 }
 

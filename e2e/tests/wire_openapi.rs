@@ -249,7 +249,12 @@ async fn an_access_point_is_made_active_and_deleted_again() {
     let found = described().await;
     assert_eq!(found.domain_name.as_ref(), Some(&made.access_point_domain));
     assert_eq!((found.root_path.as_deref(), found.enabled_ram), (Some("/k8s/pvc-1"), Some(true)));
+    let listed = async || client.access_points(&id).await.unwrap();
+    let ours = &listed().await[0];
+    assert_eq!(ours.access_point_name.as_deref(), Some("pvc-1"));
+    assert_eq!((&ours.root_path, &ours.domain_name), (&found.root_path, &found.domain_name));
     assert_eq!(client.ensure_access_point_deleted(which).await.unwrap(), Deleted::Now);
+    assert!(listed().await.is_empty());
     assert_eq!(client.ensure_access_point_deleted(which).await.unwrap(), Deleted::Already);
     assert_eq!(client.access_point(which).await.unwrap(), None);
 }

@@ -19,8 +19,8 @@ use alinas_csi::host::neighbours::NodeNeighbours;
 use alinas_csi::host::nfs_clients::KernelNfsClients;
 use alinas_csi::host::state_dir::StateDir;
 use alinas_csi::tunnel::TunnelProcess;
+use alinas_csi::tunnel::door::Door;
 use alinas_csi::tunnel::service::RelayService;
-use alinas_csi::tunnel::service::bind_private;
 use alinas_csi::watchdog::address::KernelView;
 use alinas_csi::watchdog::driver::Life;
 use alinas_csi::watchdog::record::RecordStore;
@@ -90,7 +90,7 @@ impl Node {
 
 fn serve_relay(process: &Arc<TunnelProcess>, socket: &Path) -> Arc<GrpcRelay> {
     let (relay, _) = RelayService::new(Arc::clone(process));
-    tokio::spawn(relay.serve(bind_private(socket).unwrap()));
+    tokio::spawn(relay.serve(Door::open(socket, None).unwrap()));
     Arc::new(GrpcRelay::new(socket, None).unwrap())
 }
 

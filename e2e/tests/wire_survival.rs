@@ -20,7 +20,6 @@ use alinas_csi::proto::tunnel::tunnels_client::TunnelsClient;
 use alinas_csi::tunnel::convert;
 use e2e::csi_client::channel;
 use e2e::driver::binary;
-use e2e::lab::processes_naming;
 use e2e::process::Process;
 use e2e::process::log_tail;
 use e2e::tls_lab;
@@ -36,6 +35,7 @@ use rustix::process::kill_process;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio::time::timeout;
@@ -110,6 +110,11 @@ impl Node {
         timeout(DEADLINE, running).await.expect("a tunnel process runs")
     }
 
+    /// How many calls have reached the server.
+    fn served(&self) -> usize {
+        self.served.lock().unwrap().len()
+    }
+
     async fn tunnel(&self) -> u32 {
         self.list().await.unwrap().process_id
     }
@@ -138,13 +143,8 @@ async fn acquire_at(client: &mut TunnelsClient<Channel>, port: u16) -> SocketAdd
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", log_tail(&self.lab.folder.path().join("log")));
-        }
         let _ = self.watchdog.kill();
-        for process in processes_naming(self.lab.folder.path()) {
-            let _ = kill_process(process, Signal::KILL);
-        }
+        self.lab.clear();
     }
 }
 
@@ -173,11 +173,7 @@ async fn counting_nfs(served: Arc<Mutex<BTreeMap<u32, u32>>>) -> u16 {
             while stream.read_exact(&mut call).await.is_ok() {
                 let number = u32::from_be_bytes(call[4..8].try_into().unwrap());
                 *served.lock().unwrap().entry(number).or_default() += 1;
-                let mut reply = vec![0x80, 0, 0, 24];
-                reply.extend(&call[4..8]);
-                reply.extend([0, 0, 0, 1]);
-                reply.extend([0; 16]);
-                let _ = stream.write_all(&reply).await;
+                let _ = stream.write_all(&tls_lab::null_reply(&call)).await;
             }
         }
     })
@@ -285,6 +281,41 @@ async fn a_killed_tunnel_refuses_nobody_and_loses_no_call() {
     })
     .await;
     assert!(told.cuts >= 3, "{told:?}");
+    assert!(told.longest < RESTART, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_is_started_again_also_where_its_socket_cannot_be_made() {
+    let mut node = Node::new().await;
+    let told = under_calls(&mut node, async |node| {
+        let former = node.tunnel().await;
+        let (state, away) = ["state", "away"].map(|name| node.lab.folder.path().join(name)).into();
+        // As one that is read-only: nothing can be made in it, and what is connected stays.
+        std::fs::rename(&state, &away).unwrap();
+        let before = node.served();
+        signal(former, Signal::KILL);
+        let goes_on = async {
+            while node.served() < before + 100 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE, goes_on).await.expect("another process carries the calls");
+        std::fs::rename(&away, &state).unwrap();
+        let next = node.until_running(former).await;
+        let socket = state.join("tunnel.sock");
+        let named = async {
+            while UnixStream::connect(&socket).await.is_err() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(DEADLINE, named).await.expect("it makes its socket once it can");
+        // The next watchdog finds it there.
+        node.watchdog.kill().unwrap();
+        node.watchdog = watchdog(&node.lab, node.port, &[]);
+        node.until_running(next).await;
+        until_gone(next).await;
+    })
+    .await;
     assert!(told.longest < RESTART, "{told:?}");
 }
 

@@ -18,9 +18,9 @@ use alinas_csi::proto::tunnel::tunnel_failure::Kind;
 use alinas_csi::tls::Trust;
 use alinas_csi::tunnel::Dialer;
 use alinas_csi::tunnel::convert;
+use alinas_csi::tunnel::door::Door;
 use alinas_csi::tunnel::process::Drained;
 use alinas_csi::tunnel::service::RelayService;
-use alinas_csi::tunnel::service::bind_private;
 use e2e::tls_lab::DEADLINE;
 use e2e::tls_lab::Lab;
 use e2e::tls_lab::STATIC_RSA;
@@ -224,7 +224,7 @@ async fn a_watchdog_opens_probes_and_shuts_down_over_the_socket() {
     let process = lab.process();
     let path = lab.folder.path().join("tunnel.sock");
     let (service, mut shutdown) = RelayService::new(Arc::clone(&process));
-    let serving = tokio::spawn(service.serve(bind_private(&path).unwrap()));
+    let serving = tokio::spawn(service.serve(Door::open(&path, None).unwrap()));
     let mut relay = client(path).await;
 
     let spec = Some(convert::spec_to_wire(&spec(server.port)));

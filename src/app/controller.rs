@@ -12,7 +12,11 @@ use tonic::transport::Server;
 
 use crate::app::csi_server;
 use crate::app::csi_server::Drained;
+use crate::app::nas::Nas;
+use crate::app::nas::NasArgs;
+use crate::app::nas::NasSettingError;
 use crate::app::signals;
+use crate::controller::Cloud;
 use crate::controller::Controller;
 use crate::controller::NetworkExports;
 use crate::csi::ControllerService;
@@ -20,9 +24,12 @@ use crate::csi::CsiEndpoint;
 use crate::csi::DriverName;
 use crate::csi::IdentityService;
 use crate::csi::ListenError;
+use crate::nas::NasClient;
 use crate::proto::csi::controller_server::ControllerServer;
 use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::plugin_capability::service::Type;
+use crate::proto::csi::plugin_capability::volume_expansion::Type as VolumeExpansion;
+use crate::runtime::Clock;
 use crate::runtime::SystemClock;
 use crate::tls::Trust;
 use crate::tls::TrustError;
@@ -57,6 +64,10 @@ pub struct ControllerArgs {
     /// Do not start unless all cryptography of TLS comes from a FIPS module
     #[arg(long, env = "ALINAS_CSI_REQUIRE_FIPS")]
     pub require_fips: bool,
+
+    /// The API of NAS.
+    #[command(flatten)]
+    pub nas: NasArgs,
 }
 
 /// Why the role ended otherwise than by being told to.
@@ -68,6 +79,9 @@ pub enum ControllerRoleError {
     /// Nothing to trust.
     #[error("failed to set up TLS")]
     Trust(#[from] TrustError),
+    /// A setting of the API cannot be used.
+    #[error("failed to set up the API of NAS")]
+    Nas(#[from] NasSettingError),
     /// Nobody could call us.
     #[error("failed to listen for the sidecars")]
     Listen(#[from] ListenError),
@@ -90,7 +104,13 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     let stop = signals::stop_on_signal().map_err(ControllerRoleError::Signals)?;
     let dialer = Dialer::new(Arc::clone(&trust));
     let exports = Arc::new(NetworkExports::new(dialer));
-    let controller = Controller::new(exports, Arc::new(SystemClock));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let nas = Nas::set_up(&args.nas, variable, &trust, Arc::clone(&clock)).await?;
+    let mut controller = Controller::new(exports, clock);
+    if let Some(nas) = &nas {
+        let client: Arc<NasClient> = Arc::clone(&nas.client);
+        controller = controller.with_cloud(Cloud::new(client, args.driver_name.to_string()));
+    }
     tracing::info!(
         driver.name = %args.driver_name,
         driver.version = env!("CARGO_PKG_VERSION"),
@@ -98,19 +118,27 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
         "serving CSI"
     );
     let capabilities = vec![Type::ControllerService];
-    let identity = IdentityService::of_controller(args.driver_name, capabilities);
+    let identity = IdentityService::of_controller(args.driver_name, capabilities)
+        .with_expansion(VolumeExpansion::Online);
+    let service = ControllerService::new(controller.clone());
     let services = Server::builder()
         .add_service(IdentityServer::new(identity))
-        .add_service(ControllerServer::new(ControllerService::new(controller.clone())));
+        .add_service(ControllerServer::new(service));
     // Nothing is waited for but the answers: what is done in the background ends below.
     let nothing_more = std::future::ready(());
     let served = csi_server::serve(listener, services, stop.cancelled_owned(), nothing_more, DRAIN);
     let drained = tokio::select! {
         served = served => served.map_err(ControllerRoleError::Serve)?,
-        // Never ends.
+        // Neither ends.
         () = trust.follow() => Drained::Whole,
+        () = Nas::follow(nas) => Drained::Whole,
     };
     controller.stopped().await;
     tracing::info!(?drained, "stopped");
     Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "settings are looked up here, once")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }

@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use crate::app::namespace;
 use crate::app::namespace::NamespaceFault;
 use crate::app::signals;
-use crate::app::socket_name::SocketName;
 use crate::host::descriptors;
 use crate::host::peer::LinuxPeers;
 use crate::model::MountTarget;
@@ -41,12 +40,13 @@ use crate::tunnel::Admission;
 use crate::tunnel::Dialer;
 use crate::tunnel::InitialListener;
 use crate::tunnel::TunnelProcess;
+use crate::tunnel::door::Door;
 use crate::tunnel::given;
 use crate::tunnel::given::GivenSockets;
 use crate::tunnel::process::OpenFault;
 use crate::tunnel::process::Opened;
 use crate::tunnel::service::RelayService;
-use crate::tunnel::service::bind_private;
+use crate::tunnel::socket_name::SocketName;
 
 /// What connections get on SIGTERM. A caller of Shutdown names its own.
 const SIGNAL_GRACE: Duration = Duration::from_secs(5);
@@ -208,14 +208,14 @@ async fn managed(process: &Arc<TunnelProcess>, path: &Path) -> Result<(), Tunnel
             initial.parse().map_err(|error| TunnelRoleError::Input(error.to_string()))?;
         process.open_or_wait(&spec, address);
     }
-    let socket = bind_private(path)
+    let door = Door::open(path, process.given().take_direct())
         .map_err(|source| TunnelRoleError::Socket { path: path.to_owned(), source })?;
-    let name = SocketName::of(path).await;
+    let (name, word) = (door.name(), door.word());
     let (service, mut shutdown) = RelayService::new(Arc::clone(process));
-    say("ready")?;
+    say(word)?;
     // Serving goes on while connections drain: a Shutdown that is repeated is answered.
     tokio::select! {
-        ended = service.serve(socket) => Ok(ended?),
+        ended = service.serve(door) => Ok(ended?),
         () = async {
             let grace = tokio::select! {
                 grace = told_to_end(&stop, &mut shutdown) => grace,
@@ -264,7 +264,7 @@ async fn follow(given: &GivenSockets, watchdog: Option<UnixStream>, name: Socket
     given.follow(watchdog).await;
     loop {
         tokio::time::sleep(LOOK_AGAIN).await;
-        if name.is_taken().await {
+        if name.is_taken() {
             tracing::info!(
                 "another tunnel process has taken our place, and our watchdog has ended"
             );

@@ -6,6 +6,9 @@
 //! make the directory, where it is missing -> owner and mode
 //! ```
 //!
+//! A copy is on record, too, before anything is copied, and its directory comes into its place whole: one that is
+//! missing is still being copied ([`copier`](crate::controller::copier)).
+//!
 //! A directory without a record that has something in it is not taken for a volume: it may be somebody's data.
 //!
 //! LONG: one operation, its refusals, and a test for each way in which it can be cut short.
@@ -16,9 +19,20 @@ use aws_lc_rs::digest;
 use tokio::task::JoinSet;
 
 use crate::controller::Controller;
+use crate::controller::api::CloudFault;
+use crate::controller::api::Need;
+use crate::controller::cloud::before;
+use crate::controller::cloud::begun;
+use crate::controller::copier::Becomes;
+use crate::controller::copier::CopyError;
+use crate::controller::copier::Job;
 use crate::controller::home::Home;
 use crate::controller::home::HomeFault;
 use crate::controller::home::find_directory;
+use crate::controller::origin::Source;
+use crate::controller::quota::SizeError;
+use crate::controller::quota::size_of_quota;
+use crate::controller::record::Origin;
 use crate::controller::record::VolumeRecord;
 use crate::controller::tree::ExportFault;
 use crate::controller::tree::Exports;
@@ -34,6 +48,7 @@ use crate::nfs::client::Handle;
 use crate::nfs::client::Name;
 use crate::nfs::client::NfsFault;
 use crate::nfs::client::Ownership;
+use crate::runtime::FailurePoint;
 use crate::runtime::in_flight::Busy;
 
 /// A volume that is wanted.
@@ -47,6 +62,8 @@ pub struct CreateRequest {
     pub most: i64,
     /// What the class says.
     pub class: StorageClass,
+    /// What it is to be a copy of; none for an empty volume.
+    pub origin: Option<Origin>,
 }
 
 /// A volume that is there.
@@ -67,6 +84,9 @@ pub enum CreateError {
     /// Its id would not fit.
     #[error(transparent)]
     Id(#[from] HandleError),
+    /// It is a copy, and not whole.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// No mount target can be used.
     #[error(transparent)]
     Export(Box<ExportFault>),
@@ -119,6 +139,17 @@ pub enum CreateError {
         /// Whose it is.
         other: String,
     },
+    /// The vendor's API.
+    #[error("{source}")]
+    Cloud {
+        /// Why. Its text is ours.
+        source: CloudFault,
+        /// Whether something has been made already, which is to be asked for again or deleted.
+        is_begun: bool,
+    },
+    /// The size is none of a quota.
+    #[error(transparent)]
+    Size(SizeError),
     /// Somebody's data are where the directory is to be.
     #[error(
         "{server}: the directory {directory:?} exists already, has something in it and belongs to no volume; move it \
@@ -140,6 +171,16 @@ struct Open<'a> {
     record: Option<VolumeRecord>,
 }
 
+/// What an attempt has come to.
+enum Attempt {
+    /// The volume is there.
+    Made(Created),
+    /// It is not on record, and what it is to be a copy of has not been looked at.
+    Unclaimed(Origin),
+    /// It is on record, and is to be copied.
+    Missing(Box<Job>),
+}
+
 impl Controller {
     /// Makes a volume, or makes sure of it.
     ///
@@ -148,21 +189,100 @@ impl Controller {
     pub async fn create(&self, request: CreateRequest) -> Result<Created, CreateError> {
         let key = VolumeKey::of_directory(&request.class.directory);
         let _operation = self.begin(&key)?;
+        let capacity = self.capacity(&request)?;
         for place in &request.class.places {
             handle(place, &key).id()?;
         }
-        let mut open = self.choose(&request, &key).await?;
-        let id = handle(open.place, &key).id()?;
-        let record = match open.record.take() {
-            Some(record) => {
-                compare(&record, &request, open.place)?;
+        let (mut copied, mut is_copied) = (None, false);
+        loop {
+            match Box::pin(self.attempt(&request, &key, capacity, copied)).await? {
+                Attempt::Made(created) => return Ok(created),
+                Attempt::Unclaimed(origin) => {
+                    copied = Some(Source::open(&*self.exports, &origin).await?.capacity);
+                }
+                // Somebody takes away what is copied.
+                Attempt::Missing(_) if is_copied => return Err(CopyError::Interrupted.into()),
+                Attempt::Missing(job) => match self.copier.ensure((*job).clone()).await {
+                    Ok(()) => is_copied = true,
+                    Err(error) if error.is_final() => {
+                        self.forget_copy(&job, &key).await?;
+                        return Err(error.into());
+                    }
+                    Err(error) => return Err(error.into()),
+                },
+            }
+        }
+    }
+
+    /// Goes on for as long as nothing else needs a connection: there are not many.
+    async fn attempt(
+        &self,
+        request: &CreateRequest,
+        key: &VolumeKey,
+        capacity: i64,
+        copied: Option<i64>,
+    ) -> Result<Attempt, CreateError> {
+        let mut open = self.choose(request, key).await?;
+        let id = handle(open.place, key).id()?;
+        let record = match (open.record.take(), &request.origin, copied) {
+            (Some(record), ..) => {
+                compare(&record, request, open.place)?;
                 record
             }
-            None => self.claim(&mut open, &request, &key).await?,
+            (None, Some(origin), None) => return Ok(Attempt::Unclaimed(origin.clone())),
+            (None, ..) => {
+                let capacity = if capacity > 0 { capacity } else { copied.unwrap_or(0) };
+                self.claim(&mut open, request, key, capacity).await?
+            }
         };
+        let export = &open.place.export;
+        if let Some(origin) = &record.origin {
+            let becomes = Becomes::Volume(key.clone(), record.directory.clone());
+            let is_there = open.has_directory(&record.directory).await;
+            if !is_there.map_err(|fault| at(open.place, fault))? {
+                let job = Job { export: export.clone(), becomes, origin: origin.clone() };
+                return Ok(Attempt::Missing(Box::new(job)));
+            }
+            let rest = self.copier.discard(open.tree.as_mut(), &open.home, &becomes).await;
+            rest.map_err(|fault| at(open.place, fault))?;
+        }
         open.ensure_directory(&record).await?;
-        self.sweeper.notice_once(&open.place.export);
-        Ok(Created { id, record })
+        self.ensure_quota(export, &record, record.capacity).await.map_err(begun)?;
+        FailurePoint::CreateOwned.pass();
+        self.sweeper.notice_once(export);
+        // What was copied has left its place of work in the trash.
+        if record.origin.is_some() {
+            self.sweeper.notice(export);
+        }
+        Ok(Attempt::Made(Created { id, record }))
+    }
+
+    /// The size that the volume will have. What stands in the way of a quota is said before anything is made.
+    fn capacity(&self, request: &CreateRequest) -> Result<i64, CreateError> {
+        let CreateRequest { least, most, class, .. } = request;
+        if class.places.iter().all(|place| place.quota_on.is_none()) {
+            return Ok(*least);
+        }
+        let cloud = self.cloud(Need::Quota).map_err(before)?;
+        cloud.ensure_region(class.region.as_deref()).map_err(before)?;
+        size_of_quota(*least, *most).map_err(CreateError::Size)
+    }
+
+    /// Undoes what was begun for a volume that nobody can copy any more.
+    async fn forget_copy(&self, job: &Job, key: &VolumeKey) -> Result<(), CreateError> {
+        let export = &job.export;
+        let opened = self.exports.open(export).await;
+        let mut tree = opened.map_err(|fault| CreateError::Export(Box::new(fault)))?;
+        let tree = tree.as_mut();
+        let undone = async {
+            let home = Home::ensure(tree).await?;
+            self.copier.discard(tree, &home, &job.becomes).await?;
+            home.forget(tree, key).await
+        };
+        let server = export.spec.host.to_string();
+        undone.await.map_err(|source| CreateError::Home { server, source })?;
+        self.sweeper.notice(export);
+        Ok(())
     }
 
     /// The export that has the volume, or else the first in the volume's own order that answers.
@@ -213,29 +333,42 @@ impl Controller {
         open: &mut Open<'_>,
         request: &CreateRequest,
         key: &VolumeKey,
+        capacity: i64,
     ) -> Result<VolumeRecord, CreateError> {
         let class = &request.class;
         let place = open.place;
-        let is_occupied = open.is_occupied(&class.directory).await;
+        // What is copied takes the place of no directory, not even of an empty one.
+        let is_occupied = match &request.origin {
+            Some(_) => open.has_directory(&class.directory).await,
+            None => open.is_occupied(&class.directory).await,
+        };
         if is_occupied.map_err(|fault| at(place, fault))? {
             let server = place.server.clone();
             return Err(CreateError::Occupied { server, directory: class.directory.clone() });
         }
         let record = VolumeRecord {
-            capacity: request.least,
+            capacity,
             mode: class.mode,
             uid: class.uid,
             gid: class.gid,
             context: class.volume_context(place),
             ..VolumeRecord::new(request.name.clone(), class.directory.clone(), class.on_delete)
+                .with_quota(place.quota_on.clone())
         };
+        let record = record.copied_from(request.origin.clone());
         let written = open.home.write_first(open.tree.as_mut(), key, &record).await;
         written.map_err(|fault| at(place, fault))?;
+        FailurePoint::CreateRecorded.pass();
         Ok(record)
     }
 }
 
 impl Open<'_> {
+    async fn has_directory(&mut self, directory: &str) -> Result<bool, HomeFault> {
+        let (root, name) = (self.tree.root(), Name::parse(directory)?);
+        Ok(find_directory(self.tree.as_mut(), &root, &name).await?.is_some())
+    }
+
     async fn is_occupied(&mut self, directory: &str) -> Result<bool, HomeFault> {
         let name = Name::parse(directory)?;
         let root = self.tree.root();
@@ -275,6 +408,7 @@ impl Open<'_> {
         if find_directory(tree, &root, &name).await?.is_none() {
             // Until it has its owner nobody else looks in.
             tree.make_directory(&root, &name, 0o700).await?;
+            FailurePoint::CreateMade.pass();
         }
         let Some((handle, found)) = tree.look_up(&root, &name).await? else {
             return Err(HomeFault::Gone(name));
@@ -307,7 +441,7 @@ fn in_order<'a>(places: &'a [Place], name: &str) -> Vec<&'a Place> {
 }
 
 /// All at once: a volume that was made when another one did not answer is where it is.
-async fn open_all(
+pub(super) async fn open_all(
     exports: &Arc<dyn Exports>,
     places: &[&Place],
 ) -> Vec<Result<Box<dyn Tree>, ExportFault>> {
@@ -326,7 +460,7 @@ fn compare(
     request: &CreateRequest,
     place: &Place,
 ) -> Result<(), CreateError> {
-    let CreateRequest { name, least, most, class } = request;
+    let CreateRequest { name, least, most, class, origin } = request;
     if record.name != *name {
         let (directory, other) = (record.directory.clone(), record.name.clone());
         return Err(CreateError::Taken { directory, other });
@@ -338,9 +472,23 @@ fn compare(
         let wanted = if *most > 0 { format!("{least} to {most}") } else { least.to_string() };
         return differs("size", format!("{} bytes", record.capacity), format!("{wanted} bytes"));
     }
+    if record.origin != *origin {
+        let shown = |origin: &Option<Origin>| match origin.as_ref().map(Origin::words) {
+            Some((what, id)) => format!("a copy of {what} {id:?}"),
+            None => "none".to_owned(),
+        };
+        return differs("source", shown(&record.origin), shown(origin));
+    }
     let wanted = class.volume_context(place);
     if record.context != wanted {
         return differs("volume context", format!("{:?}", record.context), format!("{wanted:?}"));
+    }
+    if record.quota_on != place.quota_on {
+        let quota = |on: &Option<String>| match on {
+            Some(id) => format!("one on file system {id}"),
+            None => "none".to_owned(),
+        };
+        return differs("quota", quota(&record.quota_on), quota(&place.quota_on));
     }
     let shown = |mode: u32, uid: u32, gid: u32, on_delete| {
         format!("dirMode {mode:04o}, uid {uid}, gid {gid}, onDelete {on_delete:?}")
@@ -367,7 +515,7 @@ pub(super) mod tests {
         let mut all: HashMap<String, String> = [("server".to_owned(), "a.test".to_owned())].into();
         all.extend(parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let class = StorageClass::parse(&all, &[], name).unwrap();
-        CreateRequest { name: name.to_owned(), least: 10, most: 0, class }
+        CreateRequest { name: name.to_owned(), least: 10, most: 0, class, origin: None }
     }
 
     #[tokio::test]

@@ -12,6 +12,8 @@
 use std::time::Duration;
 
 use crate::controller::Controller;
+use crate::controller::api::CloudFault;
+use crate::controller::copier::Becomes;
 use crate::controller::home::Home;
 use crate::controller::home::HomeFault;
 use crate::controller::home::find_directory;
@@ -24,6 +26,7 @@ use crate::model::VolumeKey;
 use crate::model::storage_class::ARCHIVED;
 use crate::nfs::client::Handle;
 use crate::nfs::client::Name;
+use crate::runtime::FailurePoint;
 use crate::runtime::in_flight::Busy;
 
 /// Why a volume is still there.
@@ -32,6 +35,9 @@ pub enum DeleteError {
     /// Another call for it is under way.
     #[error(transparent)]
     Busy(#[from] Busy),
+    /// The vendor's API.
+    #[error("{0}")]
+    Cloud(#[from] CloudFault),
     /// Its mount target cannot be used.
     #[error(transparent)]
     Export(Box<ExportFault>),
@@ -62,47 +68,79 @@ impl Controller {
     pub async fn delete(&self, handle: &VolumeHandle) -> Result<Deleted, DeleteError> {
         let VolumeHandle { export, key } = handle;
         let _operation = self.begin(key)?;
+        let becomes = Becomes::Volume(key.clone(), String::new());
+        self.copier.cancel(export, &becomes).await;
         let mut tree = match self.exports.open(export).await {
             Ok(tree) => tree,
             // Whoever removed the directory of all volumes has removed this one.
             Err(ExportFault::NoSuchPath { .. }) => return Ok(Deleted::Already),
             Err(fault) => return Err(DeleteError::Export(Box::new(fault))),
         };
+        let failed = |source| DeleteError::Home { server: export.spec.host.to_string(), source };
+        if let Some(record) = known(tree.as_mut(), key).await.map_err(failed)? {
+            // First, while the directory has its name: a quota stays with a directory that is moved.
+            self.ensure_no_quota(export, &record).await?;
+        }
         let now = self.clock.now().wall;
-        let deleted = take_away(tree.as_mut(), key, now)
-            .await
-            .map_err(|source| DeleteError::Home { server: export.spec.host.to_string(), source })?;
+        let taken = self.take_away(tree.as_mut(), key, now).await;
+        let deleted = taken.map_err(failed)?;
         drop(tree);
         self.sweeper.notice(export);
         Ok(deleted)
     }
+
+    async fn take_away(
+        &self,
+        tree: &mut dyn Tree,
+        key: &VolumeKey,
+        now: Duration,
+    ) -> Result<Deleted, HomeFault> {
+        let Some(home) = Home::find(tree).await? else { return Ok(Deleted::Already) };
+        let Some(record) = home.record(tree, key).await? else {
+            // A file without content was begun for a volume that has never been.
+            home.forget(tree, key).await?;
+            return Ok(Deleted::Already);
+        };
+        if record.origin.is_some() {
+            // A copy that is not whole has a place of work, and nothing else.
+            let becomes = Becomes::Volume(key.clone(), String::new());
+            self.copier.discard(tree, &home, &becomes).await?;
+        }
+        move_away(tree, &home, key, &record, now).await?;
+        FailurePoint::DeleteMoved.pass();
+        home.forget(tree, key).await?;
+        FailurePoint::DeleteForgotten.pass();
+        Ok(Deleted::Now(record.on_delete))
+    }
 }
 
-async fn take_away(
+async fn known(tree: &mut dyn Tree, key: &VolumeKey) -> Result<Option<VolumeRecord>, HomeFault> {
+    match Home::find(tree).await? {
+        Some(home) => home.record(tree, key).await,
+        None => Ok(None),
+    }
+}
+
+async fn move_away(
     tree: &mut dyn Tree,
+    home: &Home,
     key: &VolumeKey,
+    record: &VolumeRecord,
     now: Duration,
-) -> Result<Deleted, HomeFault> {
-    let Some(home) = Home::find(tree).await? else { return Ok(Deleted::Already) };
-    let Some(record) = home.record(tree, key).await? else {
-        // A file without content was begun for a volume that has never been.
-        home.forget(tree, key).await?;
-        return Ok(Deleted::Already);
-    };
+) -> Result<(), HomeFault> {
     match record.on_delete {
         OnDelete::Delete => {
             let name = Name::parse(&format!("{key}.{:x}", now.as_millis()))?;
             let root = tree.root();
-            move_to(tree, &root, &record, (&home.trash, &name)).await?;
+            move_to(tree, &root, record, (&home.trash, &name)).await?;
         }
         OnDelete::Archive => {
-            let (root, name) = (tree.root(), free_archive(tree, &record, now).await?);
-            move_to(tree, &root, &record, (&root, &name)).await?;
+            let (root, name) = (tree.root(), free_archive(tree, record, now).await?);
+            move_to(tree, &root, record, (&root, &name)).await?;
         }
         OnDelete::Retain => {}
     }
-    home.forget(tree, key).await?;
-    Ok(Deleted::Now(record.on_delete))
+    Ok(())
 }
 
 async fn move_to(

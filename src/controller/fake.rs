@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -21,26 +23,35 @@ use crate::nfs::client::Attributes;
 use crate::nfs::client::Entry;
 use crate::nfs::client::Handle;
 use crate::nfs::client::Kind;
+use crate::nfs::client::Metadata;
 use crate::nfs::client::Name;
 use crate::nfs::client::NfsFault;
 use crate::nfs::client::Ownership;
 use crate::nfs::client::Page;
 use crate::nfs::client::Place;
+use crate::nfs::client::Portion;
+use crate::nfs::client::Special;
+use crate::nfs::client::Stability;
 use crate::nfs::client::Status;
+use crate::nfs::client::Time;
+use crate::nfs::client::Verifier;
 use crate::runtime::Clock;
 use crate::runtime::Moment;
 
 /// Entries of a directory in one page, so that tests have several.
 const PAGE: usize = 3;
+/// Bytes of a file in one call, so that tests need several.
+const PORTION: usize = 4;
 const ROOT: u64 = 1;
 
 /// Servers by their names. A clone is the same ones.
 #[derive(Clone, Default)]
-pub(crate) struct Servers(Arc<Mutex<BTreeMap<String, Server>>>);
+pub(crate) struct Servers(Arc<Mutex<BTreeMap<String, Server>>>, Arc<AtomicBool>);
 
 #[derive(Default)]
 struct Server {
     nodes: BTreeMap<u64, Node>,
+    newest: u64,
     is_silent: bool,
     /// Calls until one fails, and whether that one was carried out all the same.
     fails: Option<(usize, Carried)>,
@@ -63,7 +74,7 @@ struct Node {
 enum Content {
     Directory(BTreeMap<Vec<u8>, u64>),
     File(Vec<u8>),
-    Link,
+    Link(Vec<u8>),
 }
 
 struct Connection {
@@ -89,10 +100,23 @@ impl Servers {
 
     /// With an empty file system.
     pub(crate) fn with(self, name: &str) -> Self {
-        let mut server = Server::default();
+        let is_silent = self.1.load(Ordering::Relaxed);
+        let mut server = Server { is_silent, ..Server::default() };
         server.put(ROOT, Kind::Directory);
         self.all().insert(name.to_owned(), server);
         self
+    }
+
+    /// Those that come now answer nobody.
+    pub(crate) fn silence_new_ones(&self, are_silent: bool) {
+        self.1.store(are_silent, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ownership_of_root(&self, name: &str) -> Option<(u32, u32, u32)> {
+        self.server(name, |server| {
+            let Attributes { mode, uid, gid, .. } = server.nodes.get(&ROOT)?.attributes;
+            Some((mode, uid, gid))
+        })
     }
 
     /// Answers nobody any more.
@@ -148,7 +172,7 @@ impl Servers {
     pub(crate) fn content(&self, name: &str, path: &str) -> Option<Vec<u8>> {
         self.server(name, |server| match server.node(path)?.content.clone() {
             Content::File(content) => Some(content),
-            Content::Directory(_) | Content::Link => None,
+            Content::Directory(_) | Content::Link(_) => None,
         })
     }
 
@@ -158,6 +182,56 @@ impl Servers {
             let number = server.find(path).unwrap();
             server.nodes.get_mut(&number).unwrap().content = Content::File(content.to_owned());
         });
+    }
+
+    /// A file with content, or a link that says something.
+    pub(crate) fn fill(&self, name: &str, path: &str, content: &[u8]) {
+        self.server(name, |server| {
+            let number = server.find(path).unwrap();
+            let node = server.nodes.get_mut(&number).unwrap();
+            node.attributes.size = content.len().try_into().unwrap();
+            match &mut node.content {
+                Content::File(held) | Content::Link(held) => content.clone_into(held),
+                Content::Directory(_) => unreachable!("a directory has no content"),
+            }
+        });
+    }
+
+    /// Another name for a file.
+    pub(crate) fn link(&self, name: &str, path: &str, other: &str) {
+        self.plant(name, other, Kind::File);
+        self.server(name, |server| {
+            let number = server.find(path).unwrap();
+            let (directory, last) = other.rsplit_once('/').unwrap();
+            let directory = server.find(directory).unwrap();
+            server.entries(directory).unwrap().insert(last.into(), number);
+            server.nodes.get_mut(&number).unwrap().attributes.links += 1;
+        });
+    }
+
+    /// A tree as lines: path, kind, mode, owner, time, content, and the first path of the same file.
+    pub(crate) fn tree(&self, name: &str, path: &str) -> Vec<String> {
+        self.server(name, |server| {
+            let at = server.find(path).unwrap();
+            let mut paths = Vec::new();
+            server.walk(at, "", &mut paths);
+            let mut first_names: BTreeMap<u64, String> = BTreeMap::new();
+            paths
+                .into_iter()
+                .map(|inner| {
+                    let number = server.find(&format!("{path}/{}", inner.trim_end_matches('/')));
+                    let Node { attributes, content } = &server.nodes[&number.unwrap()];
+                    let Attributes { kind, mode, uid, gid, modified, .. } = attributes;
+                    let held = match content {
+                        Content::File(held) | Content::Link(held) => held.clone(),
+                        Content::Directory(_) => Vec::new(),
+                    };
+                    let first = first_names.entry(number.unwrap()).or_insert(inner.clone());
+                    let held = String::from_utf8_lossy(&held);
+                    format!("{inner} {kind:?} {mode:o} {uid}:{gid} {modified:?} {held} ={first}")
+                })
+                .collect()
+        })
     }
 
     /// Puts a link in the place of a directory.
@@ -195,17 +269,46 @@ impl Server {
         let content = match kind {
             Kind::Directory => Content::Directory(BTreeMap::new()),
             Kind::File | Kind::Other => Content::File(Vec::new()),
-            Kind::Link => Content::Link,
+            Kind::Link => Content::Link(Vec::new()),
         };
-        let attributes = Attributes { kind, mode: 0o755, uid: 9, gid: 9, size: 0, number };
+        let attributes = Attributes {
+            kind,
+            special: (kind == Kind::Other).then_some(Special::Pipe),
+            links: 1,
+            mode: 0o755,
+            uid: 9,
+            gid: 9,
+            size: 0,
+            number,
+            accessed: Time::default(),
+            modified: Time { seconds: u32::try_from(number).unwrap(), nanoseconds: 7 },
+        };
         self.nodes.insert(number, Node { attributes, content });
     }
 
     fn make(&mut self, directory: u64, name: &[u8], kind: Kind) -> u64 {
-        let number = self.nodes.keys().next_back().unwrap() + 1;
+        self.newest = self.newest.max(ROOT) + 1;
+        let number = self.newest;
         self.put(number, kind);
         self.entries(directory).unwrap().insert(name.to_owned(), number);
         number
+    }
+
+    /// A name less. What has none is gone for whoever holds its handle, too.
+    fn let_go(&mut self, number: u64) {
+        let links = &mut self.nodes.get_mut(&number).unwrap().attributes.links;
+        *links -= 1;
+        if *links == 0 {
+            self.nodes.remove(&number);
+        }
+    }
+
+    fn file(&mut self, number: u64) -> Result<(&mut Vec<u8>, &mut Attributes), Status> {
+        let Node { content, attributes } = self.nodes.get_mut(&number).ok_or(Status::STALE)?;
+        match content {
+            Content::File(content) => Ok((content, attributes)),
+            Content::Directory(_) | Content::Link(_) => Err(Status(22)),
+        }
     }
 
     fn entries(&mut self, directory: u64) -> Result<&mut BTreeMap<Vec<u8>, u64>, Status> {
@@ -301,6 +404,26 @@ impl Connection {
     }
 }
 
+impl Connection {
+    fn make(
+        &mut self,
+        directory: &Handle,
+        name: &Name,
+        kind: Kind,
+        content: Content,
+    ) -> Result<bool, NfsFault> {
+        let made = self.call("make", |server| {
+            if server.entries(number(directory))?.contains_key(name.as_bytes()) {
+                return Err(Status::EXIST);
+            }
+            let made = server.make(number(directory), name.as_bytes(), kind);
+            server.nodes.get_mut(&made).unwrap().content = content;
+            Ok(())
+        });
+        Ok(unless(made, Status::EXIST)?.is_some())
+    }
+}
+
 fn unless<T>(result: Result<T, NfsFault>, status: Status) -> Result<Option<T>, NfsFault> {
     crate::nfs::client::Unless::unless(result, status)
 }
@@ -375,6 +498,7 @@ impl Tree for Connection {
         self.call("write", |server| {
             let node = server.nodes.get_mut(&number(file)).ok_or(Status::STALE)?;
             node.content = Content::File(content.to_owned());
+            node.attributes.size = content.len().try_into().unwrap();
             Ok(())
         })
     }
@@ -384,7 +508,7 @@ impl Tree for Connection {
             match &server.nodes.get(&number(file)).ok_or(Status::STALE)?.content {
                 Content::File(content) => Ok(content.clone()),
                 Content::Directory(_) => Err(Status::ISDIR),
-                Content::Link => Err(Status(22)),
+                Content::Link(_) => Err(Status(22)),
             }
         })
     }
@@ -403,6 +527,7 @@ impl Tree for Connection {
                 if !is_empty && !is_file {
                     return Err(Status::NOTEMPTY);
                 }
+                server.let_go(there);
             }
             server.entries(number(from.0))?.remove(from.1.as_bytes());
             server.entries(number(to.0))?.insert(to.1.as_bytes().to_owned(), moved);
@@ -419,6 +544,7 @@ impl Tree for Connection {
                 return Err(Status::ISDIR);
             }
             server.entries(number(directory))?.remove(name.as_bytes());
+            server.let_go(found);
             Ok(())
         });
         unless(removed, Status::NOENT).map(drop)
@@ -432,6 +558,7 @@ impl Tree for Connection {
                 return Err(Status::NOTEMPTY);
             }
             server.entries(number(directory))?.remove(name.as_bytes());
+            server.let_go(found);
             Ok(())
         });
         unless(removed, Status::NOENT).map(drop)
@@ -459,11 +586,133 @@ impl Tree for Connection {
                     number: *number,
                     // Some servers say it, some do not.
                     kind: (number % 2 == 0).then(|| server.nodes[number].attributes.kind),
+                    behind: Place::at(*number),
                 })
                 .collect();
             let last = entries.last().map(|entry| entry.number);
             let next = last.filter(|_| rest.len() > PAGE).map(Place::at);
             Ok(Page { entries, next })
         })
+    }
+
+    async fn read_at(
+        &mut self,
+        file: &Handle,
+        _name: &Name,
+        offset: u64,
+    ) -> Result<Portion, NfsFault> {
+        self.call("read", |server| {
+            let (content, _) = server.file(number(file))?;
+            let rest = content.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+            let bytes: Vec<u8> = rest.iter().copied().take(PORTION).collect();
+            Ok(Portion { is_end: bytes.len() == rest.len(), bytes })
+        })
+    }
+
+    async fn write_at(
+        &mut self,
+        file: &Handle,
+        _name: &Name,
+        offset: u64,
+        bytes: &[u8],
+        _stability: Stability,
+    ) -> Result<Verifier, NfsFault> {
+        self.call("write", |server| {
+            let (content, attributes) = server.file(number(file))?;
+            let (from, until) = (usize::try_from(offset).unwrap(), bytes.len());
+            content.resize(content.len().max(from + until), 0);
+            content[from..from + until].copy_from_slice(bytes);
+            attributes.size = content.len().try_into().unwrap();
+            attributes.modified = Time::default();
+            Ok(Verifier(0))
+        })
+    }
+
+    async fn commit(
+        &mut self,
+        _file: &Handle,
+        _name: &Name,
+        _wrote: Verifier,
+    ) -> Result<(), NfsFault> {
+        self.call("commit", |_| Ok(()))
+    }
+
+    async fn set_length(
+        &mut self,
+        file: &Handle,
+        _name: &Name,
+        length: u64,
+    ) -> Result<(), NfsFault> {
+        self.call("set", |server| {
+            let (content, attributes) = server.file(number(file))?;
+            content.resize(usize::try_from(length).unwrap(), 0);
+            attributes.size = length;
+            Ok(())
+        })
+    }
+
+    async fn set_metadata(
+        &mut self,
+        of: &Handle,
+        _name: &Name,
+        kind: Kind,
+        to: Metadata,
+    ) -> Result<(), NfsFault> {
+        self.call("set", |server| {
+            let node = server.nodes.get_mut(&number(of)).ok_or(Status::STALE)?;
+            let Metadata { ownership: Ownership { mode, uid, gid }, accessed, modified } = to;
+            let mode = if kind == Kind::Link { node.attributes.mode } else { mode };
+            node.attributes = Attributes { mode, uid, gid, accessed, modified, ..node.attributes };
+            Ok(())
+        })
+    }
+
+    async fn attributes(&mut self, of: &Handle, _name: &Name) -> Result<Attributes, NfsFault> {
+        self.call("ask", |server| {
+            server.nodes.get(&number(of)).map(|node| node.attributes).ok_or(Status::STALE)
+        })
+    }
+
+    async fn read_link(&mut self, link: &Handle, _name: &Name) -> Result<Vec<u8>, NfsFault> {
+        self.call("read a link", |server| match &server.nodes[&number(link)].content {
+            Content::Link(says) => Ok(says.clone()),
+            Content::Directory(_) | Content::File(_) => Err(Status(22)),
+        })
+    }
+
+    async fn make_link(
+        &mut self,
+        directory: &Handle,
+        name: &Name,
+        says: &[u8],
+    ) -> Result<bool, NfsFault> {
+        self.make(directory, name, Kind::Link, Content::Link(says.to_owned()))
+    }
+
+    async fn make_special(
+        &mut self,
+        directory: &Handle,
+        name: &Name,
+        _what: Special,
+    ) -> Result<bool, NfsFault> {
+        self.make(directory, name, Kind::Other, Content::File(Vec::new()))
+    }
+
+    async fn link(&mut self, file: &Handle, to: (&Handle, &Name)) -> Result<bool, NfsFault> {
+        let linked = self.call("link", |server| {
+            let entries = server.entries(number(to.0))?;
+            if entries.contains_key(to.1.as_bytes()) {
+                return Err(Status::EXIST);
+            }
+            entries.insert(to.1.as_bytes().to_owned(), number(file));
+            server.nodes.get_mut(&number(file)).ok_or(Status::STALE)?.attributes.links += 1;
+            Ok(())
+        });
+        Ok(unless(linked, Status::EXIST)?.is_some())
+    }
+
+    async fn free_bytes(&mut self) -> Result<u64, NfsFault> {
+        let free = if self.name.starts_with('a') { 1000 } else { 2000 };
+        self.call("ask", |_| Ok(free))
     }
 }

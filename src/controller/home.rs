@@ -9,6 +9,7 @@ use crate::nfs::client::Kind;
 use crate::nfs::client::Name;
 use crate::nfs::client::NameError;
 use crate::nfs::client::NfsFault;
+use crate::runtime::FailurePoint;
 
 /// What everything of ours on an export is in. A volume's directory is never hidden.
 pub const HOME: &str = ".alinas-csi";
@@ -45,6 +46,7 @@ pub enum HomeFault {
 /// The hidden directory, open.
 #[derive(Clone, Debug)]
 pub(super) struct Home {
+    pub(super) directory: Handle,
     pub(super) volumes: Handle,
     pub(super) trash: Handle,
 }
@@ -58,7 +60,8 @@ impl Home {
         };
         let volumes = find_directory(tree, &home, &Name::parse(VOLUMES)?).await?;
         let trash = find_directory(tree, &home, &Name::parse(TRASH)?).await?;
-        Ok(volumes.zip(trash).map(|(volumes, trash)| Self { volumes, trash }))
+        let parts = volumes.zip(trash);
+        Ok(parts.map(|(volumes, trash)| Self { directory: home, volumes, trash }))
     }
 
     /// Opens it, and makes what is missing.
@@ -68,6 +71,7 @@ impl Home {
         Ok(Self {
             volumes: ensure_directory(tree, &home, &Name::parse(VOLUMES)?).await?,
             trash: ensure_directory(tree, &home, &Name::parse(TRASH)?).await?,
+            directory: home,
         })
     }
 
@@ -104,11 +108,13 @@ impl Home {
         key: &VolumeKey,
         record: &VolumeRecord,
     ) -> Result<(), HomeFault> {
-        let aside = Name::parse(&format!(".{key}.new"))?;
+        let aside = aside_of(key)?;
         // What a process that has ended left may be longer than what is written now.
         tree.remove_file(&self.volumes, &aside).await?;
         self.write(tree, &aside, record).await?;
+        FailurePoint::RecordAside.pass();
         tree.rename((&self.volumes, &aside), (&self.volumes, &file_of(key)?)).await?;
+        FailurePoint::RecordReplaced.pass();
         Ok(())
     }
 
@@ -120,20 +126,22 @@ impl Home {
     ) -> Result<(), HomeFault> {
         let content =
             record.to_bytes().map_err(|source| HomeFault::Record { file: file.clone(), source })?;
-        tree.create_file(&self.volumes, file).await?;
-        let found = tree.look_up(&self.volumes, file).await?;
-        let (handle, _) = found.ok_or_else(|| HomeFault::Gone(file.clone()))?;
-        Ok(tree.write_file(&handle, file, &content).await?)
+        write_within(tree, &self.volumes, file, &content).await
     }
 
-    /// Removes the record of a volume.
+    /// Removes the record of a volume, and one that was to replace it.
     pub(super) async fn forget(
         &self,
         tree: &mut dyn Tree,
         key: &VolumeKey,
     ) -> Result<(), HomeFault> {
+        tree.remove_file(&self.volumes, &aside_of(key)?).await?;
         Ok(tree.remove_file(&self.volumes, &file_of(key)?).await?)
     }
+}
+
+fn aside_of(key: &VolumeKey) -> Result<Name, NameError> {
+    Name::parse(&format!(".{key}.new"))
 }
 
 fn file_of(key: &VolumeKey) -> Result<Name, NameError> {
@@ -157,7 +165,22 @@ pub(super) async fn find_directory(
     }
 }
 
-async fn ensure_directory(
+/// A small file that is there whole, or empty where the process ends meanwhile.
+pub(super) async fn write_within(
+    tree: &mut dyn Tree,
+    directory: &Handle,
+    file: &Name,
+    content: &[u8],
+) -> Result<(), HomeFault> {
+    tree.create_file(directory, file).await?;
+    FailurePoint::RecordBegun.pass();
+    let found = tree.look_up(directory, file).await?;
+    let (handle, _) = found.ok_or_else(|| HomeFault::Gone(file.clone()))?;
+    Ok(tree.write_file(&handle, file, content).await?)
+}
+
+/// A directory for us alone, made where it is missing.
+pub(super) async fn ensure_directory(
     tree: &mut dyn Tree,
     within: &Handle,
     name: &Name,

@@ -24,13 +24,18 @@ use crate::model::ExportPath;
 use crate::nfs::client::Attributes;
 use crate::nfs::client::Handle;
 use crate::nfs::client::Kind;
+use crate::nfs::client::Metadata;
 use crate::nfs::client::Name;
 use crate::nfs::client::NfsClient;
 use crate::nfs::client::NfsFault;
 use crate::nfs::client::Ownership;
 use crate::nfs::client::Page;
 use crate::nfs::client::Place;
+use crate::nfs::client::Portion;
+use crate::nfs::client::Special;
+use crate::nfs::client::Stability;
 use crate::nfs::client::Status;
+use crate::nfs::client::Verifier;
 use crate::tunnel::Dialer;
 use crate::tunnel::TlsStream;
 
@@ -284,5 +289,93 @@ impl Tree for NetworkTree {
         from: Place,
     ) -> Result<Page, NfsFault> {
         self.client()?.read_directory(directory, name, from).await
+    }
+
+    async fn read_at(
+        &mut self,
+        file: &Handle,
+        name: &Name,
+        offset: u64,
+    ) -> Result<Portion, NfsFault> {
+        self.client()?.read_at(file, name, offset).await
+    }
+
+    async fn write_at(
+        &mut self,
+        file: &Handle,
+        name: &Name,
+        offset: u64,
+        content: &[u8],
+        stability: Stability,
+    ) -> Result<Verifier, NfsFault> {
+        self.client()?.write_at(file, name, offset, content, stability).await
+    }
+
+    async fn commit(
+        &mut self,
+        file: &Handle,
+        name: &Name,
+        wrote: Verifier,
+    ) -> Result<(), NfsFault> {
+        self.client()?.commit(file, name, wrote).await
+    }
+
+    async fn set_length(
+        &mut self,
+        file: &Handle,
+        name: &Name,
+        length: u64,
+    ) -> Result<(), NfsFault> {
+        self.client()?.set_length(file, name, length).await
+    }
+
+    async fn set_metadata(
+        &mut self,
+        of: &Handle,
+        name: &Name,
+        kind: Kind,
+        to: Metadata,
+    ) -> Result<(), NfsFault> {
+        match kind {
+            Kind::Link => self.client()?.set_link_metadata(of, name, to).await,
+            Kind::Directory | Kind::File | Kind::Other => {
+                self.client()?.set_metadata(of, name, to).await
+            }
+        }
+    }
+
+    async fn attributes(&mut self, of: &Handle, name: &Name) -> Result<Attributes, NfsFault> {
+        self.client()?.attributes(of, name).await
+    }
+
+    async fn read_link(&mut self, link: &Handle, name: &Name) -> Result<Vec<u8>, NfsFault> {
+        self.client()?.read_link(link, name).await
+    }
+
+    async fn make_link(
+        &mut self,
+        directory: &Handle,
+        name: &Name,
+        says: &[u8],
+    ) -> Result<bool, NfsFault> {
+        self.client()?.make_link(directory, name, says).await
+    }
+
+    async fn make_special(
+        &mut self,
+        directory: &Handle,
+        name: &Name,
+        what: Special,
+    ) -> Result<bool, NfsFault> {
+        self.client()?.make_special(directory, name, what).await
+    }
+
+    async fn link(&mut self, file: &Handle, to: (&Handle, &Name)) -> Result<bool, NfsFault> {
+        self.client()?.link(file, to).await
+    }
+
+    async fn free_bytes(&mut self) -> Result<u64, NfsFault> {
+        let root = self.root.clone();
+        self.client()?.free_bytes(&root).await
     }
 }

@@ -12,8 +12,10 @@ use crate::model::OnDelete;
 use crate::model::VolumeKey;
 use crate::model::storage_class::directory_fault;
 
-/// The format that is written. Every released one stands in `e2e/records`.
-const VERSION: u32 = 1;
+/// The latest format. Every released one stands in `e2e/records`. A volume that needs nothing of it, a quota or an origin,
+/// is written in the first one, which an earlier release reads, too.
+const VERSION: u32 = 2;
+const FIRST_VERSION: u32 = 1;
 
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +26,7 @@ pub struct VolumeRecord {
     pub name: String,
     /// Its directory.
     pub directory: String,
-    /// The size that was asked for, in bytes. Nothing enforces it.
+    /// The size in bytes: that of the quota, or what was asked for where nothing enforces it.
     pub capacity: i64,
     /// What becomes of it.
     pub on_delete: OnDelete,
@@ -36,17 +38,38 @@ pub struct VolumeRecord {
     pub gid: u32,
     /// The volume's attributes.
     pub context: BTreeMap<String, String>,
+    /// The id of the file system on which the directory has a quota. Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_on: Option<String>,
+    /// What it was copied from. Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+/// What a volume or snapshot is a copy of, by its id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// A volume.
+    Volume(String),
+    /// A snapshot.
+    Snapshot(String),
 }
 
 /// Why a file is no record.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// Written by a later release.
-    #[error("it has version {0}, and this release knows {VERSION}; upgrade the driver")]
+    #[error(
+        "it has version {0}, and this release knows {FIRST_VERSION} to {VERSION}; upgrade the driver"
+    )]
     Later(u32),
     /// Not what we write.
     #[error("it cannot be read: {0}")]
     Malformed(#[from] serde_json::Error),
+    /// A quota, and the version of one without.
+    #[error("it has version {VERSION}, which has no quota, and names the file system {0:?} of one")]
+    Quota(String),
     /// Its directory is none of a volume.
     #[error("it names the directory {directory:?}: {why}")]
     Directory {
@@ -65,7 +88,7 @@ impl VolumeRecord {
     #[must_use]
     pub fn new(name: String, directory: String, on_delete: OnDelete) -> Self {
         Self {
-            version: VERSION,
+            version: FIRST_VERSION,
             name,
             directory,
             capacity: 0,
@@ -74,7 +97,23 @@ impl VolumeRecord {
             uid: 0,
             gid: 0,
             context: BTreeMap::new(),
+            quota_on: None,
+            origin: None,
         }
+    }
+
+    /// The same, with a quota on a file system, where it has one.
+    #[must_use]
+    pub fn with_quota(self, file_system_id: Option<String>) -> Self {
+        let version = if file_system_id.is_some() { VERSION } else { self.version };
+        Self { version, quota_on: file_system_id, ..self }
+    }
+
+    /// As a copy of something, where it is one.
+    #[must_use]
+    pub fn copied_from(self, origin: Option<Origin>) -> Self {
+        let version = if origin.is_some() { VERSION } else { self.version };
+        Self { version, origin, ..self }
     }
 
     /// The file's content.
@@ -95,10 +134,13 @@ impl VolumeRecord {
             version: u32,
         }
         let Versioned { version } = serde_json::from_slice(bytes)?;
-        if version != VERSION {
+        if !(FIRST_VERSION..=VERSION).contains(&version) {
             return Err(RecordError::Later(version));
         }
         let record: Self = serde_json::from_slice(bytes)?;
+        if let (VERSION, Some(id)) = (version, &record.quota_on) {
+            return Err(RecordError::Quota(id.clone()));
+        }
         if let Some(why) = directory_fault(&record.directory) {
             return Err(RecordError::Directory { directory: record.directory, why });
         }
@@ -117,6 +159,8 @@ mod tests {
     use super::*;
 
     const RELEASED: &[u8] = include_bytes!("../../e2e/records/volume-v1/pvc-1.json");
+    const WITH_QUOTA: &[u8] = include_bytes!("../../e2e/records/volume-v2/pvc-1.json");
+    const SECOND: &[u8] = include_bytes!("../../e2e/records/volume-v2/pvc-2.json");
 
     fn key() -> VolumeKey {
         VolumeKey::of_directory("pvc-1")
@@ -128,13 +172,20 @@ mod tests {
         assert_eq!(record.name, "pvc-1");
         assert_eq!(record.on_delete, OnDelete::Archive);
         assert_eq!(record.to_bytes().unwrap(), RELEASED.trim_ascii_end());
+        let record = VolumeRecord::from_bytes(WITH_QUOTA, &key()).unwrap();
+        assert_eq!(record.quota_on.as_deref(), Some("0123456789"));
+        assert_eq!(record.to_bytes().unwrap(), WITH_QUOTA.trim_ascii_end());
+        let second = VolumeRecord::from_bytes(SECOND, &VolumeKey::of_directory("pvc-2")).unwrap();
+        assert_eq!(second.origin, Some(Origin::Snapshot("s1:nas.corp:/:snapshot-1".to_owned())));
+        assert_eq!(second.to_bytes().unwrap(), SECOND.trim_ascii_end());
     }
 
     #[test]
     fn a_record_that_was_changed_by_somebody_is_not_believed() {
         let text = std::str::from_utf8(RELEASED).unwrap();
         for (from, to, said) in [
-            ("\"version\":1", "\"version\":2", "upgrade"),
+            ("\"version\":1", "\"version\":3", "upgrade"),
+            ("\"version\":1", "\"version\":1,\"quotaOn\":\"31a8e4\"", "has no quota"),
             ("\"directory\":\"pvc-1\"", "\"directory\":\"../other\"", "one directory"),
             ("\"directory\":\"pvc-1\"", "\"directory\":\".alinas-csi\"", "hidden"),
             ("\"directory\":\"pvc-1\"", "\"directory\":\"pvc-2\"", "another file"),

@@ -34,6 +34,7 @@ use crate::nfs::client::Name;
 use crate::nfs::client::NameError;
 use crate::nfs::client::NfsFault;
 use crate::nfs::client::Place;
+use crate::runtime::FailurePoint;
 
 /// Exports that are swept at the same time.
 const AT_ONCE: usize = 4;
@@ -114,6 +115,11 @@ impl Sweeper {
                 () = sweeper.sweep(&export) => {}
             }
         });
+    }
+
+    /// Every export that this process has used.
+    pub(super) fn exports(&self) -> Vec<Export> {
+        self.known().seen.iter().cloned().collect()
     }
 
     /// Ends every sweep. The trash keeps what was left.
@@ -256,6 +262,7 @@ impl Sweep<'_> {
                 // A number that nothing else on the file system has.
                 let free = Name::parse(&format!("d.{:x}", entry.number))?;
                 self.tree.rename((directory, name), (self.trash, &free)).await?;
+                FailurePoint::SweepLifted.pass();
             }
             (Kind::Directory, Depth::Trash) => {
                 if let Some((handle, _)) = self.tree.look_up(directory, name).await? {
@@ -266,6 +273,7 @@ impl Sweep<'_> {
             }
             (Kind::File | Kind::Link | Kind::Other, _) => {
                 self.tree.remove_file(directory, name).await?;
+                FailurePoint::SweepRemoved.pass();
                 self.removed += 1;
             }
         }

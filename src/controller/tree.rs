@@ -9,11 +9,17 @@ use crate::model::Export;
 use crate::model::ExportPath;
 use crate::nfs::client::Attributes;
 use crate::nfs::client::Handle;
+use crate::nfs::client::Kind;
+use crate::nfs::client::Metadata;
 use crate::nfs::client::Name;
 use crate::nfs::client::NfsFault;
 use crate::nfs::client::Ownership;
 use crate::nfs::client::Page;
 use crate::nfs::client::Place;
+use crate::nfs::client::Portion;
+use crate::nfs::client::Special;
+use crate::nfs::client::Stability;
+use crate::nfs::client::Verifier;
 use crate::tunnel::DialFault;
 
 /// Opens exports.
@@ -89,6 +95,69 @@ pub trait Tree: Send {
         name: &Name,
         from: Place,
     ) -> Result<Page, NfsFault>;
+
+    /// Some bytes of a file.
+    async fn read_at(
+        &mut self,
+        file: &Handle,
+        name: &Name,
+        offset: u64,
+    ) -> Result<Portion, NfsFault>;
+
+    /// Writes some bytes of a file, all of them.
+    async fn write_at(
+        &mut self,
+        file: &Handle,
+        name: &Name,
+        offset: u64,
+        content: &[u8],
+        stability: Stability,
+    ) -> Result<Verifier, NfsFault>;
+
+    /// Makes sure that what was written is kept.
+    async fn commit(&mut self, file: &Handle, name: &Name, wrote: Verifier)
+    -> Result<(), NfsFault>;
+
+    /// Cuts a file off, or makes it longer by a hole.
+    async fn set_length(&mut self, file: &Handle, name: &Name, length: u64)
+    -> Result<(), NfsFault>;
+
+    /// Owner, permission bits and times; of a link without the bits, which it has not.
+    async fn set_metadata(
+        &mut self,
+        of: &Handle,
+        name: &Name,
+        kind: Kind,
+        to: Metadata,
+    ) -> Result<(), NfsFault>;
+
+    /// What is known about something.
+    async fn attributes(&mut self, of: &Handle, name: &Name) -> Result<Attributes, NfsFault>;
+
+    /// What a link says.
+    async fn read_link(&mut self, link: &Handle, name: &Name) -> Result<Vec<u8>, NfsFault>;
+
+    /// Makes a link. `false`: something of that name exists.
+    async fn make_link(
+        &mut self,
+        directory: &Handle,
+        name: &Name,
+        says: &[u8],
+    ) -> Result<bool, NfsFault>;
+
+    /// Makes a device, socket or pipe. `false`: something of that name exists.
+    async fn make_special(
+        &mut self,
+        directory: &Handle,
+        name: &Name,
+        what: Special,
+    ) -> Result<bool, NfsFault>;
+
+    /// Gives a file another name. `false`: something of that name exists.
+    async fn link(&mut self, file: &Handle, to: (&Handle, &Name)) -> Result<bool, NfsFault>;
+
+    /// The bytes that are free on the file system.
+    async fn free_bytes(&mut self) -> Result<u64, NfsFault>;
 }
 
 /// Why an export cannot be used.

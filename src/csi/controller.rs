@@ -1,25 +1,49 @@
 //! The Controller service: one short handler for each call.
 
+use std::collections::HashMap;
+
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 use tonic::async_trait;
 
+use crate::controller::Condition;
 use crate::controller::Controller;
-use crate::controller::VolumeRecord;
+use crate::controller::Facts;
+use crate::controller::SnapshotError;
+use crate::controller::snapshot::Listing;
 use crate::csi::controller_code as code;
 use crate::csi::controller_request as request;
+use crate::csi::controller_request::Room;
+use crate::csi::controller_snapshot as snapshot;
+use crate::csi::controller_snapshot::Asked;
 use crate::csi::refusal::Call;
 use crate::csi::refusal::OrRefuse;
 use crate::csi::refusal::not_served;
 use crate::proto::csi;
+use crate::proto::csi::VolumeHealthErrorType;
 use crate::proto::csi::controller_service_capability;
 use crate::proto::csi::controller_service_capability::rpc::Type;
 use crate::proto::csi::validate_volume_capabilities_response::Confirmed;
+use crate::proto::csi::volume_health::VolumeHealthEntry;
 
 /// What the sidecars may call. Only what truly works is here.
-const CAPABILITIES: [Type; 4] =
-    [Type::CreateDeleteVolume, Type::ExpandVolume, Type::GetVolume, Type::SingleNodeMultiWriter];
+///
+/// ListVolumes is not: an id says where its volume is, and nobody knows of all of them. A list that is short after
+/// a restart would be taken for volumes that are gone.
+const CAPABILITIES: [Type; 11] = [
+    Type::CreateDeleteVolume,
+    Type::ExpandVolume,
+    Type::GetVolume,
+    Type::SingleNodeMultiWriter,
+    Type::GetCapacity,
+    Type::ModifyVolume,
+    Type::CloneVolume,
+    Type::CreateDeleteSnapshot,
+    Type::ListSnapshots,
+    Type::GetSnapshot,
+    Type::GetVolumeHealth,
+];
 
 /// Serves `csi.v1.Controller`.
 #[derive(Debug)]
@@ -62,9 +86,9 @@ impl csi::controller_server::Controller for ControllerService {
         let message = request.into_inner();
         let call = Call { name: "CreateVolume", volume: &message.name };
         let wanted = request::create(&message).or_refuse(call, request::code_of)?;
-        let created = self.controller.create(wanted).await.or_refuse(call, code::create)?;
+        let created = self.controller.provision(wanted).await.or_refuse(call, code::create)?;
         tracing::info!(volume.id = %created.id, volume.name = call.volume, "created");
-        let volume = Some(volume(created.id.to_string(), &created.record));
+        let volume = Some(volume(created.id.to_string(), &created.facts));
         Ok(Response::new(csi::CreateVolumeResponse { volume }))
     }
 
@@ -75,8 +99,8 @@ impl csi::controller_server::Controller for ControllerService {
         let message = request.into_inner();
         let call = Call { name: "DeleteVolume", volume: &message.volume_id };
         match request::delete(&message).or_refuse(call, request::code_of)? {
-            Some(handle) => {
-                let found = self.controller.delete(&handle).await.or_refuse(call, code::delete)?;
+            Some(volume) => {
+                let found = self.controller.remove(&volume).await.or_refuse(call, code::delete)?;
                 tracing::info!(volume.id = call.volume, ?found, "deleted");
             }
             None => tracing::info!(volume.id = call.volume, "no volume of this driver"),
@@ -90,9 +114,9 @@ impl csi::controller_server::Controller for ControllerService {
     ) -> Result<Response<csi::ValidateVolumeCapabilitiesResponse>, Status> {
         let message = request.into_inner();
         let call = Call { name: "ValidateVolumeCapabilities", volume: &message.volume_id };
-        let handle = request::validate(&message).or_refuse(call, request::code_of)?;
-        let record = self.controller.find(&handle).await.or_refuse(call, code::find)?;
-        Ok(Response::new(validated(message, &record)))
+        let volume = request::validate(&message).or_refuse(call, request::code_of)?;
+        let facts = self.controller.facts(&volume).await.or_refuse(call, code::find)?;
+        Ok(Response::new(validated(message, &facts)))
     }
 
     async fn controller_get_volume(
@@ -101,9 +125,9 @@ impl csi::controller_server::Controller for ControllerService {
     ) -> Result<Response<csi::ControllerGetVolumeResponse>, Status> {
         let message = request.into_inner();
         let call = Call { name: "ControllerGetVolume", volume: &message.volume_id };
-        let handle = request::handle(&message.volume_id).or_refuse(call, request::code_of)?;
-        let record = self.controller.find(&handle).await.or_refuse(call, code::find)?;
-        let volume = Some(volume(message.volume_id, &record));
+        let found = request::volume(&message.volume_id).or_refuse(call, request::code_of)?;
+        let facts = self.controller.facts(&found).await.or_refuse(call, code::find)?;
+        let volume = Some(volume(message.volume_id, &facts));
         Ok(Response::new(csi::ControllerGetVolumeResponse {
             volume,
             // Volumes are not attached, so nobody knows of nodes here.
@@ -118,11 +142,11 @@ impl csi::controller_server::Controller for ControllerService {
     ) -> Result<Response<csi::ControllerExpandVolumeResponse>, Status> {
         let message = request.into_inner();
         let call = Call { name: "ControllerExpandVolume", volume: &message.volume_id };
-        let (handle, size) = request::expand(&message).or_refuse(call, request::code_of)?;
-        let record = self.controller.expand(&handle, size).await.or_refuse(call, code::find)?;
-        tracing::info!(volume.id = call.volume, bytes = record.capacity, "size noted");
+        let (volume, size) = request::expand(&message).or_refuse(call, request::code_of)?;
+        let facts = self.controller.grow(&volume, size).await.or_refuse(call, code::find)?;
+        tracing::info!(volume.id = call.volume, bytes = facts.capacity, "size in force, or noted");
         Ok(Response::new(csi::ControllerExpandVolumeResponse {
-            capacity_bytes: record.capacity,
+            capacity_bytes: facts.capacity,
             node_expansion_required: false,
         }))
     }
@@ -135,6 +159,110 @@ impl csi::controller_server::Controller for ControllerService {
         Ok(Response::new(csi::ControllerGetCapabilitiesResponse { capabilities }))
     }
 
+    async fn controller_modify_volume(
+        &self,
+        request: Request<csi::ControllerModifyVolumeRequest>,
+    ) -> Result<Response<csi::ControllerModifyVolumeResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "ControllerModifyVolume", volume: &message.volume_id };
+        let (handle, changes) = request::modify(&message).or_refuse(call, request::code_of)?;
+        let record = self.controller.modify(&handle, changes).await.or_refuse(call, code::find)?;
+        tracing::info!(volume.id = call.volume, on_delete = ?record.on_delete, "modified");
+        Ok(Response::new(csi::ControllerModifyVolumeResponse {}))
+    }
+
+    /// Without a class there is nowhere to make a volume, so no room for one.
+    async fn get_capacity(
+        &self,
+        request: Request<csi::GetCapacityRequest>,
+    ) -> Result<Response<csi::GetCapacityResponse>, Status> {
+        let call = Call { name: "GetCapacity", volume: "" };
+        let free = match request::capacity(request.get_ref()).or_refuse(call, request::code_of)? {
+            Room::On(class) => {
+                self.controller.free_bytes(&class).await.or_refuse(call, code::capacity)?
+            }
+            Room::Nowhere => 0,
+            Room::Unbounded => u64::MAX,
+        };
+        let available_capacity = i64::try_from(free).unwrap_or(i64::MAX);
+        Ok(Response::new(csi::GetCapacityResponse { available_capacity, ..Default::default() }))
+    }
+
+    async fn controller_get_volume_health(
+        &self,
+        request: Request<csi::ControllerGetVolumeHealthRequest>,
+    ) -> Result<Response<csi::ControllerGetVolumeHealthResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "ControllerGetVolumeHealth", volume: &message.volume_id };
+        let handle = request::handle(&message.volume_id).or_refuse(call, request::code_of)?;
+        let condition = self.controller.condition(&handle).await.or_refuse(call, code::find)?;
+        let volume_health = Some(health(message.volume_id, condition));
+        Ok(Response::new(csi::ControllerGetVolumeHealthResponse { volume_health }))
+    }
+
+    async fn create_snapshot(
+        &self,
+        request: Request<csi::CreateSnapshotRequest>,
+    ) -> Result<Response<csi::CreateSnapshotResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "CreateSnapshot", volume: &message.source_volume_id };
+        let volume = snapshot::create(&message).or_refuse(call, request::code_of)?;
+        let made = self.controller.create_snapshot(&message.name, &volume).await;
+        let made = made.or_refuse(call, code::snapshot)?;
+        tracing::info!(snapshot.id = %made.id, volume.id = call.volume, made.is_ready, "snapshot");
+        let snapshot = Some(snapshot::message(made));
+        Ok(Response::new(csi::CreateSnapshotResponse { snapshot }))
+    }
+
+    async fn delete_snapshot(
+        &self,
+        request: Request<csi::DeleteSnapshotRequest>,
+    ) -> Result<Response<csi::DeleteSnapshotResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "DeleteSnapshot", volume: &message.snapshot_id };
+        if let Some(handle) = snapshot::delete(&message).or_refuse(call, request::code_of)? {
+            self.controller.delete_snapshot(&handle).await.or_refuse(call, code::snapshot)?;
+            tracing::info!(snapshot.id = call.volume, "snapshot deleted");
+        }
+        Ok(Response::new(csi::DeleteSnapshotResponse {}))
+    }
+
+    async fn get_snapshot(
+        &self,
+        request: Request<csi::GetSnapshotRequest>,
+    ) -> Result<Response<csi::GetSnapshotResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "GetSnapshot", volume: &message.snapshot_id };
+        let handle = request::snapshot(&message.snapshot_id).or_refuse(call, request::code_of)?;
+        let found = self.controller.snapshot(&handle).await.or_refuse(call, code::snapshot)?;
+        let snapshot = Some(snapshot::message(found));
+        Ok(Response::new(csi::GetSnapshotResponse { snapshot }))
+    }
+
+    async fn list_snapshots(
+        &self,
+        request: Request<csi::ListSnapshotsRequest>,
+    ) -> Result<Response<csi::ListSnapshotsResponse>, Status> {
+        let message = request.into_inner();
+        let call = Call { name: "ListSnapshots", volume: &message.source_volume_id };
+        let listing = match snapshot::list(&message).or_refuse(call, request::code_of)? {
+            Asked::One(handle) => match self.controller.snapshot(&handle).await {
+                Err(SnapshotError::NotFound(_)) => Listing::default(),
+                found => {
+                    let found = found.or_refuse(call, code::snapshot)?;
+                    Listing { snapshots: vec![found], next: None }
+                }
+            },
+            Asked::Many { volume, most } => {
+                let after = &message.starting_token;
+                let listed = self.controller.list_snapshots(volume.as_ref(), after, most).await;
+                listed.or_refuse(call, code::snapshot)?
+            }
+            Asked::None => Listing::default(),
+        };
+        Ok(Response::new(snapshot::listed(&message, listing)))
+    }
+
     not_served! {
         controller_publish_volume: "ControllerPublishVolume",
             ControllerPublishVolumeRequest -> ControllerPublishVolumeResponse;
@@ -143,15 +271,6 @@ impl csi::controller_server::Controller for ControllerService {
         list_volumes: "ListVolumes", ListVolumesRequest -> ListVolumesResponse;
         controller_list_volume_health: "ControllerListVolumeHealth",
             ControllerListVolumeHealthRequest -> ControllerListVolumeHealthResponse;
-        controller_get_volume_health: "ControllerGetVolumeHealth",
-            ControllerGetVolumeHealthRequest -> ControllerGetVolumeHealthResponse;
-        get_capacity: "GetCapacity", GetCapacityRequest -> GetCapacityResponse;
-        create_snapshot: "CreateSnapshot", CreateSnapshotRequest -> CreateSnapshotResponse;
-        delete_snapshot: "DeleteSnapshot", DeleteSnapshotRequest -> DeleteSnapshotResponse;
-        list_snapshots: "ListSnapshots", ListSnapshotsRequest -> ListSnapshotsResponse;
-        get_snapshot: "GetSnapshot", GetSnapshotRequest -> GetSnapshotResponse;
-        controller_modify_volume: "ControllerModifyVolume",
-            ControllerModifyVolumeRequest -> ControllerModifyVolumeResponse;
     }
 }
 
@@ -160,27 +279,53 @@ fn controller_capability(capability: Type) -> csi::ControllerServiceCapability {
     csi::ControllerServiceCapability { r#type: Some(controller_service_capability::Type::Rpc(rpc)) }
 }
 
-fn volume(volume_id: String, record: &VolumeRecord) -> csi::Volume {
+fn volume(volume_id: String, facts: &Facts) -> csi::Volume {
+    // Half of the attributes would be another volume's.
+    let context = if facts.is_whole { request::context(&facts.context) } else { HashMap::new() };
     csi::Volume {
         volume_id,
-        capacity_bytes: record.capacity,
-        volume_context: request::context(&record.context),
+        capacity_bytes: facts.capacity,
+        volume_context: context,
+        content_source: facts.origin.as_ref().map(snapshot::content_source),
         ..csi::Volume::default()
     }
+}
+
+fn health(volume_id: String, condition: Condition) -> csi::VolumeHealth {
+    let complaint = |status: VolumeHealthErrorType, reason: &str, message| VolumeHealthEntry {
+        status: status.into(),
+        reason: reason.to_owned(),
+        message,
+    };
+    let health_statuses = match condition {
+        Condition::Well => Vec::new(),
+        Condition::Lost(why) => {
+            vec![complaint(VolumeHealthErrorType::DataLoss, "DirectoryLost", why)]
+        }
+        Condition::OutOfReach(why) => {
+            vec![complaint(VolumeHealthErrorType::Inaccessible, "MountTargetOutOfReach", why)]
+        }
+    };
+    csi::VolumeHealth { volume_id, health_statuses }
 }
 
 /// CSI 1.13, ValidateVolumeCapabilities: what is not supported is answered OK, unconfirmed, with the reason.
 fn validated(
     message: csi::ValidateVolumeCapabilitiesRequest,
-    record: &VolumeRecord,
+    facts: &Facts,
 ) -> csi::ValidateVolumeCapabilitiesResponse {
     let unconfirmed =
         |message| csi::ValidateVolumeCapabilitiesResponse { confirmed: None, message };
     if let Err(error) = request::unsupported(&message) {
         return unconfirmed(error.to_string());
     }
-    let held = request::context(&record.context);
-    if !message.volume_context.is_empty() && message.volume_context != held {
+    let held = request::context(&facts.context);
+    let asked = &message.volume_context;
+    let is_so = match facts.is_whole {
+        true => *asked == held,
+        false => held.iter().all(|(key, value)| asked.get(key) == Some(value)),
+    };
+    if !asked.is_empty() && !is_so {
         return unconfirmed("the volume has another volume context".to_owned());
     }
     csi::ValidateVolumeCapabilitiesResponse {

@@ -4,15 +4,23 @@ use std::collections::HashMap;
 
 use tonic::Code;
 
-use crate::controller::CreateRequest;
+use crate::controller::Origin;
+use crate::controller::Wanted;
 use crate::csi::request;
 use crate::csi::request::RequestError;
+use crate::model::ChangeError;
+use crate::model::Changes;
 use crate::model::ClassError;
+use crate::model::SnapshotHandle;
 use crate::model::StorageClass;
+use crate::model::VolumeClass;
 use crate::model::VolumeHandle;
 use crate::model::VolumeId;
+use crate::model::VolumeRef;
+use crate::model::storage_class::METADATA_KEYS;
 use crate::model::volume_id::VolumeIdError;
 use crate::proto::csi;
+use crate::proto::csi::volume_content_source;
 
 /// Why a message is no request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,12 +31,18 @@ pub enum ControllerRequestError {
     /// The parameters.
     #[error("the StorageClass cannot be used: {0}")]
     Class(#[from] ClassError),
-    /// A copy was asked for.
-    #[error("volumes are made empty: snapshots and clones are not supported")]
+    /// A copy was asked for, of what is not said.
+    #[error("the source of the volume is neither a volume nor a snapshot")]
     Source,
-    /// A VolumeAttributesClass was given.
-    #[error("parameter {0:?} cannot be changed later: there are no mutable parameters")]
-    Mutable(String),
+    /// A VolumeAttributesClass.
+    #[error("the VolumeAttributesClass cannot be used: {0}")]
+    Mutable(#[from] ChangeError),
+    /// A parameter of a VolumeSnapshotClass.
+    #[error("the VolumeSnapshotClass has the parameter {0:?}; it takes none")]
+    SnapshotParameter(String),
+    /// A list cannot have so many entries.
+    #[error("max_entries is {0}; it must not be negative")]
+    MaxEntries(i32),
     /// A size that is none.
     #[error("a capacity range from {least} to {most} bytes is not possible")]
     Range {
@@ -40,6 +54,14 @@ pub enum ControllerRequestError {
     /// There is no such volume, and never was.
     #[error("there is no volume {0:?}")]
     NoVolume(String),
+    /// There is no such snapshot, and never was.
+    #[error("there is no snapshot {0:?}")]
+    NoSnapshot(String),
+    /// It is of a kind that cannot do this.
+    #[error(
+        "{0:?} is no volume of \"volumeAs: subpath\"; only these can be copied, made from a copy or changed"
+    )]
+    OnlyDirectories(String),
     /// Made by a later release, so that this one cannot know what it is.
     #[error(transparent)]
     Later(VolumeIdError),
@@ -51,37 +73,105 @@ pub(super) fn code_of(error: &ControllerRequestError) -> Code {
         ControllerRequestError::Field(error) => request::code_of(error),
         ControllerRequestError::Class(_)
         | ControllerRequestError::Source
+        | ControllerRequestError::SnapshotParameter(_)
+        | ControllerRequestError::MaxEntries(_)
+        | ControllerRequestError::OnlyDirectories(_)
         | ControllerRequestError::Mutable(_) => Code::InvalidArgument,
         ControllerRequestError::Range { .. } => Code::OutOfRange,
-        ControllerRequestError::NoVolume(_) => Code::NotFound,
+        ControllerRequestError::NoVolume(_) | ControllerRequestError::NoSnapshot(_) => {
+            Code::NotFound
+        }
         ControllerRequestError::Later(_) => Code::FailedPrecondition,
     }
 }
 
-pub(super) fn create(
-    message: &csi::CreateVolumeRequest,
-) -> Result<CreateRequest, ControllerRequestError> {
+pub(super) fn create(message: &csi::CreateVolumeRequest) -> Result<Wanted, ControllerRequestError> {
     if message.name.is_empty() {
         return Err(RequestError::Missing("name").into());
     }
     let mount_flags = mount_flags(&message.volume_capabilities)?;
-    if message.volume_content_source.is_some() {
-        return Err(ControllerRequestError::Source);
-    }
-    if let Some(key) = message.mutable_parameters.keys().min() {
-        return Err(ControllerRequestError::Mutable(key.clone()));
-    }
+    let origin = message.volume_content_source.as_ref().map(origin).transpose()?;
+    let Changes { on_delete } = Changes::parse(&message.mutable_parameters)?;
     let (least, most) = sizes(message.capacity_range.as_ref())?;
-    let class = StorageClass::parse(&message.parameters, &mount_flags, &message.name)?;
-    Ok(CreateRequest { name: message.name.clone(), least, most, class })
+    let mut class = VolumeClass::parse(&message.parameters, &mount_flags, &message.name)?;
+    match &mut class {
+        // CSI 1.13, CreateVolume: mutable parameters take precedence.
+        VolumeClass::Directory(class) => class.on_delete = on_delete.unwrap_or(class.on_delete),
+        _ if origin.is_some() || on_delete.is_some() => {
+            return Err(ControllerRequestError::OnlyDirectories(message.name.clone()));
+        }
+        _ => {}
+    }
+    Ok(Wanted { name: message.name.clone(), least, most, class, origin })
+}
+
+fn origin(source: &csi::VolumeContentSource) -> Result<Origin, ControllerRequestError> {
+    match &source.r#type {
+        Some(volume_content_source::Type::Volume(source)) => {
+            Ok(Origin::Volume(handle(&source.volume_id)?.to_string()))
+        }
+        Some(volume_content_source::Type::Snapshot(source)) => {
+            Ok(Origin::Snapshot(snapshot(&source.snapshot_id)?.to_string()))
+        }
+        None => Err(ControllerRequestError::Source),
+    }
+}
+
+/// A snapshot by its id.
+pub(super) fn snapshot(id: &str) -> Result<SnapshotHandle, ControllerRequestError> {
+    if id.is_empty() {
+        return Err(RequestError::Missing("snapshot_id").into());
+    }
+    SnapshotHandle::parse(id).ok_or_else(|| ControllerRequestError::NoSnapshot(id.to_owned()))
+}
+
+/// What is to be changed of which volume.
+pub(super) fn modify(
+    message: &csi::ControllerModifyVolumeRequest,
+) -> Result<(VolumeHandle, Changes), ControllerRequestError> {
+    let handle = handle(&message.volume_id)?;
+    Ok((handle, Changes::parse(&message.mutable_parameters)?))
+}
+
+/// Where room is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// No class is given, so nowhere.
+    Nowhere,
+    /// On the mount targets of a class.
+    On(StorageClass),
+    /// What is made there grows as it is written to.
+    Unbounded,
+}
+
+/// Where room is asked for.
+pub(super) fn capacity(message: &csi::GetCapacityRequest) -> Result<Room, ControllerRequestError> {
+    if message.parameters.is_empty() {
+        return Ok(Room::Nowhere);
+    }
+    let flags = match &message.volume_capabilities[..] {
+        [] => Vec::new(),
+        capabilities => mount_flags(capabilities)?,
+    };
+    // There is no volume yet to name a directory after.
+    let mut parameters = message.parameters.clone();
+    for key in METADATA_KEYS {
+        parameters.entry(key.to_owned()).or_insert_with(|| "volume".to_owned());
+    }
+    Ok(match VolumeClass::parse(&parameters, &flags, "volume")? {
+        VolumeClass::Directory(class) => Room::On(class),
+        VolumeClass::Shared(_) | VolumeClass::FileSystem(_) | VolumeClass::AccessPoint(_) => {
+            Room::Unbounded
+        }
+    })
 }
 
 /// None: whatever that id is, our controller has not made it, so there is nothing to delete.
 pub(super) fn delete(
     message: &csi::DeleteVolumeRequest,
-) -> Result<Option<VolumeHandle>, ControllerRequestError> {
-    match handle(&message.volume_id) {
-        Ok(handle) => Ok(Some(handle)),
+) -> Result<Option<VolumeRef>, ControllerRequestError> {
+    match volume(&message.volume_id) {
+        Ok(volume) => Ok(Some(volume)),
         Err(ControllerRequestError::NoVolume(_)) => Ok(None),
         Err(error) => Err(error),
     }
@@ -89,12 +179,12 @@ pub(super) fn delete(
 
 pub(super) fn validate(
     message: &csi::ValidateVolumeCapabilitiesRequest,
-) -> Result<VolumeHandle, ControllerRequestError> {
+) -> Result<VolumeRef, ControllerRequestError> {
     if message.volume_capabilities.is_empty() {
         ensure_id(&message.volume_id)?;
         return Err(RequestError::Missing("volume_capabilities").into());
     }
-    handle(&message.volume_id)
+    volume(&message.volume_id)
 }
 
 /// What is asked of a volume and it cannot do.
@@ -103,27 +193,35 @@ pub(super) fn unsupported(
 ) -> Result<(), ControllerRequestError> {
     let flags = mount_flags(&message.volume_capabilities)?;
     if !message.parameters.is_empty() {
-        StorageClass::parse(&message.parameters, &flags, "volume")?;
+        VolumeClass::parse(&message.parameters, &flags, "volume")?;
     }
     Ok(())
 }
 
 pub(super) fn expand(
     message: &csi::ControllerExpandVolumeRequest,
-) -> Result<(VolumeHandle, i64), ControllerRequestError> {
+) -> Result<(VolumeRef, i64), ControllerRequestError> {
     ensure_id(&message.volume_id)?;
     let range = message.capacity_range.as_ref();
     let range = range.ok_or(RequestError::Missing("capacity_range"))?;
     let (least, _) = sizes(Some(range))?;
-    Ok((handle(&message.volume_id)?, least))
+    Ok((volume(&message.volume_id)?, least))
 }
 
-pub(super) fn handle(id: &str) -> Result<VolumeHandle, ControllerRequestError> {
+pub(super) fn volume(id: &str) -> Result<VolumeRef, ControllerRequestError> {
     ensure_id(id)?;
     if let Err(later @ VolumeIdError::Later(_)) = VolumeId::parse(id) {
         return Err(ControllerRequestError::Later(later));
     }
-    VolumeHandle::parse(id).ok_or_else(|| ControllerRequestError::NoVolume(id.to_owned()))
+    VolumeRef::parse(id).ok_or_else(|| ControllerRequestError::NoVolume(id.to_owned()))
+}
+
+/// As [`volume`], where it has to be a directory of its own.
+pub(super) fn handle(id: &str) -> Result<VolumeHandle, ControllerRequestError> {
+    match volume(id)? {
+        VolumeRef::Directory(handle) => Ok(handle),
+        _ => Err(ControllerRequestError::OnlyDirectories(id.to_owned())),
+    }
 }
 
 fn ensure_id(id: &str) -> Result<(), RequestError> {
@@ -140,7 +238,7 @@ fn mount_flags(
     capabilities.iter().map(flags).collect()
 }
 
-/// A most of 0 is none. A size is written down and not enforced, so every one is possible.
+/// A most of 0 is none. Whether a size is possible depends on what bounds the volume.
 fn sizes(range: Option<&csi::CapacityRange>) -> Result<(i64, i64), ControllerRequestError> {
     let (least, most) = range.map_or((0, 0), |range| (range.required_bytes, range.limit_bytes));
     if least < 0 || most < 0 || (most > 0 && least > most) {
@@ -181,7 +279,8 @@ pub(super) mod tests {
         let message = csi::CreateVolumeRequest { capacity_range: range(5, 10), ..create_message() };
         let request = create(&message).unwrap();
         assert_eq!((request.name.as_str(), request.least, request.most), ("pvc-1", 5, 10));
-        assert_eq!(request.class.directory, "pvc-1");
+        let VolumeClass::Directory(class) = request.class else { panic!("another kind") };
+        assert_eq!(class.directory, "pvc-1");
     }
 
     #[test]
@@ -235,7 +334,9 @@ pub(super) mod tests {
                 csi::DeleteVolumeRequest { volume_id: id.to_owned(), ..Default::default() };
             super::delete(&message)
         };
-        assert!(delete("v1:nas.corp:/:pvc-1").unwrap().is_some());
+        for id in ["v1:nas.corp:/:pvc-1", "v1:filesystem:cn-hangzhou:31a8e4:pvc-1"] {
+            assert!(delete(id).unwrap().is_some(), "{id}");
+        }
         for id in ["fake-vol-id", "v1:nas.corp:/:..", "a b", "../x"] {
             assert_eq!(delete(id), Ok(None), "{id}");
         }

@@ -13,6 +13,7 @@ use crate::proto::csi;
 use crate::proto::csi::identity_server::Identity;
 use crate::proto::csi::plugin_capability;
 use crate::proto::csi::plugin_capability::service;
+use crate::proto::csi::plugin_capability::volume_expansion;
 use crate::runtime::Chain;
 
 /// The name that StorageClasses, PersistentVolumes and the kubelet know this driver by.
@@ -59,6 +60,7 @@ impl fmt::Display for DriverName {
 pub struct IdentityService {
     name: DriverName,
     capabilities: Vec<service::Type>,
+    expansion: Option<volume_expansion::Type>,
     tunnels: Option<Arc<dyn Tunnels>>,
 }
 
@@ -70,13 +72,19 @@ impl IdentityService {
         capabilities: Vec<service::Type>,
         tunnels: Arc<dyn Tunnels>,
     ) -> Self {
-        Self { name, capabilities, tunnels: Some(tunnels) }
+        Self { name, capabilities, expansion: None, tunnels: Some(tunnels) }
     }
 
     /// Announces `capabilities`. Always ready: it depends on nobody of this machine.
     #[must_use]
     pub fn of_controller(name: DriverName, capabilities: Vec<service::Type>) -> Self {
-        Self { name, capabilities, tunnels: None }
+        Self { name, capabilities, expansion: None, tunnels: None }
+    }
+
+    /// Announces, too, when a volume can be expanded.
+    #[must_use]
+    pub fn with_expansion(self, expansion: volume_expansion::Type) -> Self {
+        Self { expansion: Some(expansion), ..self }
     }
 }
 
@@ -97,7 +105,8 @@ impl Identity for IdentityService {
         &self,
         _request: Request<csi::GetPluginCapabilitiesRequest>,
     ) -> Result<Response<csi::GetPluginCapabilitiesResponse>, Status> {
-        let capabilities = self.capabilities.iter().copied().map(plugin_capability).collect();
+        let capabilities = self.capabilities.iter().copied().map(plugin_capability);
+        let capabilities = capabilities.chain(self.expansion.map(expansion_capability)).collect();
         Ok(Response::new(csi::GetPluginCapabilitiesResponse { capabilities }))
     }
 
@@ -119,6 +128,11 @@ impl Identity for IdentityService {
 fn plugin_capability(capability: service::Type) -> csi::PluginCapability {
     let service = plugin_capability::Service { r#type: capability.into() };
     csi::PluginCapability { r#type: Some(plugin_capability::Type::Service(service)) }
+}
+
+fn expansion_capability(expansion: volume_expansion::Type) -> csi::PluginCapability {
+    let expansion = plugin_capability::VolumeExpansion { r#type: expansion.into() };
+    csi::PluginCapability { r#type: Some(plugin_capability::Type::VolumeExpansion(expansion)) }
 }
 
 #[cfg(test)]
@@ -160,6 +174,11 @@ mod tests {
             .unwrap();
         let expected = plugin_capability(service::Type::ControllerService);
         assert_eq!(answer.into_inner().capabilities, [expected]);
+        let online = volume_expansion::Type::Online;
+        let service = service.with_expansion(online);
+        let request = Request::new(csi::GetPluginCapabilitiesRequest {});
+        let answer = service.get_plugin_capabilities(request).await.unwrap().into_inner();
+        assert_eq!(answer.capabilities, [expected, expansion_capability(online)]);
     }
 
     #[tokio::test(start_paused = true)]

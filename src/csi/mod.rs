@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`endpoint`] | the socket that we are called on |
 //! | [`identity`], [`node`], [`controller`] | the services: one short handler for each call |
-//! | [`request`], [`controller_request`] | messages into requests; what is malformed ends here |
+//! | [`request`], [`controller_request`], [`controller_snapshot`] | messages into requests; what is malformed ends here |
 //! | [`defaults`] | what holds for volumes that do not say it themselves |
 //! | [`code`], [`controller_code`] | one table for each call, from its errors to gRPC codes |
 //! | [`refusal`] | an error logged once and made a status |
@@ -15,6 +15,7 @@ pub mod code;
 pub mod controller;
 pub mod controller_code;
 pub mod controller_request;
+pub mod controller_snapshot;
 pub mod defaults;
 pub mod endpoint;
 pub mod identity;

@@ -6,6 +6,7 @@
 //! | --- | --- | --- |
 //! | `<id>-<suffix>.<region>.nas.aliyuncs.com` | General-purpose | yes |
 //! | `ap-<id>.<region>.nas.aliyuncs.com` | access point of a General-purpose one | yes |
+//! | `ap-<id>.<file system>.<region>.nas.aliyuncs.com` | the same, as the API's pages show it | yes |
 //! | `<id>-<suffix>.<region>.extreme.nas.aliyuncs.com` | Extreme | no |
 //! | `cpfs-<id>-<suffix>.<region>.cpfs.aliyuncs.com` | CPFS | no |
 //! | any other host name | a private name (PrivateZone, CNAME) | the certificate will show |
@@ -158,9 +159,15 @@ fn classify(name: &ServerName) -> Result<MountTargetKind, MountTargetError> {
     vendor_kind(front).ok_or_else(|| MountTargetError::Incomplete(text.to_owned()))
 }
 
-/// Reads `<id>-<suffix>.<region>` or `ap-<id>.<region>`.
+/// Reads `<id>-<suffix>.<region>`, `ap-<id>.<region>` or `ap-<id>.<file system>.<region>`.
 fn vendor_kind(front: &str) -> Option<MountTargetKind> {
-    let (label, region) = front.split_once('.')?;
+    let (label, behind) = front.split_once('.')?;
+    let region = match behind.split_once('.') {
+        Some((file_system, region)) if label.starts_with("ap-") && !file_system.is_empty() => {
+            region
+        }
+        _ => behind,
+    };
     if region.is_empty() || region.contains('.') {
         return None;
     }
@@ -209,6 +216,11 @@ mod tests {
             (
                 "ap-0abc.cn-beijing.nas.aliyuncs.com",
                 "ap-0abc.cn-beijing.nas.aliyuncs.com",
+                access_point.clone(),
+            ),
+            (
+                "ap-0abc.0123456789-abc12.cn-beijing.nas.aliyuncs.com",
+                "ap-0abc.0123456789-abc12.cn-beijing.nas.aliyuncs.com",
                 access_point,
             ),
             ("nas.corp.example", "nas.corp.example", MountTargetKind::PrivateName),
@@ -261,6 +273,8 @@ mod tests {
             "x.nas.aliyuncs.com",
             "id.cn-hangzhou.nas.aliyuncs.com",
             "id-s.a.b.nas.aliyuncs.com",
+            "ap-1.a.b.c.nas.aliyuncs.com",
+            "ap-1..b.nas.aliyuncs.com",
             "-s.cn-hangzhou.nas.aliyuncs.com",
             "",
         ] {

@@ -19,6 +19,8 @@ use crate::model::attributes::MountProtocol;
 use crate::model::attributes::VolumeAttributes;
 use crate::model::export_path::ExportPath;
 use crate::model::export_path::ExportPathError;
+use crate::model::mount_target::MountTarget;
+use crate::model::mount_target::MountTargetKind;
 use crate::model::nearest::did_you_mean;
 use crate::model::volume_handle::Export;
 
@@ -30,8 +32,15 @@ pub const ARCHIVED: &str = "archived-";
 /// Every parameter that only a class has.
 pub const KEYS: &[Key] = &[
     Key {
+        name: "volumeAs",
+        default: "subpath",
+        help: "What a volume is: \"subpath\", a directory of its own; \"filesystem\", a file system of its own with a \
+               mount target; \"accesspoint\", an access point with a directory of its own; \"sharepath\", the \
+               directory `path` itself, which all volumes of the class share.",
+    },
+    Key {
         name: "server",
-        default: "required",
+        default: "required for subpath and sharepath",
         help: "The mount target, or several as \"nas1[:/path1],nas2[:/path2]\": volumes are spread over them by \
                their names, and one that does not answer is passed over.",
     },
@@ -40,11 +49,6 @@ pub const KEYS: &[Key] = &[
         default: "/",
         help: "The directory of the file system that volumes are made in; it must exist. With several servers it may \
                stand behind each instead.",
-    },
-    Key {
-        name: "volumeAs",
-        default: "subpath",
-        help: "What a volume is: \"subpath\", a directory of its own.",
     },
     Key {
         name: "nameTemplate",
@@ -61,22 +65,185 @@ pub const KEYS: &[Key] = &[
     Key { name: "gid", default: "0", help: "The group of the directory, as a number." },
     Key {
         name: "onDelete",
-        default: "delete",
-        help: "What becomes of the data with the volume: \"delete\" removes it, \"archive\" renames the directory to \
-               archived-<name>.<time>, \"retain\" leaves it.",
+        default: "archive",
+        help: "What becomes of the data with the volume: \"archive\" renames the directory to \
+               archived-<name>.<time>, \"delete\" removes it, \"retain\" leaves it. A file system is removed or retained as \
+               a whole, and removed where nothing is said; the directory of an access point, and one that is shared, are \
+               always retained.",
     },
     Key {
         name: "archiveOnDelete",
-        default: "false",
+        default: "true",
         help: "The vendor's word: \"true\" is onDelete=archive, \"false\" is onDelete=delete.",
     },
+    Key {
+        name: "deleteVolume",
+        default: "true",
+        help: "The vendor's word, for file systems: \"true\" is onDelete=delete, \"false\" is onDelete=retain.",
+    },
+    Key {
+        name: "volumeCapacity",
+        default: "false",
+        help: "\"true\" makes the size of a claim a quota of its directory, in whole GiB, which the service enforces.",
+    },
+    Key {
+        name: "fileSystemId",
+        default: "what the server says",
+        help: "The id of the file system: required for accesspoint, and for a quota where the server has a private \
+               name.",
+    },
+    Key {
+        name: "regionId",
+        default: "the controller's",
+        help: "The region of what is made; the controller makes it in its own, so any other is refused.",
+    },
+    Key {
+        name: "vpcId",
+        default: "required for filesystem and accesspoint",
+        help: "The VPC that the mount target or access point is in.",
+    },
+    Key {
+        name: "vSwitchId",
+        default: "required for filesystem and accesspoint",
+        help: "The vSwitch there.",
+    },
+    Key {
+        name: "accessGroupName",
+        default: "DEFAULT_VPC_GROUP_NAME",
+        help: "The permission group, which says who may mount; the default lets the whole VPC in.",
+    },
+    Key { name: "networkType", default: "vpc", help: "Only \"vpc\" is left at the vendor." },
+    Key {
+        name: "fileSystemType",
+        default: "standard",
+        help: "General-purpose NAS; \"extreme\" is refused, because it has no encryption in transit.",
+    },
+    Key {
+        name: "storageType",
+        default: "Performance",
+        help: "\"Performance\", \"Capacity\" or \"Premium\".",
+    },
+    Key { name: "protocolType", default: "NFS", help: "Only \"NFS\" can be mounted here." },
+    Key {
+        name: "zoneId",
+        default: "what the service chooses",
+        help: "The zone of the file system, as cn-hangzhou-b; that of the vSwitch is the nearest.",
+    },
+    Key {
+        name: "encryptType",
+        default: "0",
+        help: "Encryption at rest: \"0\" none, \"1\" with a key of the service, \"2\" with the one of `kmsKeyId`.",
+    },
+    Key { name: "kmsKeyId", default: "", help: "The key of KMS for encryptType 2." },
+    Key {
+        name: "description",
+        default: "the volume's name",
+        help: "What the vendor's console shows for the file system; 2 to 128 characters, of which the first is a letter.",
+    },
+    Key {
+        name: "accesspointOwnerUserId",
+        default: "0",
+        help: "The vendor's word for uid, for access points.",
+    },
+    Key {
+        name: "accesspointOwnerGroupId",
+        default: "0",
+        help: "The vendor's word for gid, for access points.",
+    },
+    Key {
+        name: "accesspointPermission",
+        default: "0777",
+        help: "The vendor's word for dirMode, for access points.",
+    },
+    Key {
+        name: "accesspointPosixUserId",
+        default: "who comes",
+        help: "As which user everybody comes who comes by the access point.",
+    },
+    Key {
+        name: "accesspointPosixGroupId",
+        default: "who comes",
+        help: "As which group; user and group are given together.",
+    },
+    Key {
+        name: "accesspointPosixSecondaryGroupIds",
+        default: "",
+        help: "Further groups, as \"100,200\".",
+    },
+];
+
+/// What a volume is, by the word for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeAs {
+    /// A directory of its own.
+    SubPath,
+    /// A directory that others have, too.
+    SharePath,
+    /// A file system.
+    FileSystem,
+    /// An access point.
+    AccessPoint,
+}
+
+use VolumeAs::{AccessPoint, FileSystem, SharePath, SubPath};
+
+impl VolumeAs {
+    const ALL: [Self; 4] = [SubPath, SharePath, FileSystem, AccessPoint];
+
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SubPath => "subpath",
+            SharePath => "sharepath",
+            FileSystem => "filesystem",
+            AccessPoint => "accesspoint",
+        }
+    }
+}
+
+/// Which kinds of volumes each key says something about; a key that is not here says it about every kind.
+const ONLY: &[(&str, &[VolumeAs])] = &[
+    ("server", &[SubPath, SharePath]),
+    ("path", &[SubPath, SharePath, AccessPoint]),
+    ("nameTemplate", &[SubPath, AccessPoint]),
+    ("dirMode", &[SubPath, FileSystem, AccessPoint]),
+    ("uid", &[SubPath, FileSystem, AccessPoint]),
+    ("gid", &[SubPath, FileSystem, AccessPoint]),
+    ("archiveOnDelete", &[SubPath]),
+    ("deleteVolume", &[FileSystem]),
+    ("volumeCapacity", &[SubPath, AccessPoint]),
+    ("fileSystemId", &[SubPath, AccessPoint]),
+    ("regionId", &[SubPath, FileSystem, AccessPoint]),
+    ("vpcId", &[FileSystem, AccessPoint]),
+    ("vSwitchId", &[FileSystem, AccessPoint]),
+    ("accessGroupName", &[FileSystem, AccessPoint]),
+    ("networkType", &[FileSystem]),
+    ("fileSystemType", &[FileSystem]),
+    ("storageType", &[FileSystem]),
+    ("protocolType", &[FileSystem]),
+    ("zoneId", &[FileSystem]),
+    ("encryptType", &[FileSystem]),
+    ("kmsKeyId", &[FileSystem]),
+    ("description", &[FileSystem]),
+    ("accesspointOwnerUserId", &[AccessPoint]),
+    ("accesspointOwnerGroupId", &[AccessPoint]),
+    ("accesspointPermission", &[AccessPoint]),
+    ("accesspointPosixUserId", &[AccessPoint]),
+    ("accesspointPosixGroupId", &[AccessPoint]),
+    ("accesspointPosixSecondaryGroupIds", &[AccessPoint]),
+    // Attributes of a volume: what is made has one access point, or none.
+    ("accesspoint", &[SubPath, SharePath]),
+    ("accesspointId", &[SubPath, SharePath]),
 ];
 
 /// What the vendor's driver takes and this one does not, and why.
 const REFUSED: &[(&str, &str)] = &[
-    ("containerNetworkFileSystem", "there is no CNFS here: give its mount target as \"server\""),
-    ("fileSystemId", "the mount target says which file system it is: give it as \"server\""),
-    ("volumeCapacity", "a directory has no quota here: leave it out"),
+    (
+        "containerNetworkFileSystem",
+        "there is no CNFS here: give its mount target as \"server\", or for access points its \"fileSystemId\"",
+    ),
+    ("snapshotID", "the vendor's API makes no file system from a snapshot: leave it out"),
     ("allowVolumeExpansion", "it is a field of the StorageClass, not a parameter"),
     ("mountType", "volumes are mounted one way: leave it out"),
     ("mode", "give the directory its permission bits by \"dirMode\""),
@@ -87,15 +254,21 @@ const REFUSED: &[(&str, &str)] = &[
     ("sysConfig", "no setting of the node is changed for a volume: leave it out"),
 ];
 
-/// The parameters that the external-provisioner adds with `--extra-create-metadata`, and where each is filled in.
+/// The parameters that the external-provisioner adds with `--extra-create-metadata`.
+pub const METADATA_KEYS: [&str; 3] = [
+    "csi.storage.k8s.io/pvc/name",
+    "csi.storage.k8s.io/pvc/namespace",
+    "csi.storage.k8s.io/pv/name",
+];
+/// Where each of them is filled in.
 const PLACEHOLDERS: [(&str, &str); 3] = [
-    ("${pvc.metadata.name}", "csi.storage.k8s.io/pvc/name"),
-    ("${pvc.metadata.namespace}", "csi.storage.k8s.io/pvc/namespace"),
-    ("${pv.metadata.name}", "csi.storage.k8s.io/pv/name"),
+    ("${pvc.metadata.name}", METADATA_KEYS[0]),
+    ("${pvc.metadata.namespace}", METADATA_KEYS[1]),
+    ("${pv.metadata.name}", METADATA_KEYS[2]),
 ];
 const DEFAULT_MODE: u32 = 0o777;
 
-/// A class, checked, for one volume.
+/// A class whose volumes are directories, checked, for one volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorageClass {
     /// Where volumes may be made, in the order given. Never empty.
@@ -110,6 +283,8 @@ pub struct StorageClass {
     pub gid: u32,
     /// What becomes of it.
     pub on_delete: OnDelete,
+    /// The region that its file system is said to be in.
+    pub region: Option<String>,
     /// What the volume says besides `server` and `path`.
     attributes: BTreeMap<String, String>,
 }
@@ -121,6 +296,8 @@ pub struct Place {
     pub server: String,
     /// What is reached there.
     pub export: Export,
+    /// The id of the file system that a quota is set on, where the class asks for one.
+    pub quota_on: Option<String>,
 }
 
 /// What becomes of a volume's data when the volume is deleted.
@@ -128,12 +305,26 @@ pub struct Place {
 #[serde(rename_all = "lowercase")]
 pub enum OnDelete {
     /// It is removed.
-    #[default]
     Delete,
-    /// Its directory gets another name.
+    /// Its directory gets another name. So it is where nothing is said: what a class of the vendor's driver means by
+    /// that, and the one of the three that neither loses data nor leaves them in the way.
+    #[default]
     Archive,
     /// Nothing.
     Retain,
+}
+
+impl OnDelete {
+    /// Reads a word; none where it is no such word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "delete" => Some(Self::Delete),
+            "archive" => Some(Self::Archive),
+            "retain" => Some(Self::Retain),
+            _ => None,
+        }
+    }
 }
 
 /// Why a class cannot be used.
@@ -162,6 +353,34 @@ pub enum ClassError {
         value: String,
         /// What would do.
         expected: &'static str,
+    },
+    /// A key of another kind of volume.
+    #[error("parameter {key:?} says nothing about a volume that is \"{kind}\"; leave it out")]
+    NotHere {
+        /// The key.
+        key: &'static str,
+        /// What the volumes are.
+        kind: &'static str,
+    },
+    /// What the kind needs.
+    #[error("parameter {key:?} is required for volumeAs \"{kind}\": {why}")]
+    Needed {
+        /// The key.
+        key: &'static str,
+        /// What the volumes are.
+        kind: &'static str,
+        /// What it is for.
+        why: &'static str,
+    },
+    /// What is not done with the data of this kind.
+    #[error("parameter \"onDelete\" is {value:?} for volumeAs \"{kind}\": {why}")]
+    OnDelete {
+        /// What was given.
+        value: String,
+        /// What the volumes are.
+        kind: &'static str,
+        /// Why not.
+        why: &'static str,
     },
     /// Two parameters say different things.
     #[error("parameters {0:?} and {1:?} contradict each other; leave one of them out")]
@@ -213,18 +432,38 @@ impl StorageClass {
         volume: &str,
     ) -> Result<Self, ClassError> {
         let given = Given::sort(parameters)?;
-        given.word("volumeAs", &["subpath"], "\"subpath\"; other kinds are not provisioned yet")?;
+        given.is_about(SubPath)?;
+        Self::read(given, parameters, mount_flags, volume)
+    }
+
+    /// Reads what was sorted already.
+    pub(super) fn read(
+        given: Given,
+        parameters: &HashMap<String, String>,
+        mount_flags: &[Vec<String>],
+        volume: &str,
+    ) -> Result<Self, ClassError> {
         let (mode, uid, gid) = (given.mode()?, given.number("uid")?, given.number("gid")?);
         let on_delete = given.on_delete()?;
         let directory = given.directory(parameters, volume)?;
         let servers = given.servers()?;
-        let mut attributes = given.attributes;
-        attributes.retain(|_, value| !value.is_empty());
-        let places = servers
-            .into_iter()
-            .map(|(server, path)| place(&attributes, server, path, mount_flags))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { places, directory, mode, uid, gid, on_delete, attributes })
+        let has_quota = given.flag("volumeCapacity")?;
+        let region = given.text("regionId");
+        let named = given.text("fileSystemId");
+        if named.is_some() && servers.len() > 1 {
+            return Err(given.wrong("fileSystemId", "nothing, where there are several servers"));
+        }
+        let mounting = given.mounting(mount_flags);
+        let mut places = Vec::new();
+        for (server, path) in servers {
+            let mut place = mounting.place(server, path)?;
+            if has_quota {
+                place.quota_on = Some(quota_on(&place, named.as_deref())?);
+            }
+            places.push(place);
+        }
+        let attributes = mounting.attributes;
+        Ok(Self { places, directory, mode, uid, gid, on_delete, region, attributes })
     }
 
     /// The attributes of the volume in one of the places.
@@ -238,22 +477,64 @@ impl StorageClass {
     }
 }
 
-fn place(
-    attributes: &BTreeMap<String, String>,
-    server: String,
-    path: ExportPath,
-    mount_flags: &[Vec<String>],
-) -> Result<Place, ClassError> {
-    let mut all: HashMap<String, String> = attributes.clone().into_iter().collect();
-    all.insert("server".to_owned(), server.clone());
-    all.insert("path".to_owned(), path.as_str().to_owned());
-    let mut parsed = VolumeAttributes::parse(&all, &[])?;
-    for flags in mount_flags {
-        parsed = VolumeAttributes::parse(&all, flags)?;
+/// The file system of a mount target, whose own root is the directory `/` of it.
+fn quota_on(place: &Place, named: Option<&str>) -> Result<String, ClassError> {
+    let wrong = |why| ClassError::Needed { key: "fileSystemId", kind: "subpath", why };
+    let spec = &place.export.spec;
+    let target = MountTarget::parse(spec.host.as_str()).map_err(AttributeError::Server)?;
+    if target.access_point().is_some() || spec.policy.identity.access_point.is_some() {
+        // A quota is set on a path of the file system, and behind an access point nobody sees which that is.
+        return Err(ClassError::Contradiction("volumeCapacity", "accesspoint"));
     }
-    match parsed.protocol {
-        MountProtocol::Alinas(spec) => Ok(Place { server, export: Export { spec, path } }),
-        MountProtocol::Nfs => Err(ClassError::Plain),
+    match (target.kind(), named) {
+        (MountTargetKind::GeneralPurpose { file_system, .. }, Some(named))
+            if file_system != named =>
+        {
+            Err(ClassError::Contradiction("server", "fileSystemId"))
+        }
+        (MountTargetKind::GeneralPurpose { file_system, .. }, _) => Ok(file_system.clone()),
+        (_, Some(named)) => Ok(named.to_owned()),
+        (_, None) => {
+            Err(wrong("a quota is set on a file system, whose id a private name does not say"))
+        }
+    }
+}
+
+/// What concerns the mount: attributes of the volume, and the mount flags of each capability.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounting {
+    pub(super) attributes: BTreeMap<String, String>,
+    pub(super) mount_flags: Vec<Vec<String>>,
+}
+
+impl Mounting {
+    /// A place on a mount target, if it can be mounted as this says.
+    ///
+    /// # Errors
+    /// Names the first attribute or option that cannot be used.
+    pub fn place(&self, server: String, path: ExportPath) -> Result<Place, ClassError> {
+        let mut all: HashMap<String, String> = self.attributes.clone().into_iter().collect();
+        all.insert("server".to_owned(), server.clone());
+        all.insert("path".to_owned(), path.as_str().to_owned());
+        let mut parsed = VolumeAttributes::parse(&all, &[])?;
+        for flags in &self.mount_flags {
+            parsed = VolumeAttributes::parse(&all, flags)?;
+        }
+        match parsed.protocol {
+            MountProtocol::Alinas(spec) => {
+                Ok(Place { server, export: Export { spec, path }, quota_on: None })
+            }
+            MountProtocol::Nfs => Err(ClassError::Plain),
+        }
+    }
+
+    /// The attributes of a volume that is a place itself.
+    #[must_use]
+    pub fn volume_context(&self, place: &Place) -> BTreeMap<String, String> {
+        let mut context = self.attributes.clone();
+        context.insert("server".to_owned(), place.server.clone());
+        context.insert("path".to_owned(), place.export.path.as_str().to_owned());
+        context
     }
 }
 
@@ -262,13 +543,13 @@ fn known() -> impl Iterator<Item = &'static str> {
 }
 
 /// The parameters by their documented names.
-struct Given {
+pub(super) struct Given {
     own: BTreeMap<&'static str, String>,
     attributes: BTreeMap<String, String>,
 }
 
 impl Given {
-    fn sort(parameters: &HashMap<String, String>) -> Result<Self, ClassError> {
+    pub(super) fn sort(parameters: &HashMap<String, String>) -> Result<Self, ClassError> {
         let mut given = Self { own: BTreeMap::new(), attributes: BTreeMap::new() };
         // In order, so that of several mistakes the same one is always named.
         let mut all: Vec<_> = parameters.iter().collect();
@@ -295,16 +576,53 @@ impl Given {
         Ok(given)
     }
 
-    fn get(&self, key: &str) -> Option<&str> {
+    /// What the volumes are.
+    pub(super) fn kind(&self) -> Result<VolumeAs, ClassError> {
+        const WORDS: &str = "\"subpath\", \"filesystem\", \"accesspoint\" or \"sharepath\"";
+        let word = self.get("volumeAs").unwrap_or(SubPath.as_str());
+        let known = VolumeAs::ALL.into_iter().find(|kind| kind.as_str() == word);
+        known.ok_or_else(|| self.wrong("volumeAs", WORDS))
+    }
+
+    /// Every key says something about this kind.
+    pub(super) fn is_about(&self, kind: VolumeAs) -> Result<(), ClassError> {
+        let is_given = |key: &str| self.own.contains_key(key) || self.attributes.contains_key(key);
+        match ONLY.iter().find(|(key, kinds)| is_given(key) && !kinds.contains(&kind)) {
+            Some((key, _)) => Err(ClassError::NotHere { key, kind: kind.as_str() }),
+            None => Ok(()),
+        }
+    }
+
+    /// What concerns the mount.
+    pub(super) fn mounting(self, mount_flags: &[Vec<String>]) -> Mounting {
+        let mut attributes = self.attributes;
+        attributes.retain(|_, value| !value.is_empty());
+        Mounting { attributes, mount_flags: mount_flags.to_vec() }
+    }
+
+    pub(super) fn attribute(&self, key: &str) -> Option<&str> {
+        self.attributes.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        self.get(key).map(str::to_owned)
+    }
+
+    pub(super) fn flag(&self, key: &'static str) -> Result<bool, ClassError> {
+        let word = self.word(key, &["true", "false"], "\"true\" or \"false\"")?;
+        Ok(word == Some("true"))
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
         self.own.get(key).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    fn wrong(&self, key: &'static str, expected: &'static str) -> ClassError {
+    pub(super) fn wrong(&self, key: &'static str, expected: &'static str) -> ClassError {
         let value = self.get(key).unwrap_or_default().to_owned();
         ClassError::Value { key, value, expected }
     }
 
-    fn word(
+    pub(super) fn word(
         &self,
         key: &'static str,
         words: &[&str],
@@ -316,7 +634,7 @@ impl Given {
         }
     }
 
-    fn number(&self, key: &'static str) -> Result<u32, ClassError> {
+    pub(super) fn number(&self, key: &'static str) -> Result<u32, ClassError> {
         // 2^32 - 1 is "do not change" to chown(2).
         let read = |text: &str| text.parse().ok().filter(|number| *number != u32::MAX);
         match self.get(key) {
@@ -327,28 +645,27 @@ impl Given {
         }
     }
 
-    fn mode(&self) -> Result<u32, ClassError> {
+    pub(super) fn mode(&self) -> Result<u32, ClassError> {
+        self.mode_of("dirMode")
+    }
+
+    pub(super) fn mode_of(&self, key: &'static str) -> Result<u32, ClassError> {
         let read = |text: &str| {
             let is_octal = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
             u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o7777)
         };
-        match self.get("dirMode") {
+        match self.get(key) {
             None => Ok(DEFAULT_MODE),
-            Some(text) => read(text).ok_or_else(|| {
-                self.wrong("dirMode", "an octal number from 0 to 7777, as \"0770\"")
-            }),
+            Some(text) => read(text)
+                .ok_or_else(|| self.wrong(key, "an octal number from 0 to 7777, as \"0770\"")),
         }
     }
 
-    fn on_delete(&self) -> Result<OnDelete, ClassError> {
+    pub(super) fn on_delete(&self) -> Result<OnDelete, ClassError> {
         const WORDS: &str = "\"delete\", \"archive\" or \"retain\"";
         const FLAG: &str = "\"true\" or \"false\"";
-        let ours = match self.word("onDelete", &["delete", "archive", "retain"], WORDS)? {
-            Some("archive") => Some(OnDelete::Archive),
-            Some("retain") => Some(OnDelete::Retain),
-            Some(_) => Some(OnDelete::Delete),
-            None => None,
-        };
+        let read = |word| OnDelete::parse(word).ok_or_else(|| self.wrong("onDelete", WORDS));
+        let ours = self.get("onDelete").map(read).transpose()?;
         let archives = self.word("archiveOnDelete", &["true", "false"], FLAG)?;
         let vendor_s = archives.map(|word| match word {
             "true" => OnDelete::Archive,
@@ -363,7 +680,7 @@ impl Given {
     }
 
     /// `nas1[:/path1],nas2[:/path2]`, with `path` for those that have none.
-    fn servers(&self) -> Result<Vec<(String, ExportPath)>, ClassError> {
+    pub(super) fn servers(&self) -> Result<Vec<(String, ExportPath)>, ClassError> {
         let Some(text) = self.get("server") else {
             return self.access_point();
         };
@@ -378,7 +695,7 @@ impl Given {
         Ok(vec![(domain.clone(), ExportPath::parse(self.get("path").unwrap_or_default())?)])
     }
 
-    fn directory(
+    pub(super) fn directory(
         &self,
         parameters: &HashMap<String, String>,
         volume: &str,
@@ -468,7 +785,7 @@ mod tests {
     fn a_server_alone_is_a_class_with_the_defaults() {
         let class = parse(&[("server", DOMAIN)]).unwrap();
         assert_eq!((class.mode, class.uid, class.gid), (0o777, 0, 0));
-        assert_eq!((class.directory.as_str(), class.on_delete), ("pvc-1", OnDelete::Delete));
+        assert_eq!((class.directory.as_str(), class.on_delete), ("pvc-1", OnDelete::Archive));
         let context = class.volume_context(&class.places[0]);
         let expected = [("path", "/pvc-1"), ("server", DOMAIN)];
         let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -511,6 +828,19 @@ mod tests {
     }
 
     #[test]
+    fn a_quota_is_set_on_the_file_system_that_the_server_names_or_the_class() {
+        let quota = |more: &[(&str, &str)]| {
+            let class = parse(&[more, &[("volumeCapacity", "true")]].concat()).unwrap();
+            class.places.into_iter().map(|place| place.quota_on.unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(quota(&[("server", DOMAIN)]), ["0123456789"]);
+        assert_eq!(quota(&[("server", "nas.corp"), ("fileSystemId", "31a8e4")]), ["31a8e4"]);
+        let two = format!("{DOMAIN},31a8e4-x.cn-hangzhou.nas.aliyuncs.com");
+        assert_eq!(quota(&[("server", &two)]), ["0123456789", "31a8e4"]);
+        assert_eq!(parse(&[("server", DOMAIN)]).unwrap().places[0].quota_on, None);
+    }
+
+    #[test]
     fn a_template_is_filled_in() {
         for (template, directory) in [
             ("${pvc.metadata.namespace}-${pvc.metadata.name}", "shop-data"),
@@ -533,7 +863,20 @@ mod tests {
             (vec![], "\"server\" is required"),
             (vec![("server", DOMAIN), ("srver", "x")], "\"srver\"; did you mean \"server\"?"),
             (vec![("server", DOMAIN), ("Server", DOMAIN)], "given twice"),
-            (vec![("server", DOMAIN), ("volumeAs", "filesystem")], "\"subpath\""),
+            (vec![("server", DOMAIN), ("volumeCapacity", "yes")], "\"true\" or \"false\""),
+            (
+                vec![("server", "nas.corp"), ("volumeCapacity", "true")],
+                "\"fileSystemId\" is required",
+            ),
+            (
+                vec![("server", DOMAIN), ("volumeCapacity", "true"), ("fileSystemId", "x")],
+                "\"server\" and \"fileSystemId\" contradict",
+            ),
+            (
+                vec![("server", "ap-1.cn-hangzhou.nas.aliyuncs.com"), ("volumeCapacity", "true")],
+                "contradict",
+            ),
+            (vec![("server", DOMAIN), ("vpcId", "vpc-1")], "\"vpcId\" says nothing about"),
             (vec![("server", DOMAIN), ("dirMode", "0888")], "octal"),
             (vec![("server", DOMAIN), ("dirMode", "+777")], "octal"),
             (vec![("server", DOMAIN), ("dirMode", "17777")], "octal"),
@@ -557,7 +900,7 @@ mod tests {
             (vec![("server", DOMAIN), ("nameTemplate", "archived-a")], "archived"),
             (vec![("server", DOMAIN), ("tls", "false")], "not provisioned"),
             (vec![("server", DOMAIN), ("mountProtocol", "nfs")], "not provisioned"),
-            (vec![("server", DOMAIN), ("fileSystemId", "x")], "not supported"),
+            (vec![("server", DOMAIN), ("containerNetworkFileSystem", "x")], "not supported"),
             (vec![("server", DOMAIN), ("options", "herd")], "herd"),
             (vec![("server", "a-b.cn-x.extreme.nas.aliyuncs.com")], "Extreme"),
         ] {

@@ -22,6 +22,8 @@
 //! | `i` | the access point |
 //! | `m` | the file with the credentials of RAM |
 //!
+//! Volumes that are no directories of ours have ids of other forms: see [`crate::model::volume_ref`].
+//!
 //! LONG: one grammar, written, read and held by tests in one place.
 
 use std::fmt;
@@ -109,7 +111,9 @@ impl VolumeKey {
         Self(format!("{DIGEST_PREFIX}{}", &digits[..2 * DIGEST_BYTES]))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads a key; none where it is the key of nothing.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         (is_plain(text) || is_digest(text)).then(|| Self(text.to_owned()))
     }
 

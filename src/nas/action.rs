@@ -22,6 +22,7 @@ pub enum Action {
     DeleteFileSystem,
     DeleteMountTarget,
     DescribeAccessPoint,
+    DescribeAccessPoints,
     DescribeDirQuotas,
     DescribeFileSystems,
     DescribeMountTargets,
@@ -60,7 +61,7 @@ const fn row(action: Action, name: &'static str, repeat: Repeat) -> Row {
 
 use Repeat::{Harmless, KnownByToken, MakesTwo};
 
-const TABLE: [Row; 15] = [
+const TABLE: [Row; 16] = [
     row(Action::CancelDirQuota, "CancelDirQuota", Harmless),
     row(Action::CreateAccessPoint, "CreateAccessPoint", MakesTwo),
     // "If the root directory exists, … the configurations for directory creation are ignored."
@@ -71,6 +72,7 @@ const TABLE: [Row; 15] = [
     row(Action::DeleteFileSystem, "DeleteFileSystem", Harmless),
     row(Action::DeleteMountTarget, "DeleteMountTarget", Harmless),
     row(Action::DescribeAccessPoint, "DescribeAccessPoint", Harmless),
+    row(Action::DescribeAccessPoints, "DescribeAccessPoints", Harmless),
     row(Action::DescribeDirQuotas, "DescribeDirQuotas", Harmless),
     row(Action::DescribeFileSystems, "DescribeFileSystems", Harmless),
     row(Action::DescribeMountTargets, "DescribeMountTargets", Harmless),
@@ -113,7 +115,7 @@ impl Action {
     }
 
     fn row(self) -> &'static Row {
-        static ROWS: [Row; 15] = TABLE;
+        static ROWS: [Row; 16] = TABLE;
         // The rows stand in the order of the variants; a test holds that.
         &ROWS[self as usize]
     }

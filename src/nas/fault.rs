@@ -80,6 +80,19 @@ impl NasCause {
         }
     }
 
+    /// A refusal for the tests of those who call.
+    #[cfg(test)]
+    pub(crate) fn refused(action: Action, status: u16, body: &str) -> Self {
+        let used = Credentials {
+            access_key_id: "LTAI1".to_owned(),
+            access_key_secret: "s".into(),
+            security_token: None,
+            expires: None,
+            origin: Origin::Environment,
+        };
+        Self::of_answer(action, status, body.as_bytes(), &used)
+    }
+
     /// What the service refuses, where it does.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {

@@ -4,8 +4,8 @@
 //! is armed, a place costs one relaxed load. The environment of a process names at most one ([`VARIABLE`]); whoever
 //! may set that may kill the process anyway. A child inherits it.
 //!
-//! [`FailurePoint::ALL`] is the list. Every one of them is passed by a test: `e2e/tests/wire_failure_points.rs` and
-//! `e2e/tests/root_survival.rs`, which do not compile while one is missing there.
+//! [`FailurePoint::ALL`] is the list. Every one of them is passed by a test: `e2e/tests/wire_failure_points.rs`,
+//! `e2e/tests/root_survival.rs` and `e2e/tests/host_failure_points.rs`, which do not compile while one is missing there.
 
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
@@ -92,6 +92,46 @@ failure_points! {
     UpgradeStarted = "upgrade.started",
     /// The next tunnel process serves, and the former one has not been told to end.
     UpgradeServed = "upgrade.served",
+    /// The controller has made the file of a record, and nothing is in it.
+    RecordBegun = "record.begun",
+    /// The controller has written a volume's next record, and the former one is in force.
+    RecordAside = "record.aside",
+    /// The next record is in force, and nobody has been told.
+    RecordReplaced = "record.replaced",
+    /// CreateVolume: the volume is on record, and there is no directory.
+    CreateRecorded = "create.recorded",
+    /// CreateVolume: there is a directory, and it has not its owner.
+    CreateMade = "create.made",
+    /// CreateVolume: the volume is there, and nobody has been told.
+    CreateOwned = "create.owned",
+    /// DeleteVolume: the directory is where it is to go, and the record is there.
+    DeleteMoved = "delete.moved",
+    /// DeleteVolume: the record is gone, and nobody has been told.
+    DeleteForgotten = "delete.forgotten",
+    /// The trash: a directory has come out of another one.
+    SweepLifted = "sweep.lifted",
+    /// The trash: something is removed.
+    SweepRemoved = "sweep.removed",
+    /// A copy: there is a place to work in, and nothing is copied.
+    CopyBegun = "copy.begun",
+    /// A copy: a directory is made, and nothing is in it.
+    CopyDirectory = "copy.directory",
+    /// A copy: a file is whole, and not in its place.
+    CopyPart = "copy.part",
+    /// A copy: a file with several names is kept for the other ones, and not in its place.
+    CopyKept = "copy.kept",
+    /// A copy: something is in its place.
+    CopyPlaced = "copy.placed",
+    /// A copy is whole, and hidden.
+    CopyWhole = "copy.whole",
+    /// A copy is where it is to be, and the place that it was made in is there.
+    CopyShown = "copy.shown",
+    /// CreateSnapshot: there is a directory, and no record.
+    SnapshotMade = "snapshot.made",
+    /// CreateSnapshot: the snapshot is on record, and nothing is copied.
+    SnapshotRecorded = "snapshot.recorded",
+    /// DeleteSnapshot: it is in the trash, and nobody has been told.
+    SnapshotMoved = "snapshot.moved",
 }
 
 /// No point has this name.

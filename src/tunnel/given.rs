@@ -4,7 +4,8 @@
 //! connects to it waits in the socket's queue, while one tunnel process ends and the next one begins.
 //!
 //! They come over standard input, before the first listeners ([`first_words`]) and later ([`GivenSockets::follow`]).
-//! A socket says itself where it listens, so nothing needs to be said beside it.
+//! A socket says itself where it listens, so nothing needs to be said beside it; a connection of Unix sockets among them
+//! is what the watchdog asks over where this process cannot make a socket of its own ([`Door`](crate::tunnel::door)).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,7 +19,9 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use rustix::net::AddressFamily;
 use rustix::net::SocketType;
+use rustix::net::sockopt::socket_domain;
 use rustix::net::sockopt::socket_type;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
@@ -31,14 +34,19 @@ use crate::host::parcel;
 pub struct GivenSockets {
     unused: Mutex<BTreeMap<SocketAddrV4, TcpListener>>,
     arrived: Notify,
+    direct: Mutex<Option<OwnedFd>>,
 }
 
 impl GivenSockets {
-    /// Puts a socket here. One that does not listen on IPv4 is of no use.
+    /// Puts a socket here. One that neither listens on IPv4 nor leads to the watchdog is of no use.
     ///
     /// # Errors
     /// When the socket cannot be used.
     pub fn put(&self, socket: OwnedFd) -> io::Result<()> {
+        if socket_domain(socket.as_fd())? == AddressFamily::UNIX {
+            *self.direct.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+            return Ok(());
+        }
         let socket = TcpListener::from(socket);
         let SocketAddr::V4(address) = socket.local_addr()? else {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -52,6 +60,14 @@ impl GivenSockets {
     /// Takes the socket that listens there.
     pub fn take(&self, address: SocketAddrV4) -> Option<TcpListener> {
         self.unused().remove(&address)
+    }
+
+    /// Takes the connection to the watchdog, where it gave one.
+    pub fn take_direct(&self) -> Option<UnixStream> {
+        let given = self.direct.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let direct = std::os::unix::net::UnixStream::from(given);
+        direct.set_nonblocking(true).ok()?;
+        UnixStream::from_std(direct).ok()
     }
 
     /// Whether there is a socket that listens there.
@@ -167,6 +183,21 @@ mod tests {
             () = given.follow(stream.unwrap()) => panic!("the stream is open"),
         }
         assert!(given.take(later).is_some() && given.take(later).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_among_the_sockets_is_the_watchdog_s() {
+        let (watchdog, ours) = UnixStream::pair().unwrap();
+        let given = GivenSockets::default();
+        given.put(ours.into_std().unwrap().into()).unwrap();
+        let (address, socket) = listener();
+        given.put(socket).unwrap();
+        assert!(given.has(address));
+        let direct = given.take_direct().unwrap();
+        assert!(given.take_direct().is_none());
+        drop(watchdog);
+        direct.readable().await.unwrap();
+        assert_eq!(direct.try_read(&mut [0]).unwrap(), 0);
     }
 
     #[tokio::test]

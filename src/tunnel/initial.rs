@@ -11,6 +11,11 @@ use crate::model::TlsPolicy;
 use crate::model::TunnelSpec;
 use crate::model::tunnel_spec::ServerNameError;
 
+/// What a managed tunnel process says on its standard output once it serves, and is asked at its socket.
+pub const READY: &str = "ready";
+/// The same where the socket cannot be made: it is asked over the connection that it was given.
+pub const READY_UNNAMED: &str = "ready, unnamed";
+
 /// One listener. A list of them, as JSON on one line, is the standard input of a managed tunnel process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

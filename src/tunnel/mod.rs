@@ -16,6 +16,7 @@ pub mod convert;
 mod counts;
 pub mod dial;
 pub mod dial_fault;
+pub mod door;
 mod exchange;
 mod expiry;
 mod gate;
@@ -31,6 +32,7 @@ pub mod resolve;
 mod seldom;
 pub mod service;
 mod socket;
+pub mod socket_name;
 pub mod stream;
 
 pub use admission::Admission;

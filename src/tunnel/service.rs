@@ -1,18 +1,12 @@
 //! The `Relay` service on its Unix socket: what the watchdog asks of a tunnel process.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixListener;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -41,11 +35,10 @@ use crate::tls::fips;
 use crate::tunnel::convert::WireError;
 use crate::tunnel::convert::endpoint_from_wire;
 use crate::tunnel::convert::spec_from_wire;
+use crate::tunnel::door::Door;
 use crate::tunnel::process::OpenFault;
 use crate::tunnel::process::TunnelProcess;
 
-/// Only root may speak to us.
-const SOCKET_MODE: u32 = 0o600;
 /// For a socket that was sent before the call that needs it.
 const GIVEN_DEADLINE: Duration = Duration::from_secs(2);
 /// For all sockets, to a watchdog that is waiting for them.
@@ -67,14 +60,14 @@ impl RelayService {
         (Self { process, shutdown }, asked)
     }
 
-    /// Serves until dropped.
+    /// Serves whoever comes in at `door`, until dropped.
     ///
     /// # Errors
-    /// When the socket fails.
-    pub async fn serve(self, socket: UnixListener) -> Result<(), tonic::transport::Error> {
+    /// When the server fails.
+    pub async fn serve(self, door: Door) -> Result<(), tonic::transport::Error> {
         Server::builder()
             .add_service(RelayServer::new(self))
-            .serve_with_incoming(UnixListenerStream::new(socket))
+            .serve_with_incoming(door.connections())
             .await
     }
 }
@@ -87,24 +80,6 @@ impl RelayService {
         let fault = naming.await.map_err(|panicked| Status::internal(panicked.to_string()))?;
         Ok(TunnelFailure::from(&fault))
     }
-}
-
-/// Binds a Unix socket that only this user may connect to, in place of one that an earlier process has left.
-///
-/// It gets its mode under another name, so that it is never open to others under its own.
-///
-/// # Errors
-/// When the directory is missing or not writable.
-pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
-    let nascent = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
-    match fs::remove_file(&nascent) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let socket = UnixListener::bind(&nascent)?;
-    fs::set_permissions(&nascent, fs::Permissions::from_mode(SOCKET_MODE))?;
-    fs::rename(&nascent, path)?;
-    Ok(socket)
 }
 
 #[tonic::async_trait]
@@ -191,21 +166,4 @@ impl Relay for RelayService {
 
 fn refused(error: WireError) -> Status {
     Status::invalid_argument(error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_socket_is_private_and_takes_the_place_of_an_old_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tunnel.sock");
-        drop(bind_private(&path).unwrap());
-        let _second = bind_private(&path).unwrap();
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, SOCKET_MODE);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
-        tokio::net::UnixStream::connect(&path).await.unwrap();
-    }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
 use std::net::SocketAddrV4;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -31,11 +32,14 @@ const SET_ASIDE_FOR: Duration = Duration::from_secs(60);
 pub(super) struct Book {
     store: RecordStore,
     entries: BTreeMap<Ipv4Addr, Entry>,
-    /// Addresses of records that we cannot use.
-    reserved: BTreeSet<Ipv4Addr>,
+    /// Addresses of records that we cannot use, and whether nobody could.
+    reserved: BTreeMap<Ipv4Addr, Damaged>,
     /// Addresses that are not to be given out until then.
     set_aside: BTreeMap<Ipv4Addr, Instant>,
 }
+
+/// Whether a record is damaged, and not only one of a later release or unreadable at the moment.
+type Damaged = bool;
 
 /// One tunnel that is wanted.
 #[derive(Debug)]
@@ -90,7 +94,10 @@ impl Book {
                 .into_iter()
                 .map(|record| (*record.endpoint.ip(), Entry::new(record, true)))
                 .collect(),
-            reserved: unusable.iter().filter_map(|file| file.address).collect(),
+            reserved: unusable
+                .iter()
+                .filter_map(|file| Some((file.address?, file.error.is_damage())))
+                .collect(),
             set_aside: BTreeMap::new(),
         })
     }
@@ -118,16 +125,23 @@ impl Book {
         })
     }
 
-    /// Whether a record names the address, also one that cannot be used.
+    /// Whether a record names the address that may be used, by us or by a later release.
     pub(super) fn names(&self, address: Ipv4Addr) -> bool {
-        self.entries.contains_key(&address) || self.reserved.contains(&address)
+        self.entries.contains_key(&address) || self.reserved.get(&address) == Some(&false)
     }
 
-    /// Writes down a tunnel that a mount needs and that no record names.
-    pub(super) fn adopt(&mut self, record: Record) -> io::Result<()> {
+    /// Writes down a tunnel that a mount needs and that no record names but a damaged one. That is set aside, and
+    /// answered.
+    pub(super) fn adopt(&mut self, record: Record) -> io::Result<Option<PathBuf>> {
+        let address = *record.endpoint.ip();
+        let aside = match self.reserved.contains_key(&address) {
+            true => Some(self.store.set_aside(address)?),
+            false => None,
+        };
+        self.reserved.remove(&address);
         self.store.write(&record)?;
-        self.entries.insert(*record.endpoint.ip(), Entry::new(record, true));
-        Ok(())
+        self.entries.insert(address, Entry::new(record, true));
+        Ok(aside)
     }
 
     /// The lowest address that nobody uses.
@@ -139,7 +153,7 @@ impl Book {
         self.set_aside.retain(|_, until| *until > now);
         let mut taken = kernel.clone();
         taken.extend(self.entries.keys());
-        taken.extend(&self.reserved);
+        taken.extend(self.reserved.keys());
         taken.extend(self.set_aside.keys());
         next_free(&taken)
     }

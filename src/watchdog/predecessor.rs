@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use crate::host::parcel;
 use crate::runtime::Chain;
-use crate::tunnel::service::bind_private;
+use crate::tunnel::door::bind_private;
 use crate::watchdog::relay::GrpcRelay;
 use crate::watchdog::relay::Relay;
 use crate::watchdog::relay::RelayError;

@@ -2,7 +2,10 @@
 //!
 //! The child is this same binary, or after an upgrade the one that is installed now. Its standard input is a Unix
 //! socket: over it go the listening sockets, its listeners as one line of JSON, and later the sockets of further
-//! tunnels. It says `ready` on its standard output once it serves.
+//! tunnels. It says `ready` on its standard output once it serves, and is asked at its socket; where it could not make
+//! that, it says so, and is asked over a connection that was among the sockets.
+//!
+//! LONG: a third of it are tests.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -30,6 +33,8 @@ use tokio::time::timeout;
 
 use crate::host::parcel;
 use crate::model::TlsPolicy;
+use crate::tunnel::initial::READY;
+use crate::tunnel::initial::READY_UNNAMED;
 use crate::watchdog::predecessor;
 use crate::watchdog::record::Record;
 use crate::watchdog::relay::GrpcRelay;
@@ -192,7 +197,11 @@ impl Launcher for SelfLauncher {
         clippy::disallowed_methods,
         reason = "this child is meant to outlive every deadline: the driver watches and kills it"
     )]
-    fn launch(&self, bindings: Bindings, version: Version) -> io::Result<Box<dyn TunnelProcess>> {
+    fn launch(
+        &self,
+        mut bindings: Bindings,
+        version: Version,
+    ) -> io::Result<Box<dyn TunnelProcess>> {
         let binary = match version {
             Version::Ours => &self.binary,
             Version::Installed => &self.installed,
@@ -200,6 +209,8 @@ impl Launcher for SelfLauncher {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = theirs.into_std()?;
         theirs.set_nonblocking(false)?;
+        let (direct, given) = UnixStream::pair()?;
+        bindings.sockets.push(given.into_std()?.into());
         let mut child = Command::new(binary)
             // The name decides about the role of this binary.
             .arg0("alinas-csi")
@@ -211,6 +222,7 @@ impl Launcher for SelfLauncher {
             .spawn()?;
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
         let input = Arc::new(ours);
+        let direct = GrpcRelay::over(direct).giving_over(Arc::clone(&input));
         tokio::spawn(tell(Arc::clone(&input), bindings));
         Ok(Box::new(SelfProcess {
             id: child.id().unwrap_or_default(),
@@ -219,6 +231,8 @@ impl Launcher for SelfLauncher {
             output: BufReader::new(output),
             word: String::new(),
             socket: self.socket.clone(),
+            direct,
+            unnamed: false,
         }))
     }
 }
@@ -245,6 +259,10 @@ struct SelfProcess {
     /// What it has said so far.
     word: String,
     socket: PathBuf,
+    /// Over a connection of our own.
+    direct: GrpcRelay,
+    /// It could not make its socket.
+    unnamed: bool,
 }
 
 #[async_trait]
@@ -255,8 +273,9 @@ impl TunnelProcess for SelfProcess {
 
     async fn ready(&mut self) -> io::Result<()> {
         self.output.read_line(&mut self.word).await?;
+        self.unnamed = self.word.trim_end() == READY_UNNAMED;
         match self.word.trim_end() {
-            "ready" => Ok(()),
+            READY | READY_UNNAMED => Ok(()),
             "" => Err(io::Error::other("it ended before it was ready")),
             other => Err(io::Error::other(format!("it said {other:?} instead of \"ready\""))),
         }
@@ -298,6 +317,9 @@ impl TunnelProcess for SelfProcess {
     }
 
     fn relay(&self) -> io::Result<Arc<dyn Relay>> {
+        if self.unnamed {
+            return Ok(Arc::new(self.direct.clone()));
+        }
         let input = Some(Arc::clone(&self.input));
         Ok(Arc::new(GrpcRelay::new(&self.socket, input).map_err(io::Error::other)?))
     }

@@ -1,9 +1,12 @@
 //! One record on disk for each tunnel, written before the tunnel is opened.
 //!
 //! The records are all that a watchdog knows after a crash. They are versioned: a record that a later release
-//! wrote, or that is damaged, is kept as it is, and its address stays taken.
+//! wrote, or that is damaged, is kept as it is, and its address stays taken. A damaged one of a mount that is in use is
+//! set aside, under another name, for the one that takes its place (`strays`).
 //!
 //! Read [`Record`] first, then [`RecordStore::load`].
+//!
+//! LONG: a third of it are tests; the versions are told apart in one place.
 
 use std::fmt;
 use std::io;
@@ -84,6 +87,20 @@ pub enum RecordError {
     OtherAddress(Ipv4Addr),
 }
 
+impl RecordError {
+    /// Whether no release could use it, now or later.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Malformed(_) | Self::Name(_) | Self::OtherAddress(_) => true,
+            Self::Unreadable(_) | Self::Later(_) => false,
+        }
+    }
+}
+
+/// What the names of damaged records end in that were set aside.
+const ASIDE: &str = ".damaged";
+
 /// A file among the records that cannot be used, but is kept.
 #[derive(Debug)]
 pub struct Unusable {
@@ -113,11 +130,11 @@ impl RecordStore {
     pub fn load(&self) -> io::Result<(Vec<Record>, Vec<Unusable>)> {
         let mut records = Vec::new();
         let mut unusable = Vec::new();
-        for name in self.0.names()? {
+        for name in self.0.names()?.iter().filter(|name| !name.ends_with(ASIDE)) {
             let address = name.strip_suffix(".json").and_then(|stem| stem.parse().ok());
-            match self.load_one(&name, address) {
+            match self.load_one(name, address) {
                 Ok(record) => records.push(record),
-                Err(error) => unusable.push(Unusable { file: self.0.file(&name), address, error }),
+                Err(error) => unusable.push(Unusable { file: self.0.file(name), address, error }),
             }
         }
         Ok((records, unusable))
@@ -137,6 +154,16 @@ impl RecordStore {
     /// What the system said.
     pub fn remove(&self, address: Ipv4Addr) -> io::Result<()> {
         self.0.remove(&file_name(address))
+    }
+
+    /// Gives the damaged record of an address another name, and answers it. It is for people from then on.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn set_aside(&self, address: Ipv4Addr) -> io::Result<PathBuf> {
+        let aside = self.file(address).with_extension(format!("json{ASIDE}"));
+        std::fs::rename(self.file(address), &aside)?;
+        Ok(aside)
     }
 
     /// Where the record of an address is.
@@ -351,6 +378,18 @@ mod tests {
         let (records, unusable) = store.load().unwrap();
         assert_eq!(records, [record([127, 0, 1, 2])]);
         assert!(unusable.is_empty());
+    }
+
+    #[test]
+    fn a_damaged_record_that_is_set_aside_is_kept_and_not_spoken_of_again() {
+        let (dir, store) = store();
+        let address = Ipv4Addr::new(127, 0, 1, 3);
+        fs::write(dir.path().join("127.0.1.3.json"), "{").unwrap();
+        let aside = store.set_aside(address).unwrap();
+        assert_eq!(aside, dir.path().join("127.0.1.3.json.damaged"));
+        assert_eq!(fs::read_to_string(aside).unwrap(), "{");
+        let (records, unusable) = store.load().unwrap();
+        assert!(records.is_empty() && unusable.is_empty());
     }
 
     #[test]

@@ -84,6 +84,12 @@ impl GrpcRelay {
         Ok(Self { client: RelayClient::new(channel), input })
     }
 
+    /// The same, and sockets go over `input`.
+    #[must_use]
+    pub fn giving_over(self, input: Arc<UnixStream>) -> Self {
+        Self { input: Some(input), ..self }
+    }
+
     /// Talks over one connection and never makes another: behind its name may be another process by then.
     #[must_use]
     pub fn over(connection: UnixStream) -> Self {

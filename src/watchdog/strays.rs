@@ -1,8 +1,9 @@
-//! Mounts that connect to one of our addresses and have no record, as the watchdog finds them at its start.
+//! Mounts that connect to one of our addresses and have no record, or a damaged one, as the watchdog finds them at its
+//! start.
 //!
 //! Their records were lost, or a tunnel was made by hand. Such a mount hangs until somebody serves its address, so it is
 //! taken in: where the host that it names is one, a record is written that leads there, under the strict policy and
-//! without users. The tunnel is closed once the kernel has let it go, as any other. What cannot be taken in is named,
+//! without users; a damaged one is kept beside it. The tunnel is closed once the kernel has let it go, as any other. What cannot be taken in is named,
 //! and its address never given out: the kernel uses it.
 
 use std::collections::BTreeMap;
@@ -41,7 +42,7 @@ fn whose(used: &InUse) -> Whose {
 }
 
 impl Tunnels {
-    /// What connects to our addresses and has no record.
+    /// What connects to our addresses and has no record that anybody could use.
     pub(super) fn strays(&self) -> BTreeMap<SocketAddrV4, InUse> {
         let mut uses = match self.kernel.uses() {
             Ok(uses) => uses,
@@ -100,16 +101,21 @@ impl Tunnels {
         }
         let leads_to = spec.to_string();
         let record = Record { endpoint, spec: *spec, users: Vec::new() };
-        if let Err(error) = self.book().adopt(record) {
-            self.sockets.release(endpoint);
-            return self.notices.say(format!(
-                "{what} has no record, and none can be written ({error}): it hangs until the state directory can be \
-                 written and the watchdog is started again"
-            ));
-        }
+        let adopted = self.book().adopt(record);
+        let had = match adopted {
+            Ok(None) => "had no record".to_owned(),
+            Ok(Some(aside)) => format!("had a damaged record (kept as {})", aside.display()),
+            Err(error) => {
+                self.sockets.release(endpoint);
+                return self.notices.say(format!(
+                    "{what} has no record, and none can be written ({error}): it hangs until the state directory can \
+                     be written and the watchdog is started again"
+                ));
+            }
+        };
         self.notices.say(format!(
-            "{what} had no record and was taken in: its tunnel leads to {leads_to}, with the strict TLS policy; if it \
-             was mounted with another policy, mount it anew"
+            "{what} {had} and was taken in: its tunnel leads to {leads_to}, with the strict TLS policy; if it was \
+             mounted with another policy, mount it anew"
         ));
     }
 }
@@ -184,23 +190,49 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_mount_with_a_record_is_left_to_it_also_where_the_record_is_damaged() {
+    async fn a_mount_with_a_record_is_left_to_it_also_where_a_later_release_wrote_it() {
         let node = Node::new();
         node.tunnels.acquire(spec("nas"), user(1)).await.unwrap();
-        let damaged = node.dir.path().join("tunnels/127.0.1.2.json");
-        std::fs::write(&damaged, "{\"version\":").unwrap();
+        let later = node.dir.path().join("tunnels/127.0.1.2.json");
+        std::fs::write(&later, "{\"version\": 99}").unwrap();
         let node = node.crash();
         mounted(&node, "other:/", "127.0.1.1");
         mounted(&node, "nas:/", "127.0.1.2");
         node.tunnels.adopt(Vec::new());
         assert_eq!(node.recorded(), [("127.0.1.1".to_owned(), 1)]);
-        assert_eq!(std::fs::read_to_string(damaged).unwrap(), "{\"version\":");
+        assert_eq!(std::fs::read_to_string(later).unwrap(), "{\"version\": 99}");
         assert_eq!(
             *node.tunnels.book().at(Ipv4Addr::new(127, 0, 1, 1)).unwrap().record.spec.host.as_str(),
             *"nas"
         );
         let next = node.tunnels.acquire(spec("b"), user(2)).await.unwrap();
         assert_eq!(*next.endpoint.ip(), Ipv4Addr::new(127, 0, 1, 3));
+    }
+
+    #[tokio::test]
+    async fn a_mount_whose_record_is_damaged_is_taken_in_and_the_record_is_kept() {
+        let node = Node::new();
+        let tunnels = node.dir.path().join("tunnels");
+        std::fs::write(tunnels.join("127.0.1.5.json"), "{\"version\":").unwrap();
+        // Nobody says where this one leads.
+        std::fs::write(tunnels.join("127.0.1.6.json"), "").unwrap();
+        let node = node.crash();
+        mounted(&node, "nas:/data", "127.0.1.5");
+        mounted(&node, "127.0.1.6:/data", "127.0.1.6");
+        node.tunnels.adopt(Vec::new());
+        assert_eq!(node.recorded(), [("127.0.1.5".to_owned(), 0)]);
+        let tunnels = node.dir.path().join("tunnels");
+        let kept = |name: &str| std::fs::read_to_string(tunnels.join(name)).unwrap();
+        assert_eq!(kept("127.0.1.5.json.damaged"), "{\"version\":");
+        assert_eq!(kept("127.0.1.6.json"), "");
+        let notices = node.tunnels.notices().all().join("\n");
+        for words in ["127.0.1.5.json.damaged) and was taken in", "127.0.1.6:12049 has no record"] {
+            assert!(notices.contains(words), "{notices}");
+        }
+        // The next watchdog finds the new record.
+        let node = node.crash();
+        node.tunnels.adopt(Vec::new());
+        assert_eq!(node.recorded(), [("127.0.1.5".to_owned(), 0)]);
     }
 
     #[tokio::test]

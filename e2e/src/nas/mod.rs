@@ -81,7 +81,7 @@ impl Nas {
         let network = Network::create(Path::new(FOLDER))?;
         let names = Names::publish(Path::new(FOLDER))?;
         let server = NfsServer::start(&network)?;
-        let splitter = Splitter::start(&network)?;
+        let splitter = Splitter::start(&network.path(), splitter::services())?;
         let ca_file = write_terminator_settings(profile)?;
         let terminator = start_terminator(&network)?;
         Ok(Self {

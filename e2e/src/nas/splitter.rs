@@ -1,10 +1,11 @@
-//! One port for NFS and MOUNT, as the vendor's server has it.
+//! One port for NFS and MOUNT, as the vendor's server has it, before whichever server speaks both on two.
 //!
 //! The kernel uses a connection of its own for MOUNT, so the first call of a connection tells where all of
 //! it goes: program 100003 to nfsd, 100005 to rpc.mountd (RFC 5531, section 9).
 
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 
@@ -21,7 +22,6 @@ use crate::failure::Result;
 use crate::lab;
 use crate::nas::Front;
 use crate::nas::PORT;
-use crate::nas::network::Network;
 
 /// Where a terminator leads whose clients may use the file system.
 pub(super) const ALLOWED: &str = "127.0.0.1:2051";
@@ -30,12 +30,16 @@ pub(super) const DENIED: &str = "127.0.0.1:2066";
 /// Where nobody ever answers.
 pub(super) const SILENT: &str = "127.0.0.1:2070";
 
+/// Record mark, xid, message type, RPC version, program: 4 bytes each.
+pub(crate) const HEADER: usize = 20;
+pub(crate) const MOUNT_PORT: u16 = MOUNT.1;
+
 const NFS: (u32, u16) = (100_003, 2050);
 const MOUNT: (u32, u16) = (100_005, 20048);
 
 /// What happens to a connection.
-#[derive(Clone, Copy)]
-enum Service {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Service {
     /// Relayed, from this address: nfsd's access rules go by it.
     Split(Ipv4Addr),
     /// Kept open, and that is all.
@@ -44,21 +48,35 @@ enum Service {
     Foreign,
 }
 
-/// The splitter's thread, in the namespace of the NAS; ends when dropped.
+/// What is done at which addresses of the NAS whose server is the kernel's.
+pub(super) fn services() -> Vec<(String, Service)> {
+    let at_front = |front: Front, service| (format!("{}:{PORT}", front.address()), service);
+    vec![
+        (ALLOWED.to_owned(), Service::Split(Ipv4Addr::LOCALHOST)),
+        (DENIED.to_owned(), Service::Split(Ipv4Addr::new(127, 0, 0, 66))),
+        (SILENT.to_owned(), Service::Silence),
+        at_front(Front::Plain, Service::Split(Ipv4Addr::LOCALHOST)),
+        at_front(Front::SilentTls, Service::Silence),
+        at_front(Front::Foreign, Service::Foreign),
+    ]
+}
+
+/// The splitter's thread, in the network of a NAS; ends when dropped.
 #[derive(Debug)]
-pub(super) struct Splitter {
+pub(crate) struct Splitter {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Splitter {
-    pub(super) fn start(network: &Network) -> Result<Self> {
-        let path = network.path();
+    /// Listens in the network namespace at a path.
+    pub(crate) fn start(network: &Path, services: Vec<(String, Service)>) -> Result<Self> {
+        let network = network.to_owned();
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = mpsc::channel();
         let thread = thread::spawn(move || {
             let told = ready.clone();
-            let served = lab::inside_network(&path, move || serve(&ready, stopped));
+            let served = lab::inside_network(&network, move || serve(services, &ready, stopped));
             let _ = told.send(served);
         });
         let splitter = Self { stop: Some(stop), thread: Some(thread) };
@@ -76,22 +94,15 @@ impl Drop for Splitter {
     }
 }
 
-fn serve(ready: &mpsc::Sender<Result<()>>, stopped: oneshot::Receiver<()>) -> Result<()> {
+fn serve(
+    services: Vec<(String, Service)>,
+    ready: &mpsc::Sender<Result<()>>,
+    stopped: oneshot::Receiver<()>,
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let plain = format!("{}:{PORT}", Front::Plain.address());
-        let silent = format!("{}:{PORT}", Front::SilentTls.address());
-        let foreign = format!("{}:{PORT}", Front::Foreign.address());
-        let services = [
-            (ALLOWED, Service::Split(Ipv4Addr::LOCALHOST)),
-            (DENIED, Service::Split(Ipv4Addr::new(127, 0, 0, 66))),
-            (SILENT, Service::Silence),
-            (plain.as_str(), Service::Split(Ipv4Addr::LOCALHOST)),
-            (silent.as_str(), Service::Silence),
-            (foreign.as_str(), Service::Foreign),
-        ];
         for (at, service) in services {
-            let listener = TcpListener::bind(at).await.during(format!("failed to bind {at}"))?;
+            let listener = TcpListener::bind(&at).await.during(format!("failed to bind {at}"))?;
             tokio::spawn(accept(listener, service));
         }
         let _ = ready.send(Ok(()));
@@ -113,9 +124,8 @@ async fn accept(listener: TcpListener, service: Service) {
     }
 }
 
-pub(crate) async fn split(mut client: TcpStream, source: Ipv4Addr) -> Result<()> {
-    // Record mark, xid, message type, RPC version, program: 4 bytes each.
-    let mut header = [0; 20];
+async fn split(mut client: TcpStream, source: Ipv4Addr) -> Result<()> {
+    let mut header = [0; HEADER];
     client.read_exact(&mut header).await?;
     let port = port_of(&header).ok_or_else(|| Failure::new("no NFS and no MOUNT"))?;
     let socket = TcpSocket::new_v4()?;
@@ -128,7 +138,7 @@ pub(crate) async fn split(mut client: TcpStream, source: Ipv4Addr) -> Result<()>
     Ok(())
 }
 
-fn port_of(header: &[u8; 20]) -> Option<u16> {
+pub(crate) fn port_of(header: &[u8; HEADER]) -> Option<u16> {
     const CALL: u32 = 0;
     const RPC_VERSION: u32 = 2;
     let mut words = header.chunks_exact(4).skip(2);

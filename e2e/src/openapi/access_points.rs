@@ -1,9 +1,13 @@
 //! Access points. What they let in is nothing of the folder's.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Instant;
 
+use serde_json::Value;
 use serde_json::json;
 
+use crate::openapi::Timing;
 use crate::openapi::account::Account;
 use crate::openapi::account::Asked;
 use crate::openapi::answer::Outcome;
@@ -28,9 +32,9 @@ impl Account {
         let path = asked.optional("RootDirectory").unwrap_or("/").to_owned();
         let folder = self.root.join(asked.required("FileSystemId")?).join(&path[1..]);
         if !folder.is_dir() {
-            asked.required("OwnerUserId")?;
-            asked.required("OwnerGroupId")?;
-            drop(std::fs::create_dir_all(folder));
+            let owner = (number_of(asked, "OwnerUserId")?, number_of(asked, "OwnerGroupId")?);
+            let mode = asked.optional("Permission").unwrap_or("0777");
+            make_root(&folder, owner, u32::from_str_radix(mode, 8).unwrap_or(0o777));
         }
         let number = self.next_id();
         let id = format!("ap-{}", &number[2..]);
@@ -46,6 +50,8 @@ impl Account {
             path,
             ram: asked.optional("EnabledRam") == Some("true"),
         };
+        let root = format!("/{file_system}{}", access_point.path.trim_end_matches('/'));
+        self.names.tell(&domain, root);
         self.file_system(asked)?.access_points.insert(id.clone(), access_point);
         Ok(json!({ "AccessPoint": { "AccessPointId": id, "AccessPointDomain": domain } }))
     }
@@ -55,20 +61,60 @@ impl Account {
         let id = asked.required("AccessPointId")?;
         let file_system_id = asked.required("FileSystemId")?;
         let one = self.file_system(asked)?.access_points.get(id).ok_or_else(not_found)?;
-        let status = if one.made.elapsed() < timing.pending { "Pending" } else { "Active" };
-        Ok(json!({ "AccessPoint": {
-            "ARN": format!("acs:nas:cn-test:1:accesspoint/{id}"), "AccessGroup": one.access_group,
-            "AccessPointId": id, "AccessPointName": one.name, "CreateTime": "1709619668276167",
-            "DomainName": one.domain, "EnabledRam": one.ram, "FileSystemId": file_system_id,
-            "ModifyTime": "1709619668276167", "RegionId": "cn-test", "RootPath": one.path, "RootPathStatus": "2",
-            "Status": status, "VSwitchId": one.vswitch, "VpcId": one.vpc, "Tags": [],
-        } }))
+        let mut described = one.described(id, file_system_id, timing);
+        described["RegionId"] = "cn-test".into();
+        described["Tags"] = json!([]);
+        Ok(json!({ "AccessPoint": described }))
+    }
+
+    /// By a token instead of a page's number; ours is the number of those that came before.
+    pub(super) fn describe_access_points(&mut self, asked: Asked<'_>) -> Outcome {
+        let timing = self.timing;
+        let file_system_id = asked.required("FileSystemId")?;
+        let before = asked.optional("NextToken").and_then(|token| token.parse().ok()).unwrap_or(0);
+        let most = asked.optional("MaxResults").and_then(|text| text.parse().ok()).unwrap_or(10);
+        let all = &self.file_system(asked)?.access_points;
+        let page: Vec<_> = all
+            .iter()
+            .skip(before)
+            .take(most)
+            .map(|(id, one)| one.described(id, file_system_id, timing))
+            .collect();
+        let told = before + page.len();
+        let next = if told < all.len() { told.to_string() } else { String::new() };
+        Ok(json!({ "AccessPoints": page, "NextToken": next, "TotalCount": all.len() }))
     }
 
     pub(super) fn delete_access_point(&mut self, asked: Asked<'_>) -> Outcome {
         let id = asked.required("AccessPointId")?;
         self.file_system(asked)?.access_points.remove(id).ok_or_else(not_found)?;
         Ok(json!({}))
+    }
+}
+
+fn number_of(asked: Asked<'_>, name: &str) -> Result<u32, Refusal> {
+    let wrong = |_| refusal(400, &format!("InvalidParameter.{name}"), "It is no number.");
+    asked.required(name)?.parse().map_err(wrong)
+}
+
+/// Whoever is not root gives nothing away: then it stays his.
+fn make_root(folder: &Path, (user, group): (u32, u32), mode: u32) {
+    drop(std::fs::create_dir_all(folder));
+    drop(std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)));
+    drop(std::os::unix::fs::chown(folder, Some(user), Some(group)));
+}
+
+impl AccessPoint {
+    /// What both calls show. The list shows neither region nor tags.
+    fn described(&self, id: &str, file_system_id: &str, timing: Timing) -> Value {
+        let status = if self.made.elapsed() < timing.pending { "Pending" } else { "Active" };
+        json!({
+            "ARN": format!("acs:nas:cn-test:1:accesspoint/{id}"), "AccessGroup": self.access_group,
+            "AccessPointId": id, "AccessPointName": self.name, "CreateTime": "1709619668276167",
+            "DomainName": self.domain, "EnabledRam": self.ram, "FileSystemId": file_system_id,
+            "ModifyTime": "1709619668276167", "RootPath": self.path, "RootPathStatus": "2",
+            "Status": status, "VSwitchId": self.vswitch, "VpcId": self.vpc,
+        })
     }
 }
 

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::io::Write;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -24,6 +26,7 @@ const MOST_MOUNT_TARGETS: usize = 2;
 pub(super) struct Account {
     pub(super) root: PathBuf,
     pub(super) timing: Timing,
+    pub(super) names: Names,
     file_systems: BTreeMap<String, FileSystem>,
     /// From client token to file system.
     tokens: HashMap<String, String>,
@@ -50,6 +53,29 @@ struct MountTarget {
     access_group: String,
     vpc: String,
     vswitch: String,
+}
+
+/// Which domain leads to which folder, and where it is written down that the domain is at an address.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub(super) hosts: Option<(PathBuf, IpAddr)>,
+    roots: BTreeMap<String, String>,
+}
+
+impl Names {
+    pub(super) fn tell(&mut self, domain: &str, root: String) {
+        self.roots.insert(domain.to_owned(), root);
+        if let Some((file, address)) = &self.hosts
+            && let Ok(mut hosts) = std::fs::OpenOptions::new().append(true).open(file)
+        {
+            // Who cannot find the name will say so.
+            drop(writeln!(hosts, "{address} {domain}"));
+        }
+    }
+
+    pub(super) fn root(&self, domain: &str) -> Option<String> {
+        self.roots.get(domain).cloned()
+    }
 }
 
 /// The parameters of a call.
@@ -92,7 +118,39 @@ impl<'a> Asked<'a> {
 impl Account {
     pub(super) fn new(root: PathBuf, timing: Timing) -> Self {
         let (file_systems, tokens) = (BTreeMap::new(), HashMap::new());
-        Self { root, timing, file_systems, tokens, made: 0 }
+        Self { root, timing, names: Names::default(), file_systems, tokens, made: 0 }
+    }
+
+    /// A file system that somebody has made elsewhere, and that runs.
+    pub(super) fn adopt(&mut self, id: &str) {
+        let made = Instant::now().checked_sub(self.timing.pending);
+        let file_system = FileSystem {
+            made: made.unwrap_or_else(Instant::now),
+            kind: "standard".to_owned(),
+            storage: "Performance".to_owned(),
+            zone: "cn-test-a".to_owned(),
+            description: String::new(),
+            tags: BTreeMap::new(),
+            mount_targets: BTreeMap::new(),
+            quotas: BTreeMap::new(),
+            access_points: BTreeMap::new(),
+        };
+        self.file_systems.insert(id.to_owned(), file_system);
+    }
+
+    /// Mount targets that there are, also those on their way out.
+    pub(super) fn mount_targets(&self) -> usize {
+        self.file_systems.values().map(|one| one.mount_targets.len()).sum()
+    }
+
+    pub(super) fn access_points(&self) -> usize {
+        self.file_systems.values().map(|one| one.access_points.len()).sum()
+    }
+
+    /// Paths with the GiB that are allowed there.
+    pub(super) fn quotas(&self) -> Vec<(String, Option<u64>)> {
+        let all = self.file_systems.values().flat_map(|one| one.quotas.iter());
+        all.map(|(path, quota)| (path.clone(), quota.size)).collect()
     }
 
     pub(super) fn file_systems(&self) -> usize {
@@ -116,6 +174,7 @@ impl Account {
             "DescribeDirQuotas" => self.describe_dir_quotas(asked),
             "CreateAccessPoint" => self.create_access_point(asked),
             "DescribeAccessPoint" => self.describe_access_point(asked),
+            "DescribeAccessPoints" => self.describe_access_points(asked),
             "DeleteAccessPoint" => self.delete_access_point(asked),
             "GetRecycleBinAttribute" => self.recycle_bin(asked),
             _ => Err(refusal(404, "InvalidAction.NotFound", "The specified action is not found.")),
@@ -224,6 +283,7 @@ impl Account {
         let (made, deleted) = (Instant::now(), None);
         let target = MountTarget { made, deleted, access_group, vpc, vswitch };
         file_system.mount_targets.insert(domain.clone(), target);
+        self.names.tell(&domain, format!("/{id}"));
         Ok(json!({ "MountTargetDomain": domain, "MountTargetExtra": {} }))
     }
 

@@ -24,7 +24,7 @@ pub(super) struct Quota {
     made: Instant,
     kind: String,
     /// In GiB.
-    size: Option<u64>,
+    pub(super) size: Option<u64>,
     files: Option<u64>,
 }
 

@@ -17,6 +17,7 @@ mod metadata;
 mod server;
 mod signature;
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -70,6 +71,7 @@ pub struct Simulator {
     /// Whom to trust.
     pub ca_file: PathBuf,
     folder: tempfile::TempDir,
+    root: PathBuf,
     state: Arc<Shared>,
     serving: [JoinHandle<()>; 2],
 }
@@ -96,10 +98,23 @@ impl Simulator {
         let folder = tempfile::tempdir().during("failed to make a folder")?;
         let root = folder.path().join("file-systems");
         std::fs::create_dir(&root).during("failed to make a folder")?;
+        Self::start_in(timing, folder, root).await
+    }
+
+    /// The same with file systems below `root`, where somebody exports them.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub async fn start_at(timing: Timing, root: PathBuf) -> Result<Self> {
+        let folder = tempfile::tempdir().during("failed to make a folder")?;
+        Self::start_in(timing, folder, root).await
+    }
+
+    async fn start_in(timing: Timing, folder: tempfile::TempDir, root: PathBuf) -> Result<Self> {
         let authority = Authority::create(folder.path(), "openapi-ca")?;
         let certificate = authority.sign("openapi", "localhost", Validity::Now)?;
         let state = Arc::new(Shared {
-            account: Mutex::new(Account::new(root, timing)),
+            account: Mutex::new(Account::new(root.clone(), timing)),
             identities: Mutex::new(Identities::new(timing.session)),
             faults: Mutex::default(),
             served: Mutex::default(),
@@ -113,13 +128,47 @@ impl Simulator {
             tokio::spawn(server::serve(secure, acceptor, Arc::clone(&state))),
             tokio::spawn(metadata::serve(plain, Arc::clone(&state))),
         ];
-        Ok(Self { endpoint, metadata, ca_file: authority.file(), folder, state, serving })
+        Ok(Self { endpoint, metadata, ca_file: authority.file(), folder, root, state, serving })
     }
 
     /// Below it each file system has a folder with its id.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
-        self.folder.path().join("file-systems")
+        self.root.clone()
+    }
+
+    /// Domains that are made from now on are written into a hosts file, at an address.
+    pub fn write_names(&self, hosts: &Path, address: IpAddr) {
+        locked(&self.state.account).names.hosts = Some((hosts.to_owned(), address));
+    }
+
+    /// Where a domain leads, below [`Self::folder`]; with a slash in front.
+    #[must_use]
+    pub fn root_of_domain(&self, domain: &str) -> Option<String> {
+        locked(&self.state.account).names.root(domain)
+    }
+
+    /// Takes a file system in that somebody has made elsewhere. Its folder is the caller's affair.
+    pub fn adopt(&self, file_system_id: &str) {
+        locked(&self.state.account).adopt(file_system_id);
+    }
+
+    /// Mount targets that there are, with everything on its way.
+    #[must_use]
+    pub fn mount_targets(&self) -> usize {
+        locked(&self.state.account).mount_targets()
+    }
+
+    /// Access points that there are.
+    #[must_use]
+    pub fn access_points(&self) -> usize {
+        locked(&self.state.account).access_points()
+    }
+
+    /// Paths with the GiB that are allowed there.
+    #[must_use]
+    pub fn quotas(&self) -> Vec<(String, Option<u64>)> {
+        locked(&self.state.account).quotas()
     }
 
     /// The root of one file system.

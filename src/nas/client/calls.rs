@@ -6,11 +6,14 @@
 use serde::Deserialize;
 
 use crate::nas::action::Action;
+use crate::nas::client::MOST_PAGES;
 use crate::nas::client::NasClient;
+use crate::nas::client::PAGE_SIZE;
 use crate::nas::fault::NasFault;
 use crate::nas::query::Query;
 use crate::nas::types::AccessPoint;
 use crate::nas::types::AccessPointRef;
+use crate::nas::types::AccessPointsPage;
 use crate::nas::types::CancelDirQuota;
 use crate::nas::types::CreateAccessPoint;
 use crate::nas::types::CreateDir;
@@ -260,6 +263,30 @@ impl NasClient {
         let answer = self.call(Action::DescribeAccessPoint, which.query()).await;
         let answer: Option<DescribedAccessPoint> = present(answer, &ACCESS_POINT_GONE)?;
         Ok(answer.map(|answer| answer.access_point))
+    }
+
+    /// The access points of a file system, of which there may be 1000.
+    ///
+    /// # Errors
+    /// See [`NasFault`].
+    pub async fn access_points(
+        &self,
+        file_system_id: &FileSystemId,
+    ) -> Result<Vec<AccessPoint>, NasFault> {
+        let (mut found, mut token) = (Vec::new(), None);
+        for _ in 0..MOST_PAGES {
+            let query = Query::default().with("FileSystemId", file_system_id);
+            let query = query.with("MaxResults", PAGE_SIZE).with_some("NextToken", token);
+            let page = self.call(Action::DescribeAccessPoints, query).await;
+            let page: Option<AccessPointsPage> = present(page, &ACCESS_POINT_GONE)?;
+            let Some(page) = page else { break };
+            found.extend(page.access_points);
+            token = page.next_token.filter(|token| !token.is_empty());
+            if token.is_none() {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// Deletes an access point. The directory behind it stays.

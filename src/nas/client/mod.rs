@@ -89,6 +89,12 @@ impl NasClient {
         Self { http, credentials, clock, endpoint, region, paces: Paces::default() }
     }
 
+    /// The region whose API is called.
+    #[must_use]
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
     async fn all<L: Listing>(&self, request: &L) -> Result<Vec<L::Item>, NasFault> {
         let mut found = Vec::new();
         for number in 1..=MOST_PAGES {

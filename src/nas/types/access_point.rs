@@ -172,3 +172,14 @@ pub struct AccessPoint {
 pub(in crate::nas) struct DescribedAccessPoint {
     pub(in crate::nas) access_point: AccessPoint,
 }
+
+/// A page of the list. This call counts by a token where all others count pages.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::nas) struct AccessPointsPage {
+    #[serde(default)]
+    pub(in crate::nas) access_points: Vec<AccessPoint>,
+    /// Where the next page begins; nothing behind the last one.
+    #[serde(default)]
+    pub(in crate::nas) next_token: Option<String>,
+}

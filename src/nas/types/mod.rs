@@ -48,6 +48,7 @@ pub use mount_target::MountTargetStatus;
 pub use recycle_bin::RecycleBin;
 pub use recycle_bin::RecycleBinStatus;
 
+pub(super) use access_point::AccessPointsPage;
 pub(super) use access_point::CreatedAccessPointAnswer;
 pub(super) use access_point::DescribedAccessPoint;
 pub(super) use directory::CancelDirQuota;

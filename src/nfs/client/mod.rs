@@ -3,7 +3,7 @@
 //!
 //! One call after the other, each with a deadline. A call that was cut leaves a reply that nobody waits for, so the
 //! connection is not used again ([`NfsClient::is_usable`]). Nothing follows a link: every call names one entry of
-//! a directory that the server has given a handle of, and READLINK is not among the calls.
+//! a directory that the server has given a handle of, and what a link says is only ever copied.
 //!
 //! Our calls are packed by the crate `nfs3_types`. Its companion `nfs3_client` is not used: it allocates what a
 //! length of the server says, takes no reply in fragments and has no deadlines.
@@ -12,10 +12,12 @@
 //!
 //! | file | what it does |
 //! | --- | --- |
+//! | [`copying`] | the calls that a tree is copied with |
 //! | [`name`] | the only thing that is looked up |
 //! | [`results`] | what a server answers, read with a bound on everything |
 //! | [`fault`] | why there is no result |
 
+pub mod copying;
 pub mod fault;
 pub mod name;
 pub mod results;
@@ -34,6 +36,10 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout_at;
 
+pub use copying::Metadata;
+pub use copying::Portion;
+pub use copying::Stability;
+pub use copying::Verifier;
 pub use fault::NfsFault;
 pub use fault::Status;
 pub use fault::Unless;
@@ -46,6 +52,8 @@ pub use results::Kind;
 pub use results::Page;
 pub use results::Place;
 use results::Results;
+pub use results::Special;
+pub use results::Time;
 
 use crate::model::ExportPath;
 use crate::nfs::rpc::Program;
@@ -60,8 +68,8 @@ pub const CALL_DEADLINE: Duration = Duration::from_secs(20);
 const LATER: Duration = Duration::from_millis(500);
 /// The most bytes of a directory in one reply.
 const PAGE: u32 = 64 * 1024;
-/// The longest reply: a page, and what is around it.
-const LONGEST_REPLY: usize = 128 * 1024;
+/// The longest reply: a page or a portion of a file, and what is around it.
+const LONGEST_REPLY: usize = copying::PORTION + 64 * 1024;
 /// The longest file that is read or written: in one call, which every server takes.
 pub const LONGEST_FILE: usize = 32 * 1024;
 
@@ -403,7 +411,7 @@ fn entry<'a>(directory: &Handle, name: &'a Name) -> nfs3::diropargs3<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::LazyLock;
 
     use tokio::io::AsyncReadExt;
@@ -414,16 +422,18 @@ mod tests {
 
     const REMOVE: u32 = 12;
 
-    fn client() -> (NfsClient<DuplexStream>, DuplexStream) {
+    pub(in crate::nfs::client) fn client() -> (NfsClient<DuplexStream>, DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         (NfsClient::new(ours), theirs)
     }
 
-    static DIRECTORY: LazyLock<Handle> = LazyLock::new(|| Handle::from_bytes(b"a handle").unwrap());
-    static NAME: LazyLock<Name> = LazyLock::new(|| Name::parse("a name").unwrap());
+    pub(in crate::nfs::client) static DIRECTORY: LazyLock<Handle> =
+        LazyLock::new(|| Handle::from_bytes(b"a handle").unwrap());
+    pub(in crate::nfs::client) static NAME: LazyLock<Name> =
+        LazyLock::new(|| Name::parse("a name").unwrap());
 
     /// Answers one call with these words, and says which procedure it was.
-    async fn answer(server: &mut DuplexStream, words: &[u32]) -> u32 {
+    pub(in crate::nfs::client) async fn answer(server: &mut DuplexStream, words: &[u32]) -> u32 {
         let length = server.read_u32().await.unwrap() & 0x7fff_ffff;
         let mut call = vec![0; usize::try_from(length).unwrap()];
         server.read_exact(&mut call).await.unwrap();

@@ -3,6 +3,8 @@
 //! The crate that makes our calls allocates whatever a length says before it reads so much, and takes an unknown
 //! status for an error of its own. So results are read here: RFC 1813, section 2.6 and 3.3.
 
+use std::fmt;
+
 use crate::nfs::client::name::Name;
 use crate::nfs::client::name::NameError;
 
@@ -33,6 +35,10 @@ pub enum Kind {
 pub struct Attributes {
     /// What it is.
     pub kind: Kind,
+    /// What it is, where it is a device, socket or pipe.
+    pub special: Option<Special>,
+    /// How many names it has.
+    pub links: u32,
     /// The permission bits.
     pub mode: u32,
     /// Whose it is.
@@ -43,6 +49,42 @@ pub struct Attributes {
     pub size: u64,
     /// The number that nothing else on this file system has.
     pub number: u64,
+    /// When it was last read.
+    pub accessed: Time,
+    /// When its content was last changed.
+    pub modified: Time,
+}
+
+/// A device, socket or pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// NF3CHR, with its numbers.
+    Character((u32, u32)),
+    /// NF3BLK, with its numbers.
+    Block((u32, u32)),
+    /// NF3SOCK.
+    Socket,
+    /// NF3FIFO.
+    Pipe,
+}
+
+/// A time of a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Time {
+    /// Since 1970.
+    pub seconds: u32,
+    /// Of the second.
+    pub nanoseconds: u32,
+}
+
+impl fmt::Display for Special {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Character(_) | Self::Block(_) => "device",
+            Self::Socket => "socket",
+            Self::Pipe => "pipe",
+        })
+    }
 }
 
 /// One entry of a directory.
@@ -54,6 +96,8 @@ pub struct Entry {
     pub number: u64,
     /// What it is, where the server says so at once.
     pub kind: Option<Kind>,
+    /// Where the directory goes on behind it.
+    pub behind: Place,
 }
 
 /// Where the next page of a directory begins.
@@ -134,24 +178,34 @@ impl Results<'_> {
     }
 
     pub(super) fn attributes(&mut self) -> Option<Attributes> {
-        const DIRECTORY: u32 = 2;
         const FILE: u32 = 1;
+        const DIRECTORY: u32 = 2;
+        const BLOCK: u32 = 3;
+        const CHARACTER: u32 = 4;
         const LINK: u32 = 5;
-        let kind = match self.word()? {
-            DIRECTORY => Kind::Directory,
-            FILE => Kind::File,
-            LINK => Kind::Link,
-            _ => Kind::Other,
-        };
-        let (mode, _links) = (self.word()?, self.word()?);
+        const SOCKET: u32 = 6;
+        let number_of_kind = self.word()?;
+        let (mode, links) = (self.word()?, self.word()?);
         let (uid, gid) = (self.word()?, self.word()?);
-        let (size, _used, _device, _file_system) =
-            (self.long()?, self.long()?, self.long()?, self.long()?);
-        let number = self.long()?;
-        for _time in 0..3 {
-            self.long()?;
-        }
-        Some(Attributes { kind, mode: mode & 0o7777, uid, gid, size, number })
+        let (size, _used) = (self.long()?, self.long()?);
+        let device = (self.word()?, self.word()?);
+        let (_file_system, number) = (self.long()?, self.long()?);
+        let (accessed, modified, _changed) = (self.time()?, self.time()?, self.time()?);
+        let (kind, special) = match number_of_kind {
+            DIRECTORY => (Kind::Directory, None),
+            FILE => (Kind::File, None),
+            LINK => (Kind::Link, None),
+            BLOCK => (Kind::Other, Some(Special::Block(device))),
+            CHARACTER => (Kind::Other, Some(Special::Character(device))),
+            SOCKET => (Kind::Other, Some(Special::Socket)),
+            _ => (Kind::Other, Some(Special::Pipe)),
+        };
+        let mode = mode & 0o7777;
+        Some(Attributes { kind, special, links, mode, uid, gid, size, number, accessed, modified })
+    }
+
+    fn time(&mut self) -> Option<Time> {
+        Some(Time { seconds: self.word()?, nanoseconds: self.word()? })
     }
 
     pub(super) fn optional<T>(
@@ -181,13 +235,14 @@ impl Results<'_> {
             let cookie = self.long()?;
             let attributes = self.optional(Self::attributes)?;
             self.optional(Self::handle)?;
-            last = Some(Place { cookie, verifier });
+            let behind = Place { cookie, verifier };
+            last = Some(behind);
             if matches!(&name[..], b"." | b"..") {
                 continue;
             }
             let kind = attributes.map(|attributes| attributes.kind);
             match Name::shown(&name) {
-                Ok(name) => entries.push(Entry { name, number, kind }),
+                Ok(name) => entries.push(Entry { name, number, kind, behind }),
                 Err(error) => return Some(Err(error)),
             }
         }
@@ -208,25 +263,39 @@ mod tests {
 
     fn attributes(kind: u32, number: u32) -> Vec<u32> {
         let mut all = vec![kind, 0o100_755, 1, 10, 20, 0, 5];
-        all.extend([0, 0, 0, 0, 0, 0, 0, number]);
-        all.extend([0; 6]);
+        all.extend([0, 0, 8, 1, 0, 0, 0, number]);
+        all.extend([3, 4, 5, 6, 0, 0]);
         all
     }
 
     #[test]
     fn attributes_are_read_word_by_word() {
-        let bytes = words(&attributes(2, 77));
-        let mut results = Results(&bytes);
-        let expected = Attributes {
-            kind: Kind::Directory,
-            mode: 0o755,
-            uid: 10,
-            gid: 20,
-            size: 5,
-            number: 77,
-        };
-        assert_eq!(results.attributes(), Some(expected));
-        assert!(results.0.is_empty());
+        for (number_of_kind, kind, special) in [
+            (1, Kind::File, None),
+            (2, Kind::Directory, None),
+            (3, Kind::Other, Some(Special::Block((8, 1)))),
+            (4, Kind::Other, Some(Special::Character((8, 1)))),
+            (5, Kind::Link, None),
+            (6, Kind::Other, Some(Special::Socket)),
+            (7, Kind::Other, Some(Special::Pipe)),
+        ] {
+            let bytes = words(&attributes(number_of_kind, 77));
+            let mut results = Results(&bytes);
+            let expected = Attributes {
+                kind,
+                special,
+                links: 1,
+                mode: 0o755,
+                uid: 10,
+                gid: 20,
+                size: 5,
+                number: 77,
+                accessed: Time { seconds: 3, nanoseconds: 4 },
+                modified: Time { seconds: 5, nanoseconds: 6 },
+            };
+            assert_eq!(results.attributes(), Some(expected));
+            assert!(results.0.is_empty());
+        }
     }
 
     #[test]
@@ -240,7 +309,8 @@ mod tests {
         all.extend([0, 0, 0]);
         let bytes = words(&all);
         let page = Results(&bytes).page().unwrap().unwrap();
-        let entry = Entry { name: Name::parse("ab").unwrap(), number: 2, kind: Some(Kind::Link) };
+        let (name, behind) = (Name::parse("ab").unwrap(), Place { cookie: 4, verifier: 9 });
+        let entry = Entry { name, number: 2, kind: Some(Kind::Link), behind };
         assert_eq!(page.entries, [entry]);
         assert_eq!(page.next, Some(Place { cookie: 4, verifier: 9 }));
         for length in 0..bytes.len() {

@@ -1,0 +1,335 @@
+//! The vendor's API with mount targets that lead somewhere: what it makes is a folder on the disk of a
+//! [`Ganesha`], and the domain of a mount target or access point shows that folder as `/`, over TLS.
+//!
+//! ```text
+//! controller -- HTTPS --> simulator: makes <disk>/file-systems/<id>, writes the domain into the hosts file
+//! controller -- TLS, by the domain --> terminator -- MOUNT "/x" becomes "/file-systems/<id>/x" --> ganesha
+//! ```
+//!
+//! Both listen in the network of the NAS. One terminator stands for all mount targets: it signs a certificate for
+//! whatever name a client asks for, and that name says which folder is meant.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::mpsc;
+use std::thread;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::server::ClientHello;
+use rustls::server::ResolvesServerCert;
+use rustls::sign::CertifiedKey;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::certificates::Authority;
+use crate::certificates::Validity;
+use crate::failure::During;
+use crate::failure::Failure;
+use crate::failure::Result;
+use crate::ganesha::Ganesha;
+use crate::lab;
+use crate::nas::splitter::HEADER;
+use crate::nas::splitter::MOUNT_PORT;
+use crate::nas::splitter::port_of;
+use crate::openapi::Simulator;
+use crate::openapi::Timing;
+
+/// Of every mount target that the simulator makes.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 40);
+/// Below the disk, and before every path that a client mounts.
+const FOLDER: &str = "file-systems";
+/// A MOUNT call has a path of at most 1024 bytes, and credentials of at most 400 (RFC 1813, RFC 5531).
+const LONGEST_CALL: usize = 4096;
+/// MNT among the procedures of MOUNT.
+const MNT: u32 = 1;
+
+/// The access key of a RAM user who may do everything.
+pub const KEY: (&str, &str) = ("LTAI5tExample", "a secret");
+
+/// The API and what it makes. Ends when dropped.
+#[derive(Debug)]
+pub struct Cloud {
+    /// What the API knows.
+    pub simulator: Arc<Simulator>,
+    /// Whom to trust: the API, its mount targets and those of the NAS.
+    pub trust: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Cloud {
+    /// Serves in the network of `nas`.
+    ///
+    /// # Errors
+    /// When something cannot be made or listened at.
+    pub fn start(nas: &Ganesha, timing: Timing) -> Result<Self> {
+        let root = nas.disk().join(FOLDER);
+        fs::create_dir(&root).during("failed to make a folder")?;
+        let own = nas.folder().join("cloud");
+        fs::create_dir(&own).during("failed to make a folder")?;
+        let authority = Authority::create(&own, "mount-targets")?;
+        let trusted = authority.file();
+        let (network, hosts) = (nas.network(), nas.hosts());
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let told = ready.clone();
+            let served = lab::inside_network(&network, move || {
+                serve(timing, root, &hosts, authority, &ready, stopped)
+            });
+            if let Err(failure) = served {
+                drop(told.send(Err(failure)));
+            }
+        });
+        let ended = |_| Failure::new("the cloud ended at once");
+        let simulator = is_ready.recv().map_err(ended)??;
+        simulator.add_user(KEY.0, KEY.1);
+        let trust = trust_all(nas, &[&trusted, &simulator.ca_file, nas.ca_file()])?;
+        Ok(Self { simulator, trust, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Tells a controller where the API is, and as whom to call it.
+    pub fn set_up(&self, controller: &mut Command) {
+        controller
+            .env("ALINAS_CSI_NAS_REGION", "cn-test")
+            .env("ALINAS_CSI_NAS_ENDPOINT", &self.simulator.endpoint)
+            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", KEY.0)
+            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", KEY.1)
+            .env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true");
+    }
+
+    /// The NAS's own disk is a file system of the account, too, by this id.
+    ///
+    /// # Errors
+    /// When its folder cannot be made.
+    pub fn adopt_disk(&self, file_system_id: &str) -> Result<()> {
+        self.simulator.adopt(file_system_id);
+        let link = self.simulator.root_of(file_system_id);
+        std::os::unix::fs::symlink("..", link).during("failed to make a folder")
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// A directory that nobody may read, too.
+fn trust_all(nas: &Ganesha, files: &[&Path]) -> Result<PathBuf> {
+    let trust = nas.folder().join("trust");
+    fs::create_dir(&trust).during("failed to make a folder")?;
+    for (number, file) in files.iter().enumerate() {
+        let copy = trust.join(format!("{number}.pem"));
+        fs::copy(file, copy).during("failed to copy a certificate")?;
+    }
+    Ok(trust)
+}
+
+fn serve(
+    timing: Timing,
+    root: PathBuf,
+    hosts: &Path,
+    authority: Authority,
+    ready: &mpsc::Sender<Result<Arc<Simulator>>>,
+    stopped: oneshot::Receiver<()>,
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let simulator = Arc::new(Simulator::start_at(timing, root).await?);
+        simulator.write_names(hosts, IpAddr::V4(ADDRESS));
+        let acceptor = acceptor(authority)?;
+        let at = (ADDRESS, crate::nas::PORT);
+        let listener = TcpListener::bind(at).await.during("failed to bind the mount targets")?;
+        tokio::spawn(accept(listener, acceptor, Arc::clone(&simulator)));
+        drop(ready.send(Ok(simulator)));
+        // Ends when the sender is dropped.
+        drop(stopped.await);
+        Ok(())
+    })
+}
+
+fn acceptor(authority: Authority) -> Result<TlsAcceptor> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let names = Names { authority: Mutex::new(authority), signed: Mutex::default() };
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(names));
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// A certificate for each name that was asked for.
+struct Names {
+    authority: Mutex<Authority>,
+    signed: Mutex<HashMap<String, Arc<CertifiedKey>>>,
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names")
+    }
+}
+
+impl Names {
+    fn sign(&self, name: &str) -> Result<Arc<CertifiedKey>> {
+        let authority = self.authority.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = authority.sign(name, name, Validity::Now)?;
+        let chain = CertificateDer::pem_file_iter(&file)?.collect::<Result<Vec<_>, _>>()?;
+        let key = aws_lc_rs::sign::any_supported_type(&PrivateKeyDer::from_pem_file(&file)?)?;
+        Ok(Arc::new(CertifiedKey::new(chain, key)))
+    }
+}
+
+impl ResolvesServerCert for Names {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name()?;
+        let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = signed.get(name) {
+            return Some(Arc::clone(known));
+        }
+        let certificate = self.sign(name).ok()?;
+        signed.insert(name.to_owned(), Arc::clone(&certificate));
+        Some(certificate)
+    }
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, simulator: Arc<Simulator>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (acceptor, simulator) = (acceptor.clone(), Arc::clone(&simulator));
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let name = stream.get_ref().1.server_name().map(str::to_owned);
+            let root = name.and_then(|name| simulator.root_of_domain(&name));
+            if let Some(root) = root {
+                // How a connection ends is the client's affair.
+                drop(carry(stream, &format!("/{FOLDER}{root}")).await);
+            }
+        });
+    }
+}
+
+async fn carry(mut client: TlsStream<TcpStream>, root: &str) -> Result<()> {
+    let mut header = [0; HEADER];
+    client.read_exact(&mut header).await?;
+    let port = port_of(&header).ok_or_else(|| Failure::new("no NFS and no MOUNT"))?;
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    server.set_nodelay(true)?;
+    if port != MOUNT_PORT {
+        server.write_all(&header).await?;
+        tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+        return Ok(());
+    }
+    let (from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_server, to_server) = server.split();
+    tokio::select! {
+        ended = pass_calls(from_client, header.to_vec(), to_server, root) => ended,
+        ended = tokio::io::copy(&mut from_server, &mut to_client) => {
+            ended?;
+            Ok(())
+        }
+    }
+}
+
+async fn pass_calls(
+    mut from: impl tokio::io::AsyncRead + Unpin,
+    mut begun: Vec<u8>,
+    mut to: impl tokio::io::AsyncWrite + Unpin,
+    root: &str,
+) -> Result<()> {
+    loop {
+        let call = read_call(&mut from, std::mem::take(&mut begun)).await?;
+        to.write_all(&moved(&call, root).unwrap_or(call)).await?;
+    }
+}
+
+/// One record of one fragment, of which `call` has been read.
+async fn read_call(
+    from: &mut (impl tokio::io::AsyncRead + Unpin),
+    mut call: Vec<u8>,
+) -> Result<Vec<u8>> {
+    if call.is_empty() {
+        call = vec![0; 4];
+        from.read_exact(&mut call).await?;
+    }
+    let length = word(&call, 0).map(|mark| (mark & 0x7fff_ffff) as usize);
+    let length = length.filter(|length| *length <= LONGEST_CALL);
+    let length = length.ok_or_else(|| Failure::new("no call of MOUNT is so long"))?;
+    let read = call.len();
+    call.resize((length + 4).max(read), 0);
+    from.read_exact(&mut call[read..]).await?;
+    Ok(call)
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// A call of MNT with `root` before its path; nothing for any other call.
+///
+/// Mark, xid, type, RPC version, program, version, procedure; credentials, verifier; the path (RFC 5531, section 9).
+fn moved(call: &[u8], root: &str) -> Option<Vec<u8>> {
+    if word(call, 24)? != MNT {
+        return None;
+    }
+    let padded = |length: u32| (length as usize).next_multiple_of(4);
+    let credentials = 28 + 8 + padded(word(call, 32)?);
+    let path_at = credentials + 8 + padded(word(call, credentials + 4)?);
+    let length = word(call, path_at)? as usize;
+    let path = call.get(path_at + 4..path_at + 4 + length)?;
+    let path = [root.as_bytes(), path.strip_suffix(b"/").unwrap_or(path)].concat();
+    let mut moved = call.get(..path_at)?.to_vec();
+    moved.extend(u32::try_from(path.len()).ok()?.to_be_bytes());
+    moved.extend(&path);
+    moved.resize(moved.len().next_multiple_of(4), 0);
+    let mark = 0x8000_0000 | u32::try_from(moved.len() - 4).ok()?;
+    moved[..4].copy_from_slice(&mark.to_be_bytes());
+    Some(moved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(procedure: u32, path: &[u8]) -> Vec<u8> {
+        let mut call: Vec<u8> = [0, 7, 0, 2, 100_005, 3, procedure, 1, 4, 9, 0, 0]
+            .into_iter()
+            .flat_map(u32::to_be_bytes)
+            .collect();
+        call.extend(u32::try_from(path.len()).unwrap().to_be_bytes());
+        call.extend(path);
+        call.resize(call.len().next_multiple_of(4), 0);
+        let mark = 0x8000_0000 | u32::try_from(call.len() - 4).unwrap();
+        call[..4].copy_from_slice(&mark.to_be_bytes());
+        call
+    }
+
+    #[test]
+    fn a_path_that_is_mounted_is_looked_for_in_the_folder_of_its_file_system() {
+        assert_eq!(moved(&call(MNT, b"/"), "/f/1").unwrap(), call(MNT, b"/f/1"));
+        assert_eq!(moved(&call(MNT, b"/ab"), "/f/1").unwrap(), call(MNT, b"/f/1/ab"));
+        assert_eq!(moved(&call(0, b""), "/f/1"), None);
+        assert_eq!(moved(b"short", "/f/1"), None);
+    }
+}
