@@ -68,7 +68,9 @@ pub enum RecordError {
     #[error("it cannot be read: {0}")]
     Malformed(#[from] serde_json::Error),
     /// A quota, and the version of one without.
-    #[error("it has version {VERSION}, which has no quota, and names the file system {0:?} of one")]
+    #[error(
+        "it has version {FIRST_VERSION}, which has no quota, and names the file system {0:?} of one"
+    )]
     Quota(String),
     /// Its directory is none of a volume.
     #[error("it names the directory {directory:?}: {why}")]
@@ -138,7 +140,7 @@ impl VolumeRecord {
             return Err(RecordError::Later(version));
         }
         let record: Self = serde_json::from_slice(bytes)?;
-        if let (VERSION, Some(id)) = (version, &record.quota_on) {
+        if let (FIRST_VERSION, Some(id)) = (version, &record.quota_on) {
             return Err(RecordError::Quota(id.clone()));
         }
         if let Some(why) = directory_fault(&record.directory) {

@@ -3,6 +3,8 @@
 //! The external-provisioner takes `CANCELLED`, `DEADLINE_EXCEEDED`, `UNAVAILABLE`, `RESOURCE_EXHAUSTED` and
 //! `ABORTED` as "maybe still under way": it asks for the same volume again, and deletes it should the claim go. After
 //! any other code it may forget the volume, so a call that may have made something never ends with one.
+//!
+//! LONG: half of it are tests, which make every error once.
 
 use tonic::Code;
 

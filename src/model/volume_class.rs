@@ -315,7 +315,7 @@ fn file_system_on_delete(given: &Given) -> Result<OnDelete, ClassError> {
         (Some(ours), Some(vendor_s)) if ours != vendor_s => {
             Err(ClassError::Contradiction("onDelete", "deleteVolume"))
         }
-        (ours, vendor_s) => Ok(ours.or(vendor_s).unwrap_or_default()),
+        (ours, vendor_s) => Ok(ours.or(vendor_s).unwrap_or(OnDelete::Delete)),
     }
 }
 

@@ -160,7 +160,7 @@ mod tests {
                 .map_err(|finding| finding.found)
         };
         for (words, expected) in [
-            (&["nas.example.com"][..], Ok("nas.example.com:2049 or 12049 /")),
+            (&["nas.example.com"][..], Ok("nas.example.com /")),
             (&["nas.example.com:/a/b", "--tls-port", "7"], Ok("nas.example.com:7 /a/b")),
             (
                 &["192.0.2.1:/", "--tls-port", "7", "--tls-server-name", "a.b"],
