@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::app::metrics;
+use crate::kubernetes::reason;
 use crate::model::nfs_option::explain;
 use crate::model::nfs_option::explain::UnknownOption;
 
@@ -10,7 +11,7 @@ use crate::model::nfs_option::explain::UnknownOption;
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// An option in any spelling; with a value (rsize=5000), also what becomes of it.
-    #[arg(required_unless_present_any = ["all", "markdown", "metrics"])]
+    #[arg(required_unless_present_any = ["all", "markdown", "metrics", "events"])]
     option: Option<String>,
     /// Lists every option, a line each.
     #[arg(long, conflicts_with = "option")]
@@ -21,6 +22,9 @@ pub struct ExplainArgs {
     /// Prints the document about all metrics, docs/metrics.md.
     #[arg(long, conflicts_with_all = ["option", "all", "markdown"])]
     metrics: bool,
+    /// Prints the document about all events, docs/events.md.
+    #[arg(long, conflicts_with_all = ["option", "all", "markdown", "metrics"])]
+    events: bool,
 }
 
 /// The text to print.
@@ -31,6 +35,7 @@ pub fn answer(arguments: &ExplainArgs) -> Result<String, UnknownOption> {
     match &arguments.option {
         Some(option) => explain::explain(option),
         None if arguments.markdown => Ok(explain::page()),
+        None if arguments.events => Ok(reason::page()),
         None if arguments.metrics => Ok(metrics::family::page()),
         None => Ok(explain::summary()),
     }

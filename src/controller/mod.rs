@@ -15,6 +15,7 @@
 
 pub mod create;
 pub mod delete;
+pub mod domain;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod find;

@@ -9,9 +9,11 @@ use crate::controller::Controller;
 use crate::controller::VolumeRecord;
 use crate::csi::controller_code as code;
 use crate::csi::controller_request as request;
+use crate::csi::controller_topology;
 use crate::csi::refusal::Call;
 use crate::csi::refusal::OrRefuse;
 use crate::csi::refusal::not_served;
+use crate::csi::topology::TopologyKey;
 use crate::proto::csi;
 use crate::proto::csi::controller_service_capability;
 use crate::proto::csi::controller_service_capability::rpc::Type;
@@ -25,13 +27,20 @@ const CAPABILITIES: [Type; 4] =
 #[derive(Debug)]
 pub struct ControllerService {
     controller: Controller,
+    topology: Option<TopologyKey>,
 }
 
 impl ControllerService {
     /// Serves `controller`.
     #[must_use]
     pub fn new(controller: Controller) -> Self {
-        Self { controller }
+        Self { controller, topology: None }
+    }
+
+    /// Nodes say in which zone they are, by this key.
+    #[must_use]
+    pub fn with_topology(self, key: TopologyKey) -> Self {
+        Self { topology: Some(key), ..self }
     }
 }
 
@@ -61,11 +70,18 @@ impl csi::controller_server::Controller for ControllerService {
     ) -> Result<Response<csi::CreateVolumeResponse>, Status> {
         let message = request.into_inner();
         let call = Call { name: "CreateVolume", volume: &message.name };
-        let wanted = request::create(&message).or_refuse(call, request::code_of)?;
+        let mut wanted = request::create(&message).or_refuse(call, request::code_of)?;
+        let requirement = message.accessibility_requirements.as_ref();
+        let key = self.topology.as_ref();
+        let zones = controller_topology::place(&mut wanted.class, key, requirement)
+            .or_refuse(call, request::code_of)?;
         let created = self.controller.create(wanted).await.or_refuse(call, code::create)?;
         tracing::info!(volume.id = %created.id, volume.name = call.volume, "created");
-        let volume = Some(volume(created.id.to_string(), &created.record));
-        Ok(Response::new(csi::CreateVolumeResponse { volume }))
+        let mut volume = volume(created.id.to_string(), &created.record);
+        volume.accessible_topology = zones.of(&volume.volume_context);
+        // By this the node knows whose volume it is, and says there what is wrong with it.
+        volume.volume_context.extend(controller_topology::claim(&message.parameters));
+        Ok(Response::new(csi::CreateVolumeResponse { volume: Some(volume) }))
     }
 
     async fn delete_volume(
@@ -180,7 +196,10 @@ fn validated(
         return unconfirmed(error.to_string());
     }
     let held = request::context(&record.context);
-    if !message.volume_context.is_empty() && message.volume_context != held {
+    let mut given = message.volume_context.clone();
+    // What Kubernetes adds, and we for it, is no part of the volume.
+    given.retain(|key, _| !key.starts_with(controller_topology::KUBERNETES));
+    if !given.is_empty() && given != held {
         return unconfirmed("the volume has another volume context".to_owned());
     }
     csi::ValidateVolumeCapabilitiesResponse {

@@ -48,6 +48,7 @@ pub(super) fn find(error: &FindError) -> Code {
 fn export(fault: &ExportFault) -> Code {
     match fault {
         ExportFault::Dial(fault) => refused(fault.kind()),
+        ExportFault::Region { source, .. } => refused(source.kind()),
         ExportFault::NoSuchPath { .. } => Code::FailedPrecondition,
         ExportFault::Denied { .. } | ExportFault::DeniedOrMissing { .. } => Code::PermissionDenied,
         ExportFault::Crowded { .. } => Code::Unavailable,
@@ -147,7 +148,10 @@ mod tests {
             .into_iter()
             .map(|(source, code)| (ExportFault::Mount { server: text(), source }, code))
             .collect();
-        all.push((ExportFault::Dial(DialFault::NoAddress { host }), Code::Unavailable));
+        let source = || DialFault::NoAddress { host: host.clone() };
+        all.push((ExportFault::Dial(source()), Code::Unavailable));
+        let doubt = text();
+        all.push((ExportFault::Region { doubt, source: Box::new(source()) }, Code::Unavailable));
         all.push((
             ExportFault::NoSuchPath { server: text(), path: path() },
             Code::FailedPrecondition,

@@ -17,6 +17,7 @@ pub mod tls_policy;
 pub mod tunnel_spec;
 pub mod volume_handle;
 pub mod volume_id;
+pub mod zone;
 
 pub use attributes::AttributeError;
 pub use attributes::MountProtocol;
@@ -39,3 +40,4 @@ pub use volume_handle::Export;
 pub use volume_handle::VolumeHandle;
 pub use volume_handle::VolumeKey;
 pub use volume_id::VolumeId;
+pub use zone::Zone;

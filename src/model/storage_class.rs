@@ -21,6 +21,8 @@ use crate::model::export_path::ExportPath;
 use crate::model::export_path::ExportPathError;
 use crate::model::nearest::did_you_mean;
 use crate::model::volume_handle::Export;
+use crate::model::zone::Zone;
+use crate::model::zone::ZoneError;
 
 /// The longest name of a volume's directory: with what is put around it when it is archived it still is a name.
 const LONGEST_DIRECTORY: usize = 200;
@@ -40,6 +42,18 @@ pub const KEYS: &[Key] = &[
         default: "/",
         help: "The directory of the file system that volumes are made in; it must exist. With several servers it may \
                stand behind each instead.",
+    },
+    Key {
+        name: "zones",
+        default: "",
+        help: "The zone of each server, in the order of \"server\", as \"cn-hangzhou-b,cn-hangzhou-g\"; an empty one is \
+               not known. A volume is made in a zone where its pod may be, if there is one that answers.",
+    },
+    Key {
+        name: "accessibility",
+        default: "everywhere",
+        help: "From where a volume can be mounted: \"everywhere\", as every zone of a VPC reaches every mount target, or \
+               \"zone\", which binds its pods to the zone of its server.",
     },
     Key {
         name: "volumeAs",
@@ -110,6 +124,10 @@ pub struct StorageClass {
     pub gid: u32,
     /// What becomes of it.
     pub on_delete: OnDelete,
+    /// Whether it is to be mounted in the zone of its server alone.
+    pub is_bound_to_zone: bool,
+    /// The zones that the volume is wanted in, the best first.
+    pub wanted_zones: Vec<Zone>,
     /// What the volume says besides `server` and `path`.
     attributes: BTreeMap<String, String>,
 }
@@ -121,6 +139,8 @@ pub struct Place {
     pub server: String,
     /// What is reached there.
     pub export: Export,
+    /// The zone that it is in, where the class says so.
+    pub zone: Option<Zone>,
 }
 
 /// What becomes of a volume's data when the volume is deleted.
@@ -171,6 +191,24 @@ pub enum ClassError {
         "parameter \"server\": {0:?} is no mount target; expected \"domain\" or \"domain:/path\""
     )]
     Server(String),
+    /// `zones` does not say one for each server.
+    #[error(
+        "parameter \"zones\" names {zones} zones for {servers} servers; give one for each, in the same order"
+    )]
+    Zones {
+        /// How many there are.
+        zones: usize,
+        /// How many there should be.
+        servers: usize,
+    },
+    /// One of `zones` is none.
+    #[error("parameter \"zones\": {0}")]
+    Zone(#[from] ZoneError),
+    /// A volume cannot be bound to a zone that nobody knows.
+    #[error(
+        "parameter \"accessibility\" is \"zone\", and \"zones\" does not name the zone of every server"
+    )]
+    ZonesMissing,
     /// `path` and a path behind a server.
     #[error("parameter \"path\" is given, and {0:?} has a path of its own; leave one of them out")]
     TwoPaths(String),
@@ -218,13 +256,28 @@ impl StorageClass {
         let on_delete = given.on_delete()?;
         let directory = given.directory(parameters, volume)?;
         let servers = given.servers()?;
+        let zones = given.zones(servers.len())?;
+        let is_bound_to_zone = given.is_bound_to_zone(&zones)?;
         let mut attributes = given.attributes;
         attributes.retain(|_, value| !value.is_empty());
         let places = servers
             .into_iter()
-            .map(|(server, path)| place(&attributes, server, path, mount_flags))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { places, directory, mode, uid, gid, on_delete, attributes })
+            .zip(zones)
+            .map(|(server, zone)| Ok(Place { zone, ..place(&attributes, server, mount_flags)? }))
+            .collect::<Result<_, ClassError>>()?;
+        let wanted_zones = Vec::new();
+        let own = Self {
+            places,
+            directory,
+            mode,
+            uid,
+            gid,
+            on_delete,
+            is_bound_to_zone,
+            wanted_zones,
+            attributes,
+        };
+        Ok(own)
     }
 
     /// The attributes of the volume in one of the places.
@@ -240,8 +293,7 @@ impl StorageClass {
 
 fn place(
     attributes: &BTreeMap<String, String>,
-    server: String,
-    path: ExportPath,
+    (server, path): (String, ExportPath),
     mount_flags: &[Vec<String>],
 ) -> Result<Place, ClassError> {
     let mut all: HashMap<String, String> = attributes.clone().into_iter().collect();
@@ -252,7 +304,9 @@ fn place(
         parsed = VolumeAttributes::parse(&all, flags)?;
     }
     match parsed.protocol {
-        MountProtocol::Alinas(spec) => Ok(Place { server, export: Export { spec, path } }),
+        MountProtocol::Alinas(spec) => {
+            Ok(Place { server, export: Export { spec, path }, zone: None })
+        }
         MountProtocol::Nfs => Err(ClassError::Plain),
     }
 }
@@ -369,6 +423,26 @@ impl Given {
         };
         let common = self.get("path");
         text.split(',').map(|entry| server_and_path(entry.trim(), common)).collect()
+    }
+
+    /// One for each server, or none at all.
+    fn zones(&self, servers: usize) -> Result<Vec<Option<Zone>>, ClassError> {
+        let Some(text) = self.get("zones") else { return Ok(vec![None; servers]) };
+        let read = |zone: &str| (!zone.is_empty()).then(|| Zone::parse(zone)).transpose();
+        let zones: Vec<_> =
+            text.split(',').map(|zone| read(zone.trim())).collect::<Result<_, _>>()?;
+        match zones.len() {
+            count if count == servers => Ok(zones),
+            count => Err(ClassError::Zones { zones: count, servers }),
+        }
+    }
+
+    fn is_bound_to_zone(&self, zones: &[Option<Zone>]) -> Result<bool, ClassError> {
+        const WORDS: &str = "\"everywhere\" or \"zone\"";
+        match self.word("accessibility", &["everywhere", "zone"], WORDS)? {
+            Some("zone") if zones.iter().any(Option::is_none) => Err(ClassError::ZonesMissing),
+            word => Ok(word == Some("zone")),
+        }
     }
 
     /// The domain of an access point may stand for the server, as it may in a volume.
@@ -494,6 +568,20 @@ mod tests {
     }
 
     #[test]
+    fn each_server_may_have_a_zone_and_a_volume_may_be_bound_to_it() {
+        let servers = ("server", "a.test:/x,b.test,c.test");
+        let class = parse(&[servers, ("zones", "cn-a-1, ,cn-a-2")]).unwrap();
+        let zones: Vec<_> =
+            class.places.iter().map(|place| place.zone.as_ref().map(Zone::as_str)).collect();
+        assert_eq!(zones, [Some("cn-a-1"), None, Some("cn-a-2")]);
+        assert!(!class.is_bound_to_zone);
+        let class = parse(&[servers, ("zones", "x,x,y"), ("accessibility", "zone")]).unwrap();
+        assert!(class.is_bound_to_zone);
+        assert!(!class.volume_context(&class.places[0]).contains_key("zones"));
+        assert!(parse(&[servers, ("zones", "x,,y"), ("accessibility", "zone")]).is_err());
+    }
+
+    #[test]
     fn what_concerns_the_mount_goes_into_the_volume_by_its_documented_name() {
         let class = parse(&[
             ("server", DOMAIN),
@@ -555,6 +643,10 @@ mod tests {
             (vec![("server", DOMAIN), ("nameTemplate", "a/b")], "one directory"),
             (vec![("server", DOMAIN), ("nameTemplate", "..")], "hidden"),
             (vec![("server", DOMAIN), ("nameTemplate", "archived-a")], "archived"),
+            (vec![("server", DOMAIN), ("zones", "a,b")], "2 zones for 1 servers"),
+            (vec![("server", DOMAIN), ("zones", "a b")], "is no zone"),
+            (vec![("server", DOMAIN), ("accessibility", "node")], "\"everywhere\""),
+            (vec![("server", DOMAIN), ("accessibility", "zone")], "\"zones\" does not name"),
             (vec![("server", DOMAIN), ("tls", "false")], "not provisioned"),
             (vec![("server", DOMAIN), ("mountProtocol", "nfs")], "not provisioned"),
             (vec![("server", DOMAIN), ("fileSystemId", "x")], "not supported"),
