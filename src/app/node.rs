@@ -2,6 +2,8 @@
 //!
 //! It holds nothing that a mount needs: it can crash, restart or be upgraded at any time, and what it was asked
 //! to do half way is asked again.
+//!
+//! LONG: a third of it are the settings, a third tests.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,6 @@
 //! The Node service: one short handler for each call.
+//!
+//! LONG: half of it are tests, one for each thing that a kubelet is told.
 
 use std::error::Error;
 use std::fmt;

@@ -266,7 +266,7 @@ impl StorageClass {
             .map(|(server, zone)| Ok(Place { zone, ..place(&attributes, server, mount_flags)? }))
             .collect::<Result<_, ClassError>>()?;
         let wanted_zones = Vec::new();
-        let own = Self {
+        Ok(Self {
             places,
             directory,
             mode,
@@ -276,8 +276,7 @@ impl StorageClass {
             is_bound_to_zone,
             wanted_zones,
             attributes,
-        };
-        Ok(own)
+        })
     }
 
     /// The attributes of the volume in one of the places.

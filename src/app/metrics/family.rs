@@ -2,6 +2,8 @@
 //!
 //! Labels are the mount target and the local address of a tunnel, never a volume: a node has as many series as
 //! it has mount targets, whatever runs on it.
+//!
+//! LONG: it is a table, and the document that is written from it.
 
 use crate::app::metrics::controller_family::CONTROLLER_FAMILIES;
 use crate::app::status::kind_word;

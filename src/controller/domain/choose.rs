@@ -19,7 +19,9 @@ pub fn in_order<'a>(places: &'a [Place], name: &str, wanted: &[Zone]) -> Vec<&'a
     let (before, from) = places.split_at(first.min(places.len()));
     let mut order: Vec<&Place> = from.iter().chain(before).collect();
     // Stable: among equals the round goes on.
-    order.sort_by_key(|place| rank(place, wanted));
+    if !wanted.is_empty() {
+        order.sort_by_key(|place| rank(place, wanted));
+    }
     order
 }
 
