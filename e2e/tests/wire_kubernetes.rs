@@ -286,7 +286,7 @@ async fn a_node_plugin_says_its_zone_and_its_troubles_and_lifts_its_taint_once_r
     ];
     assert_eq!(found.len(), begins.len(), "{found:?}");
     for (event, begin) in found.iter().zip(begins) {
-        ensure(event.starts_with(begin), format!("{event}"))?;
+        ensure(event.starts_with(begin), event.as_str())?;
     }
     assert!(!taints(&server, "node-1").await?.contains(&TAINT.to_owned()));
     Ok(())
