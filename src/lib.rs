@@ -13,6 +13,7 @@
 //! | 3 | [`tls`], [`nfs`] | rustls configurations; the text-based NFS mount |
 //! | 2 | [`host`] | Linux behind narrow traits, each with a fake beside it |
 //! | 2 | [`nas`] | the API by which file systems, directories and quotas are made |
+//! | 2 | [`kubernetes`] | what is said to a cluster: events; and the little that it is asked |
 //! | 1 | [`runtime`] | deadlines, in-flight guards, error chains |
 //! | 0 | [`model`], [`proto`] | the words of the domain; the words on the wire |
 //!
@@ -22,6 +23,7 @@ pub mod app;
 pub mod controller;
 pub mod csi;
 pub mod host;
+pub mod kubernetes;
 pub mod model;
 pub mod nas;
 pub mod nfs;

@@ -4,6 +4,7 @@
 //! the driver itself runs as the real binary, in processes of its own. Start with [`nas`] for the server side and
 //! [`driver`] for ours.
 
+pub mod api_server;
 pub mod bench;
 pub mod cable;
 pub mod capture;

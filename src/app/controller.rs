@@ -4,14 +4,19 @@
 //! and what it was removing in the background is found again.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use crate::app::cluster::ClusterArgs;
 use crate::app::csi_server;
 use crate::app::csi_server::Drained;
+use crate::app::metrics;
+use crate::app::metrics::controller_family::ControllerScrape;
 use crate::app::nas::Nas;
 use crate::app::nas::NasArgs;
 use crate::app::nas::NasSettingError;
@@ -19,12 +24,17 @@ use crate::app::signals;
 use crate::controller::Cloud;
 use crate::controller::Controller;
 use crate::controller::NetworkExports;
+use crate::controller::domain::MountTargets;
+use crate::controller::domain::Watcher;
+use crate::controller::domain::watch::look::NetworkSights;
 use crate::csi::ControllerService;
 use crate::csi::CsiEndpoint;
 use crate::csi::DriverName;
 use crate::csi::IdentityService;
 use crate::csi::ListenError;
+use crate::csi::TopologyKey;
 use crate::nas::NasClient;
+use crate::nas::Region;
 use crate::proto::csi::controller_server::ControllerServer;
 use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::plugin_capability::service::Type;
@@ -36,6 +46,7 @@ use crate::tls::TrustError;
 use crate::tls::fips;
 use crate::tls::fips::FipsError;
 use crate::tunnel::Dialer;
+use crate::tunnel::resolve::SystemNames;
 
 /// How long calls may go on after we were told to stop. One that is cut is made again by the sidecar.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -68,6 +79,60 @@ pub struct ControllerArgs {
     /// The API of NAS.
     #[command(flatten)]
     pub nas: NasArgs,
+
+    /// Take note of the zones that a volume is wanted in; nodes need the same
+    #[arg(long, env = "ALINAS_CSI_TOPOLOGY")]
+    pub topology: bool,
+
+    /// Watch the mount targets that PersistentVolumes of this driver use, and say what becomes of them in events and
+    /// metrics
+    #[arg(long, env = "ALINAS_CSI_WATCH_MOUNT_TARGETS")]
+    pub watch_mount_targets: bool,
+
+    /// Serve metrics for Prometheus at this address, for whoever reaches it; left out, not at all
+    #[arg(
+        long,
+        env = "ALINAS_CSI_METRICS_LISTEN",
+        value_name = "ADDRESS:PORT",
+        value_parser = metrics::parse_address
+    )]
+    pub metrics_listen: Option<SocketAddr>,
+
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+impl ControllerArgs {
+    /// Begins what goes on beside the CSI service, until `stop`.
+    fn begin_beside(
+        &self,
+        dialer: &Dialer,
+        api: Option<(Region, Arc<dyn MountTargets>)>,
+        stop: &CancellationToken,
+    ) {
+        let is_wanted = self.cluster.events || self.watch_mount_targets;
+        let cluster = is_wanted.then(|| self.cluster.connect()).flatten();
+        let driver = self.driver_name.as_str();
+        // Of no instance: what one replica has said need not be said by another.
+        let events = self.cluster.reporter(cluster.as_ref(), driver, "");
+        let volumes = cluster.filter(|_| self.watch_mount_targets);
+        let watcher = volumes.map(|volumes| {
+            let mut sights = NetworkSights::new(Arc::new(SystemNames), dialer.clone());
+            if let Some((region, targets)) = api {
+                sights = sights.with_api(region, targets);
+            }
+            let (volumes, sights) = (Arc::new(volumes), Arc::new(sights));
+            Watcher::new(driver, volumes, sights, events.clone(), Arc::new(SystemClock))
+        });
+        let board = watcher.as_ref().map(Watcher::board);
+        if let Some(watcher) = watcher {
+            tokio::spawn(watcher.run(stop.clone()));
+        }
+        if let Some(address) = self.metrics_listen {
+            let scrape = ControllerScrape { board, events }.shared();
+            tokio::spawn(metrics::run(address, scrape, stop.clone()));
+        }
+    }
 }
 
 /// Why the role ended otherwise than by being told to.
@@ -101,11 +166,14 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     fips::ensure(args.require_fips)?;
     let trust = Arc::new(Trust::new(args.ca_file.as_deref())?);
     let listener = args.csi_endpoint.listen().await?;
-    let stop = signals::stop_on_signal().map_err(ControllerRoleError::Signals)?;
+    let told_to_stop = signals::stop_on_signal().map_err(ControllerRoleError::Signals)?;
     let dialer = Dialer::new(Arc::clone(&trust));
-    let exports = Arc::new(NetworkExports::new(dialer));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let nas = Nas::set_up(&args.nas, variable, &trust, Arc::clone(&clock)).await?;
+    let stop = CancellationToken::new();
+    let _stops = stop.clone().drop_guard();
+    args.begin_beside(&dialer, nas.as_ref().map(mount_targets), &stop);
+    let exports = Arc::new(NetworkExports::new(dialer));
     let mut controller = Controller::new(exports, clock);
     if let Some(nas) = &nas {
         let client: Arc<NasClient> = Arc::clone(&nas.client);
@@ -117,16 +185,21 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
         csi.socket = %args.csi_endpoint.path().display(),
         "serving CSI"
     );
-    let capabilities = vec![Type::ControllerService];
+    let mut capabilities = vec![Type::ControllerService];
+    let mut service = ControllerService::new(controller.clone());
+    if args.topology {
+        capabilities.push(Type::VolumeAccessibilityConstraints);
+        service = service.with_topology(TopologyKey::of(&args.driver_name));
+    }
     let identity = IdentityService::of_controller(args.driver_name, capabilities)
         .with_expansion(VolumeExpansion::Online);
-    let service = ControllerService::new(controller.clone());
     let services = Server::builder()
         .add_service(IdentityServer::new(identity))
         .add_service(ControllerServer::new(service));
+    let told_to_stop = told_to_stop.cancelled_owned();
     // Nothing is waited for but the answers: what is done in the background ends below.
     let nothing_more = std::future::ready(());
-    let served = csi_server::serve(listener, services, stop.cancelled_owned(), nothing_more, DRAIN);
+    let served = csi_server::serve(listener, services, told_to_stop, nothing_more, DRAIN);
     let drained = tokio::select! {
         served = served => served.map_err(ControllerRoleError::Serve)?,
         // Neither ends.
@@ -136,6 +209,12 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     controller.stopped().await;
     tracing::info!(?drained, "stopped");
     Ok(())
+}
+
+/// The API that mount targets are asked about, and its region.
+fn mount_targets(nas: &Nas) -> (Region, Arc<dyn MountTargets>) {
+    let targets: Arc<dyn MountTargets> = Arc::<NasClient>::clone(&nas.client);
+    (nas.client.region().clone(), targets)
 }
 
 #[expect(clippy::disallowed_methods, reason = "settings are looked up here, once")]

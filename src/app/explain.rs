@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::app::doctor;
 use crate::app::metrics;
+use crate::kubernetes::reason;
 use crate::model::nfs_option::explain;
 use crate::model::nfs_option::explain::UnknownOption;
 
@@ -11,7 +12,7 @@ use crate::model::nfs_option::explain::UnknownOption;
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// An option in any spelling; with a value (rsize=5000), also what becomes of it.
-    #[arg(required_unless_present_any = ["all", "markdown", "metrics", "doctor"])]
+    #[arg(required_unless_present_any = ["all", "markdown", "metrics", "doctor", "events"])]
     option: Option<String>,
     /// Lists every option, a line each.
     #[arg(long, conflicts_with = "option")]
@@ -25,6 +26,9 @@ pub struct ExplainArgs {
     /// Prints the document about the checks of `doctor`, docs/doctor.md.
     #[arg(long, conflicts_with_all = ["option", "all", "markdown", "metrics"])]
     doctor: bool,
+    /// Prints the document about all events, docs/events.md.
+    #[arg(long, conflicts_with_all = ["option", "all", "markdown", "metrics", "doctor"])]
+    events: bool,
 }
 
 /// The text to print.
@@ -37,6 +41,7 @@ pub fn answer(arguments: &ExplainArgs) -> Result<String, UnknownOption> {
         None if arguments.markdown => Ok(explain::page()),
         None if arguments.metrics => Ok(metrics::family::page()),
         None if arguments.doctor => Ok(doctor::page()),
+        None if arguments.events => Ok(reason::page()),
         None => Ok(explain::summary()),
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! It holds nothing that a mount needs: it can crash, restart or be upgraded at any time, and what it was asked
 //! to do half way is asked again.
+//!
+//! LONG: a third of it are the settings, a third tests.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tonic::transport::Server;
 
+use crate::app::cluster::ClusterArgs;
 use crate::app::csi_server;
 use crate::app::csi_server::Drained;
 use crate::app::signals;
@@ -20,17 +23,30 @@ use crate::csi::IdentityService;
 use crate::csi::ListenError;
 use crate::csi::NodeId;
 use crate::csi::NodeService;
+use crate::csi::TopologyKey;
 use crate::csi::VolumeDefaults;
 use crate::host::mount_table::ProcMountTable;
 use crate::host::worker::ChildWorker;
+use crate::kubernetes::About;
+use crate::kubernetes::Cluster;
+use crate::kubernetes::OwnNode;
+use crate::kubernetes::Reason;
+use crate::kubernetes::Report;
+use crate::kubernetes::Reporter;
+use crate::kubernetes::own_node::Untainted;
+use crate::kubernetes::own_node::lift_startup_taint;
+use crate::model::Zone;
 use crate::model::tls_policy::CertificateCheck;
 use crate::model::tls_policy::RevocationCheck;
+use crate::nas::InstanceZone;
+use crate::nas::PlainNetwork;
 use crate::nfs::engine::HostNetwork;
 use crate::nfs::farewell::NetworkMountd;
 use crate::node::Node;
 use crate::node::PlainRecordFiles;
 use crate::node::Tunnels;
 use crate::node::WatchdogTunnels;
+use crate::node::zone::ZoneSources;
 use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::node_server::NodeServer;
 use crate::proto::csi::plugin_capability::service::Type;
@@ -84,9 +100,57 @@ pub struct NodeArgs {
     /// Look into the revocation of certificates (OCSP) for a volume that does not say
     #[arg(long, env = "ALINAS_CSI_CHECK_REVOCATION")]
     pub check_revocation: bool,
+
+    /// How many volumes of this driver the scheduler may put on this node; 0 for any number
+    #[arg(
+        long,
+        env = "ALINAS_CSI_MAX_VOLUMES_PER_NODE",
+        default_value = "0",
+        value_parser = clap::value_parser!(i64).range(0..=i64::from(i32::MAX))
+    )]
+    pub max_volumes_per_node: i64,
+
+    /// Say in which zone this node is, by its label topology.kubernetes.io/zone; the controller needs the same
+    #[arg(long, env = "ALINAS_CSI_TOPOLOGY")]
+    pub topology: bool,
+
+    /// The zone of this node, for one that has no label
+    #[arg(long, env = "ALINAS_CSI_ZONE", value_parser = Zone::parse)]
+    pub zone: Option<Zone>,
+
+    /// Where the node has no label, ask the metadata service of ECS for the zone, for two seconds at most
+    #[arg(long, env = "ALINAS_CSI_ZONE_FROM_METADATA")]
+    pub zone_from_metadata: bool,
+
+    /// Take the taints with this key from this node once the kubelet has registered the driver
+    #[arg(long, env = "ALINAS_CSI_STARTUP_TAINT", value_name = "KEY")]
+    pub startup_taint: Option<String>,
+
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 impl NodeArgs {
+    /// The API server, where something is wanted of it.
+    fn connect(&self) -> Option<Cluster> {
+        let is_wanted = self.cluster.events
+            || self.startup_taint.is_some()
+            || (self.topology && self.zone.is_none());
+        is_wanted.then(|| self.cluster.connect()).flatten()
+    }
+
+    fn own_node(&self, cluster: Option<&Cluster>) -> Option<Arc<dyn OwnNode>> {
+        let node = cluster?.own_node(&self.node_id.to_string());
+        Some(Arc::new(node))
+    }
+
+    fn zones(&self, node: Option<Arc<dyn OwnNode>>) -> ZoneSources {
+        let instance = self
+            .zone_from_metadata
+            .then(|| InstanceZone::new(Arc::new(PlainNetwork::in_the_clear())));
+        ZoneSources::new(self.zone.clone(), node, instance)
+    }
+
     /// A default that weakens is said once, and again by each tunnel that has it.
     fn volume_defaults(&self) -> VolumeDefaults {
         if let Some(danger) = self.tls_check.danger() {
@@ -139,16 +203,43 @@ pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
         csi.socket = %args.csi_endpoint.path().display(),
         "serving CSI"
     );
-    let service =
-        NodeService::new(node.clone(), args.node_id.clone()).with_defaults(args.volume_defaults());
+    let cluster = args.connect();
+    let own_node = args.own_node(cluster.as_ref());
+    let node_name = args.node_id.to_string();
+    let events = args.cluster.reporter(cluster.as_ref(), args.driver_name.as_str(), &node_name);
+    let mut service = NodeService::new(node.clone(), args.node_id.clone())
+        .with_defaults(args.volume_defaults())
+        .with_most_volumes(args.max_volumes_per_node)
+        .with_events(events.clone());
     // CSI 1.13, GetPluginCapabilities: of the plugin, whichever of its parts is asked.
-    let capabilities = vec![Type::ControllerService];
+    let mut capabilities = vec![Type::ControllerService];
+    if args.topology {
+        let zones = args.zones(own_node.clone());
+        service = service.with_topology(TopologyKey::of(&args.driver_name), zones);
+        capabilities.push(Type::VolumeAccessibilityConstraints);
+    }
+    if let Some((taint, own_node)) = args.startup_taint.clone().zip(own_node) {
+        let driver = args.driver_name.to_string();
+        let asked = service.asked();
+        tokio::spawn(async move {
+            let found = lift_startup_taint(own_node.as_ref(), &driver, &taint, &asked).await;
+            tell_untainted(&events, &node_name, &taint, found);
+        });
+    }
     let identity = IdentityService::new(args.driver_name, capabilities, tunnels);
     let drained = serve(listener, identity, node, service, stop.cancelled_owned())
         .await
         .map_err(NodeRoleError::Serve)?;
     tracing::info!(?drained, "stopped");
     Ok(())
+}
+
+fn tell_untainted(events: &Reporter, node: &str, taint: &str, found: Untainted) {
+    if found == Untainted::Now {
+        let message = format!("the driver is registered; took away the taint {taint}");
+        let about = About::node(node);
+        events.report(Report { about, reason: Reason::StartupTaintRemoved, message });
+    }
 }
 
 async fn serve(
@@ -209,6 +300,9 @@ mod tests {
         assert_eq!(weak.volume_defaults(), expected);
         parse(&["--tls-check", "any-name"]).unwrap_err();
         parse(&["--driver-name", "1nas"]).unwrap_err();
+        parse(&["--zone", "a b"]).unwrap_err();
+        parse(&["--max-volumes-per-node", "-1"]).unwrap_err();
+        assert!(args.connect().is_none(), "a cluster is asked only for what was wanted of it");
         let no_socket = ["alinas-csi", "--csi-endpoint", "tcp://[::1]:1", "--node-id", "n"];
         CommandLine::try_parse_from(no_socket).unwrap_err();
     }

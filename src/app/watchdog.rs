@@ -255,7 +255,7 @@ async fn run_until(
     let servers = Arc::new(DirectServers { ca_file: args.ca_file.clone() });
     tokio::spawn(Checkup::new(Arc::clone(&tunnels), servers, replace).run(stop.clone()));
     if let Some(address) = args.metrics_listen {
-        tokio::spawn(metrics::run(address, Arc::clone(&tunnels), stop.clone()));
+        tokio::spawn(metrics::run(address, Arc::<Tunnels>::clone(&tunnels), stop.clone()));
     }
     tokio::spawn(look_around(Arc::clone(&tunnels), args.state_dir.clone(), stop.clone()));
     tokio::spawn(keep_hosts(args, Arc::clone(&tunnels), stop.clone()));

@@ -15,7 +15,6 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use tokio::task::JoinSet;
 
 use crate::controller::Controller;
@@ -26,6 +25,7 @@ use crate::controller::cloud::begun;
 use crate::controller::copier::Becomes;
 use crate::controller::copier::CopyError;
 use crate::controller::copier::Job;
+use crate::controller::domain::choose::in_order;
 use crate::controller::home::Home;
 use crate::controller::home::HomeFault;
 use crate::controller::home::find_directory;
@@ -291,7 +291,7 @@ impl Controller {
         request: &'a CreateRequest,
         key: &VolumeKey,
     ) -> Result<Open<'a>, CreateError> {
-        let places = in_order(&request.class.places, &request.name);
+        let places = in_order(&request.class.places, &request.name, &request.class.wanted_zones);
         let count = places.len();
         let mut trees = open_all(&self.exports, &places).await;
         let (mut chosen, mut last) = (None, None);
@@ -427,17 +427,6 @@ fn at(place: &Place, source: HomeFault) -> CreateError {
 
 fn handle(place: &Place, key: &VolumeKey) -> VolumeHandle {
     VolumeHandle { export: place.export.clone(), key: key.clone() }
-}
-
-/// Round robin without a counter: where to begin follows from the name, so that a process that was started anew,
-/// or another one, begins at the same.
-fn in_order<'a>(places: &'a [Place], name: &str) -> Vec<&'a Place> {
-    let digest = digest::digest(&digest::SHA256, name.as_bytes());
-    let number = digest.as_ref().first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-    let count = u64::try_from(places.len()).unwrap_or(u64::MAX).max(1);
-    let first = usize::try_from(number.unwrap_or_default() % count).unwrap_or_default();
-    let (before, from) = places.split_at(first.min(places.len()));
-    from.iter().chain(before).collect()
 }
 
 /// All at once: a volume that was made when another one did not answer is where it is.

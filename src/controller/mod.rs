@@ -29,6 +29,7 @@ mod copy;
 mod copy_tests;
 pub mod create;
 pub mod delete;
+pub mod domain;
 #[cfg(test)]
 pub(crate) mod fake;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
+use crate::controller::domain::region::explained;
 use crate::controller::tree::ExportFault;
 use crate::controller::tree::Exports;
 use crate::controller::tree::Tree;
@@ -80,7 +81,9 @@ impl NetworkExports {
     }
 
     async fn connect(&self, export: &Export) -> Result<NfsClient<TlsStream>, ExportFault> {
-        Ok(NfsClient::new(self.dialer.dial(&export.spec).await?.into_stream()))
+        let dialled = self.dialer.dial(&export.spec).await;
+        let dialled = dialled.map_err(|fault| explained(&export.spec.host, fault))?;
+        Ok(NfsClient::new(dialled.into_stream()))
     }
 
     async fn mount(&self, export: &Export, path: &ExportPath) -> Result<Handle, ExportFault> {

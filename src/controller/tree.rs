@@ -166,6 +166,14 @@ pub enum ExportFault {
     /// There is no session.
     #[error(transparent)]
     Dial(#[from] DialFault),
+    /// The name does not resolve, and its region is none that is known.
+    #[error("{source}; {doubt}")]
+    Region {
+        /// What may be wrong with it.
+        doubt: String,
+        /// Why there is no session. Its text is part of ours.
+        source: Box<DialFault>,
+    },
     /// There is no such directory.
     #[error(
         "{server} has no directory {path}; make it on the file system, or correct \"path\" in the StorageClass"

@@ -17,9 +17,11 @@ use crate::csi::controller_request as request;
 use crate::csi::controller_request::Room;
 use crate::csi::controller_snapshot as snapshot;
 use crate::csi::controller_snapshot::Asked;
+use crate::csi::controller_topology;
 use crate::csi::refusal::Call;
 use crate::csi::refusal::OrRefuse;
 use crate::csi::refusal::not_served;
+use crate::csi::topology::TopologyKey;
 use crate::proto::csi;
 use crate::proto::csi::VolumeHealthErrorType;
 use crate::proto::csi::controller_service_capability;
@@ -49,13 +51,20 @@ const CAPABILITIES: [Type; 11] = [
 #[derive(Debug)]
 pub struct ControllerService {
     controller: Controller,
+    topology: Option<TopologyKey>,
 }
 
 impl ControllerService {
     /// Serves `controller`.
     #[must_use]
     pub fn new(controller: Controller) -> Self {
-        Self { controller }
+        Self { controller, topology: None }
+    }
+
+    /// Nodes say in which zone they are, by this key.
+    #[must_use]
+    pub fn with_topology(self, key: TopologyKey) -> Self {
+        Self { topology: Some(key), ..self }
     }
 }
 
@@ -85,11 +94,18 @@ impl csi::controller_server::Controller for ControllerService {
     ) -> Result<Response<csi::CreateVolumeResponse>, Status> {
         let message = request.into_inner();
         let call = Call { name: "CreateVolume", volume: &message.name };
-        let wanted = request::create(&message).or_refuse(call, request::code_of)?;
+        let mut wanted = request::create(&message).or_refuse(call, request::code_of)?;
+        let requirement = message.accessibility_requirements.as_ref();
+        let key = self.topology.as_ref();
+        let zones = controller_topology::place(&mut wanted.class, key, requirement)
+            .or_refuse(call, request::code_of)?;
         let created = self.controller.provision(wanted).await.or_refuse(call, code::create)?;
         tracing::info!(volume.id = %created.id, volume.name = call.volume, "created");
-        let volume = Some(volume(created.id.to_string(), &created.facts));
-        Ok(Response::new(csi::CreateVolumeResponse { volume }))
+        let mut volume = volume(created.id.to_string(), &created.facts);
+        volume.accessible_topology = zones.of(&volume.volume_context);
+        // By this the node knows whose volume it is, and says there what is wrong with it.
+        volume.volume_context.extend(controller_topology::claim(&message.parameters));
+        Ok(Response::new(csi::CreateVolumeResponse { volume: Some(volume) }))
     }
 
     async fn delete_volume(
@@ -320,9 +336,11 @@ fn validated(
         return unconfirmed(error.to_string());
     }
     let held = request::context(&facts.context);
-    let asked = &message.volume_context;
+    let mut asked = message.volume_context.clone();
+    // What Kubernetes adds, and we for it, is no part of the volume.
+    asked.retain(|key, _| !key.starts_with(controller_topology::KUBERNETES));
     let is_so = match facts.is_whole {
-        true => *asked == held,
+        true => asked == held,
         false => held.iter().all(|(key, value)| asked.get(key) == Some(value)),
     };
     if !asked.is_empty() && !is_so {

@@ -4,7 +4,7 @@
 //! `ABORTED` as "maybe still under way": it asks for the same volume again, and deletes it should the claim go. After
 //! any other code it may forget the volume, so a call that may have made something never ends with one.
 //!
-//! LONG: half of it are tests, which make every error once.
+//! LONG: half of it are tests, over the whole of every table.
 
 use tonic::Code;
 
@@ -149,6 +149,7 @@ pub(super) fn capacity(error: &CapacityError) -> Code {
 fn export(fault: &ExportFault) -> Code {
     match fault {
         ExportFault::Dial(fault) => refused(fault.kind()),
+        ExportFault::Region { source, .. } => refused(source.kind()),
         ExportFault::NoSuchPath { .. } => Code::FailedPrecondition,
         ExportFault::Denied { .. } | ExportFault::DeniedOrMissing { .. } => Code::PermissionDenied,
         ExportFault::Crowded { .. } => Code::Unavailable,
@@ -254,7 +255,10 @@ mod tests {
             .into_iter()
             .map(|(source, code)| (ExportFault::Mount { server: text(), source }, code))
             .collect();
-        all.push((ExportFault::Dial(DialFault::NoAddress { host }), Code::Unavailable));
+        let source = || DialFault::NoAddress { host: host.clone() };
+        all.push((ExportFault::Dial(source()), Code::Unavailable));
+        let doubt = text();
+        all.push((ExportFault::Region { doubt, source: Box::new(source()) }, Code::Unavailable));
         all.push((
             ExportFault::NoSuchPath { server: text(), path: path() },
             Code::FailedPrecondition,

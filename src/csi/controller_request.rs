@@ -51,6 +51,18 @@ pub enum ControllerRequestError {
         /// The most.
         most: i64,
     },
+    /// The class binds volumes to a zone, and nobody says where nodes are.
+    #[error(
+        "parameter \"accessibility\" is \"zone\", and this driver says no zones: set topology.enabled in the chart \
+         (--topology), or leave the parameter out"
+    )]
+    NoTopology,
+    /// None of the class's servers is in a zone that the claim may use.
+    #[error("the class has no server in {wanted}; add one there, or leave \"accessibility\" out")]
+    NotInZone {
+        /// The zones.
+        wanted: String,
+    },
     /// There is no such volume, and never was.
     #[error("there is no volume {0:?}")]
     NoVolume(String),
@@ -76,8 +88,11 @@ pub(super) fn code_of(error: &ControllerRequestError) -> Code {
         | ControllerRequestError::SnapshotParameter(_)
         | ControllerRequestError::MaxEntries(_)
         | ControllerRequestError::OnlyDirectories(_)
+        | ControllerRequestError::NoTopology
         | ControllerRequestError::Mutable(_) => Code::InvalidArgument,
         ControllerRequestError::Range { .. } => Code::OutOfRange,
+        // CSI 1.13, CreateVolume: "Unable to provision in accessible_topology".
+        ControllerRequestError::NotInZone { .. } => Code::ResourceExhausted,
         ControllerRequestError::NoVolume(_) | ControllerRequestError::NoSnapshot(_) => {
             Code::NotFound
         }

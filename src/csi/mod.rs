@@ -7,6 +7,9 @@
 //! | [`request`], [`controller_request`], [`controller_snapshot`] | messages into requests; what is malformed ends here |
 //! | [`defaults`] | what holds for volumes that do not say it themselves |
 //! | [`code`], [`controller_code`] | one table for each call, from its errors to gRPC codes |
+//! | `controller_topology` | in which zones a volume is wanted, and in which one it is |
+//! | `node_event` | which of the node's errors is said in an event, and about what |
+//! | [`topology`] | zones, as nodes and volumes carry them |
 //! | [`refusal`] | an error logged once and made a status |
 //!
 //! The code decides what the kubelet does next, so [`code`] says what each one means to it.
@@ -16,12 +19,15 @@ pub mod controller;
 pub mod controller_code;
 pub mod controller_request;
 pub mod controller_snapshot;
+mod controller_topology;
 pub mod defaults;
 pub mod endpoint;
 pub mod identity;
 pub mod node;
+mod node_event;
 pub mod refusal;
 pub mod request;
+pub mod topology;
 
 pub use controller::ControllerService;
 pub use defaults::VolumeDefaults;
@@ -33,3 +39,4 @@ pub use identity::IdentityService;
 pub use node::NodeId;
 pub use node::NodeIdError;
 pub use node::NodeService;
+pub use topology::TopologyKey;

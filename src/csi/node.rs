@@ -1,7 +1,11 @@
 //! The Node service: one short handler for each call.
+//!
+//! LONG: half of it are tests, one for each thing that a kubelet is told.
 
+use std::error::Error;
 use std::fmt;
 
+use tokio::sync::watch;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -9,16 +13,26 @@ use tonic::async_trait;
 
 use crate::csi::code;
 use crate::csi::defaults::VolumeDefaults;
+use crate::csi::node_event;
 use crate::csi::refusal::Call;
 use crate::csi::refusal::OrRefuse;
 use crate::csi::refusal::not_served;
 use crate::csi::request;
+use crate::csi::topology::TopologyKey;
 use crate::host::worker::FsStats;
+use crate::kubernetes::About;
+use crate::kubernetes::Reason;
+use crate::kubernetes::Report;
+use crate::kubernetes::Reporter;
 use crate::node::Node;
+use crate::node::UnpublishError;
+use crate::node::UnstageError;
+use crate::node::zone::ZoneSources;
 use crate::proto::csi;
 use crate::proto::csi::node_service_capability;
 use crate::proto::csi::node_service_capability::rpc::Type;
 use crate::proto::csi::volume_usage::Unit;
+use crate::runtime::Chain;
 
 /// What the kubelet may call beside publishing.
 ///
@@ -62,19 +76,91 @@ pub struct NodeService {
     node: Node,
     id: NodeId,
     defaults: VolumeDefaults,
+    most_volumes: i64,
+    topology: Option<(TopologyKey, ZoneSources)>,
+    events: Reporter,
+    asked: watch::Sender<bool>,
 }
 
 impl NodeService {
     /// Serves `node` under `id`.
     #[must_use]
     pub fn new(node: Node, id: NodeId) -> Self {
-        Self { node, id, defaults: VolumeDefaults::default() }
+        Self {
+            node,
+            id,
+            defaults: VolumeDefaults::default(),
+            most_volumes: 0,
+            topology: None,
+            events: Reporter::silent(),
+            asked: watch::Sender::default(),
+        }
     }
 
     /// What holds for volumes that do not say it themselves.
     #[must_use]
     pub fn with_defaults(self, defaults: VolumeDefaults) -> Self {
         Self { defaults, ..self }
+    }
+
+    /// How many volumes the scheduler may put on this node; 0 for any number.
+    #[must_use]
+    pub fn with_most_volumes(self, most_volumes: i64) -> Self {
+        Self { most_volumes, ..self }
+    }
+
+    /// Says in which zone this node is.
+    #[must_use]
+    pub fn with_topology(self, key: TopologyKey, zones: ZoneSources) -> Self {
+        Self { topology: Some((key, zones)), ..self }
+    }
+
+    /// Where it is said what a user must act on.
+    #[must_use]
+    pub fn with_events(self, events: Reporter) -> Self {
+        Self { events, ..self }
+    }
+
+    /// Turns true when the kubelet has asked who we are, as it does when it registers a driver.
+    #[must_use]
+    pub fn asked(&self) -> watch::Receiver<bool> {
+        self.asked.subscribe()
+    }
+
+    fn own_node(&self) -> About {
+        About::node(&self.id.0)
+    }
+
+    /// Says of a failed call what a user must act on: about the volume's claim or pod, else about this node.
+    fn say(
+        &self,
+        reason: Option<Reason>,
+        about: Option<&About>,
+        call: Call<'_>,
+        error: &(dyn Error + 'static),
+    ) {
+        let Some(reason) = reason else { return };
+        let about = about.filter(|_| !node_event::is_of_the_node(reason));
+        let message = match about {
+            Some(_) => Chain(error).to_string(),
+            None => format!("volume {}: {}", call.volume, Chain(error)),
+        };
+        let about = about.cloned().unwrap_or_else(|| self.own_node());
+        self.events.report(Report { about, reason, message });
+    }
+
+    async fn accessible_topology(&self) -> Option<csi::Topology> {
+        let (key, zones) = self.topology.as_ref()?;
+        match zones.zone().await {
+            Ok(zone) => Some(key.topology(&zone)),
+            // Volumes without a zone can be mounted here as anywhere: the node is registered all the same.
+            Err(fault) => {
+                tracing::warn!(error = %fault, "registered without a zone");
+                let (about, message) = (self.own_node(), fault.to_string());
+                self.events.report(Report { about, reason: Reason::ZoneUnknown, message });
+                None
+            }
+        }
     }
 }
 
@@ -87,8 +173,16 @@ impl csi::node_server::Node for NodeService {
         let mut message = request.into_inner();
         message.volume_context = self.defaults.fill(message.volume_context);
         let call = Call { name: "NodeStageVolume", volume: &message.volume_id };
-        let wanted = request::stage(&message).or_refuse(call, request::code_of)?;
-        let staged = self.node.stage(wanted).await.or_refuse(call, code::stage)?;
+        let claim = node_event::claim(&message.volume_context);
+        let wanted = request::stage(&message)
+            .inspect_err(|error| {
+                self.say(node_event::malformed(error), claim.as_ref(), call, error);
+            })
+            .or_refuse(call, request::code_of)?;
+        let staged = self.node.stage(wanted).await;
+        let staged = staged
+            .inspect_err(|error| self.say(node_event::staging(error), claim.as_ref(), call, error))
+            .or_refuse(call, code::stage)?;
         tracing::info!(volume.id = call.volume, found = ?staged, "staged");
         Ok(Response::new(csi::NodeStageVolumeResponse {}))
     }
@@ -100,7 +194,12 @@ impl csi::node_server::Node for NodeService {
         let message = request.into_inner();
         let call = Call { name: "NodeUnstageVolume", volume: &message.volume_id };
         let wanted = request::unstage(&message).or_refuse(call, request::code_of)?;
-        self.node.unstage(wanted).await.or_refuse(call, code::unstage)?;
+        let unstaged = self.node.unstage(wanted).await.inspect_err(|error| {
+            if let UnstageError::Unmount(fault) = error {
+                self.say(node_event::unmounting(fault), None, call, error);
+            }
+        });
+        unstaged.or_refuse(call, code::unstage)?;
         tracing::info!(volume.id = call.volume, "unstaged");
         Ok(Response::new(csi::NodeUnstageVolumeResponse {}))
     }
@@ -112,7 +211,13 @@ impl csi::node_server::Node for NodeService {
         let message = request.into_inner();
         let call = Call { name: "NodePublishVolume", volume: &message.volume_id };
         let wanted = request::publish(&message).or_refuse(call, request::code_of)?;
-        let published = self.node.publish(wanted).await.or_refuse(call, code::publish)?;
+        let about = node_event::pod(&message.volume_context);
+        let published = self.node.publish(wanted).await;
+        let published = published
+            .inspect_err(|error| {
+                self.say(node_event::publishing(error), about.as_ref(), call, error);
+            })
+            .or_refuse(call, code::publish)?;
         tracing::info!(volume.id = call.volume, found = ?published, "published");
         Ok(Response::new(csi::NodePublishVolumeResponse {}))
     }
@@ -124,7 +229,12 @@ impl csi::node_server::Node for NodeService {
         let message = request.into_inner();
         let call = Call { name: "NodeUnpublishVolume", volume: &message.volume_id };
         let wanted = request::unpublish(&message).or_refuse(call, request::code_of)?;
-        self.node.unpublish(wanted).await.or_refuse(call, code::unpublish)?;
+        let unpublished = self.node.unpublish(wanted).await.inspect_err(|error| {
+            if let UnpublishError::Unmount(fault) = error {
+                self.say(node_event::unmounting(fault), None, call, error);
+            }
+        });
+        unpublished.or_refuse(call, code::unpublish)?;
         tracing::info!(volume.id = call.volume, "unpublished");
         Ok(Response::new(csi::NodeUnpublishVolumeResponse {}))
     }
@@ -173,10 +283,12 @@ impl csi::node_server::Node for NodeService {
         &self,
         _request: Request<csi::NodeGetInfoRequest>,
     ) -> Result<Response<csi::NodeGetInfoResponse>, Status> {
+        let accessible_topology = self.accessible_topology().await;
+        self.asked.send_replace(true);
         Ok(Response::new(csi::NodeGetInfoResponse {
             node_id: self.id.to_string(),
-            max_volumes_per_node: 0,
-            accessible_topology: None,
+            max_volumes_per_node: self.most_volumes,
+            accessible_topology,
         }))
     }
 }
@@ -211,12 +323,16 @@ fn figure(value: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
 
     use tonic::Code;
 
     use super::*;
+    use crate::csi::identity::DriverName;
     use crate::csi::request::tests::publish_message;
     use crate::csi::request::tests::stage_message;
+    use crate::kubernetes::reporter::fake::FakeSink;
+    use crate::model::Zone;
     use crate::node::fake::Answer;
     use crate::node::fake::World;
     use crate::node::fake::refused;
@@ -304,6 +420,67 @@ mod tests {
             .unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented);
         assert!(!status.message().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_mount_is_said_once_on_the_claim_with_its_reason_and_its_whole_sentence() {
+        let home = tempfile::tempdir().unwrap();
+        let stage = below(home.path(), "stage");
+        std::fs::create_dir(&stage).unwrap();
+        let world = World::default();
+        let sink = Arc::<FakeSink>::default();
+        let service = service(&world).with_events(sink.reporter());
+        let mut message =
+            csi::NodeStageVolumeRequest { staging_target_path: stage, ..stage_message() };
+        let refuse = || world.answer(world.journal().len(), Answer::Fail(refused()));
+        for _ in 0..3 {
+            refuse();
+            service.node_stage_volume(Request::new(message.clone())).await.unwrap_err();
+        }
+        for (key, value) in [
+            ("pvc/namespace", "shop"),
+            ("pvc/name", "data"),
+            ("pv/name", "pvc-0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f"),
+        ] {
+            let key = format!("csi.storage.k8s.io/{key}");
+            message.volume_context.insert(key, value.to_owned());
+        }
+        refuse();
+        service.node_stage_volume(Request::new(message)).await.unwrap_err();
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        let volume = stage_message().volume_id;
+        assert_eq!(
+            sink.said(),
+            [
+                format!(
+                    "Node node-1 MountTargetUnreachable 1: volume {volume}: connection refused"
+                ),
+                "PersistentVolumeClaim data MountTargetUnreachable 1: connection refused"
+                    .to_owned(),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_node_says_its_zone_and_how_many_volumes_it_takes_and_is_known_to_have_been_asked() {
+        let key = || TopologyKey::of(&DriverName::parse("alinas.csi.alibabacloud.com").unwrap());
+        let zone = Zone::parse("cn-hangzhou-b").unwrap();
+        let service = service(&World::default())
+            .with_most_volumes(100)
+            .with_topology(key(), ZoneSources::new(Some(zone.clone()), None, None));
+        let asked = service.asked();
+        assert!(!*asked.borrow());
+        let info = |service: NodeService| async move {
+            let request = Request::new(csi::NodeGetInfoRequest {});
+            service.node_get_info(request).await.unwrap().into_inner()
+        };
+        let answer = info(service).await;
+        assert!(*asked.borrow());
+        assert_eq!(answer.max_volumes_per_node, 100);
+        assert_eq!(answer.accessible_topology, Some(key().topology(&zone)));
+        let unknown =
+            super::tests::service(&World::default()).with_topology(key(), ZoneSources::default());
+        assert_eq!(info(unknown).await.accessible_topology, None, "and it is registered");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod volume_class;
 pub mod volume_handle;
 pub mod volume_id;
 pub mod volume_ref;
+pub mod zone;
 
 pub use attributes::AttributeError;
 pub use attributes::MountProtocol;
@@ -50,3 +51,4 @@ pub use volume_id::VolumeId;
 pub use volume_ref::AccessPointHandle;
 pub use volume_ref::FileSystemHandle;
 pub use volume_ref::VolumeRef;
+pub use zone::Zone;

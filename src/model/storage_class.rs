@@ -23,6 +23,8 @@ use crate::model::mount_target::MountTarget;
 use crate::model::mount_target::MountTargetKind;
 use crate::model::nearest::did_you_mean;
 use crate::model::volume_handle::Export;
+use crate::model::zone::Zone;
+use crate::model::zone::ZoneError;
 
 /// The longest name of a volume's directory: with what is put around it when it is archived it still is a name.
 const LONGEST_DIRECTORY: usize = 200;
@@ -49,6 +51,18 @@ pub const KEYS: &[Key] = &[
         default: "/",
         help: "The directory of the file system that volumes are made in; it must exist. With several servers it may \
                stand behind each instead.",
+    },
+    Key {
+        name: "zones",
+        default: "",
+        help: "The zone of each server, in the order of \"server\", as \"cn-hangzhou-b,cn-hangzhou-g\"; an empty one is \
+               not known. A volume is made in a zone where its pod may be, if there is one that answers.",
+    },
+    Key {
+        name: "accessibility",
+        default: "everywhere",
+        help: "From where a volume can be mounted: \"everywhere\", as every zone of a VPC reaches every mount target, or \
+               \"zone\", which binds its pods to the zone of its server.",
     },
     Key {
         name: "nameTemplate",
@@ -206,6 +220,8 @@ impl VolumeAs {
 const ONLY: &[(&str, &[VolumeAs])] = &[
     ("server", &[SubPath, SharePath]),
     ("path", &[SubPath, SharePath, AccessPoint]),
+    ("zones", &[SubPath]),
+    ("accessibility", &[SubPath]),
     ("nameTemplate", &[SubPath, AccessPoint]),
     ("dirMode", &[SubPath, FileSystem, AccessPoint]),
     ("uid", &[SubPath, FileSystem, AccessPoint]),
@@ -285,6 +301,10 @@ pub struct StorageClass {
     pub on_delete: OnDelete,
     /// The region that its file system is said to be in.
     pub region: Option<String>,
+    /// Whether it is to be mounted in the zone of its server alone.
+    pub is_bound_to_zone: bool,
+    /// The zones that the volume is wanted in, the best first.
+    pub wanted_zones: Vec<Zone>,
     /// What the volume says besides `server` and `path`.
     attributes: BTreeMap<String, String>,
 }
@@ -298,6 +318,8 @@ pub struct Place {
     pub export: Export,
     /// The id of the file system that a quota is set on, where the class asks for one.
     pub quota_on: Option<String>,
+    /// The zone that it is in, where the class says so.
+    pub zone: Option<Zone>,
 }
 
 /// What becomes of a volume's data when the volume is deleted.
@@ -390,6 +412,24 @@ pub enum ClassError {
         "parameter \"server\": {0:?} is no mount target; expected \"domain\" or \"domain:/path\""
     )]
     Server(String),
+    /// `zones` does not say one for each server.
+    #[error(
+        "parameter \"zones\" names {zones} zones for {servers} servers; give one for each, in the same order"
+    )]
+    Zones {
+        /// How many there are.
+        zones: usize,
+        /// How many there should be.
+        servers: usize,
+    },
+    /// One of `zones` is none.
+    #[error("parameter \"zones\": {0}")]
+    Zone(#[from] ZoneError),
+    /// A volume cannot be bound to a zone that nobody knows.
+    #[error(
+        "parameter \"accessibility\" is \"zone\", and \"zones\" does not name the zone of every server"
+    )]
+    ZonesMissing,
     /// `path` and a path behind a server.
     #[error("parameter \"path\" is given, and {0:?} has a path of its own; leave one of them out")]
     TwoPaths(String),
@@ -447,6 +487,8 @@ impl StorageClass {
         let on_delete = given.on_delete()?;
         let directory = given.directory(parameters, volume)?;
         let servers = given.servers()?;
+        let zones = given.zones(servers.len())?;
+        let is_bound_to_zone = given.is_bound_to_zone(&zones)?;
         let has_quota = given.flag("volumeCapacity")?;
         let region = given.text("regionId");
         let named = given.text("fileSystemId");
@@ -455,15 +497,26 @@ impl StorageClass {
         }
         let mounting = given.mounting(mount_flags);
         let mut places = Vec::new();
-        for (server, path) in servers {
+        for ((server, path), zone) in servers.into_iter().zip(zones) {
             let mut place = mounting.place(server, path)?;
+            place.zone = zone;
             if has_quota {
                 place.quota_on = Some(quota_on(&place, named.as_deref())?);
             }
             places.push(place);
         }
-        let attributes = mounting.attributes;
-        Ok(Self { places, directory, mode, uid, gid, on_delete, region, attributes })
+        Ok(Self {
+            places,
+            directory,
+            mode,
+            uid,
+            gid,
+            on_delete,
+            region,
+            is_bound_to_zone,
+            wanted_zones: Vec::new(),
+            attributes: mounting.attributes,
+        })
     }
 
     /// The attributes of the volume in one of the places.
@@ -522,7 +575,7 @@ impl Mounting {
         }
         match parsed.protocol {
             MountProtocol::Alinas(spec) => {
-                Ok(Place { server, export: Export { spec, path }, quota_on: None })
+                Ok(Place { server, export: Export { spec, path }, quota_on: None, zone: None })
             }
             MountProtocol::Nfs => Err(ClassError::Plain),
         }
@@ -688,6 +741,26 @@ impl Given {
         text.split(',').map(|entry| server_and_path(entry.trim(), common)).collect()
     }
 
+    /// One for each server, or none at all.
+    fn zones(&self, servers: usize) -> Result<Vec<Option<Zone>>, ClassError> {
+        let Some(text) = self.get("zones") else { return Ok(vec![None; servers]) };
+        let read = |zone: &str| (!zone.is_empty()).then(|| Zone::parse(zone)).transpose();
+        let zones: Vec<_> =
+            text.split(',').map(|zone| read(zone.trim())).collect::<Result<_, _>>()?;
+        match zones.len() {
+            count if count == servers => Ok(zones),
+            count => Err(ClassError::Zones { zones: count, servers }),
+        }
+    }
+
+    fn is_bound_to_zone(&self, zones: &[Option<Zone>]) -> Result<bool, ClassError> {
+        const WORDS: &str = "\"everywhere\" or \"zone\"";
+        match self.word("accessibility", &["everywhere", "zone"], WORDS)? {
+            Some("zone") if zones.iter().any(Option::is_none) => Err(ClassError::ZonesMissing),
+            word => Ok(word == Some("zone")),
+        }
+    }
+
     /// The domain of an access point may stand for the server, as it may in a volume.
     fn access_point(&self) -> Result<Vec<(String, ExportPath)>, ClassError> {
         let domain = self.attributes.get("accesspoint").filter(|text| text.contains('.'));
@@ -811,6 +884,20 @@ mod tests {
     }
 
     #[test]
+    fn each_server_may_have_a_zone_and_a_volume_may_be_bound_to_it() {
+        let servers = ("server", "a.test:/x,b.test,c.test");
+        let class = parse(&[servers, ("zones", "cn-a-1, ,cn-a-2")]).unwrap();
+        let zones: Vec<_> =
+            class.places.iter().map(|place| place.zone.as_ref().map(Zone::as_str)).collect();
+        assert_eq!(zones, [Some("cn-a-1"), None, Some("cn-a-2")]);
+        assert!(!class.is_bound_to_zone);
+        let class = parse(&[servers, ("zones", "x,x,y"), ("accessibility", "zone")]).unwrap();
+        assert!(class.is_bound_to_zone);
+        assert!(!class.volume_context(&class.places[0]).contains_key("zones"));
+        assert!(parse(&[servers, ("zones", "x,,y"), ("accessibility", "zone")]).is_err());
+    }
+
+    #[test]
     fn what_concerns_the_mount_goes_into_the_volume_by_its_documented_name() {
         let class = parse(&[
             ("server", DOMAIN),
@@ -898,6 +985,10 @@ mod tests {
             (vec![("server", DOMAIN), ("nameTemplate", "a/b")], "one directory"),
             (vec![("server", DOMAIN), ("nameTemplate", "..")], "hidden"),
             (vec![("server", DOMAIN), ("nameTemplate", "archived-a")], "archived"),
+            (vec![("server", DOMAIN), ("zones", "a,b")], "2 zones for 1 servers"),
+            (vec![("server", DOMAIN), ("zones", "a b")], "is no zone"),
+            (vec![("server", DOMAIN), ("accessibility", "node")], "\"everywhere\""),
+            (vec![("server", DOMAIN), ("accessibility", "zone")], "\"zones\" does not name"),
             (vec![("server", DOMAIN), ("tls", "false")], "not provisioned"),
             (vec![("server", DOMAIN), ("mountProtocol", "nfs")], "not provisioned"),
             (vec![("server", DOMAIN), ("containerNetworkFileSystem", "x")], "not supported"),

@@ -129,6 +129,11 @@ impl Region {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The ids of the table, the finance and government clouds among them.
+    pub fn known() -> impl Iterator<Item = &'static str> {
+        REGIONS.iter().map(|(id, ..)| *id)
+    }
 }
 
 impl fmt::Display for Region {

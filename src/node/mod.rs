@@ -43,6 +43,7 @@ pub mod tunnels;
 pub mod unmount;
 pub mod unpublish;
 pub mod unstage;
+pub mod zone;
 
 use background::Background;
 

@@ -35,3 +35,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "alinas-csi.serviceAccountName" -}}
 {{- .Values.serviceAccount.name | default (printf "%s-node" (include "alinas-csi.fullname" .)) -}}
 {{- end -}}
+
+{{/* Whether the node plugin has something to do with the API server. */}}
+{{- define "alinas-csi.nodeTalks" -}}
+{{- if or .Values.events.enabled .Values.topology.enabled .Values.node.startupTaint -}}yes{{- end -}}
+{{- end -}}

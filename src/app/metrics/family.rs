@@ -2,7 +2,10 @@
 //!
 //! Labels are the mount target and the local address of a tunnel, never a volume: a node has as many series as
 //! it has mount targets, whatever runs on it.
+//!
+//! LONG: it is a table, and the document that is written from it.
 
+use crate::app::metrics::controller_family::CONTROLLER_FAMILIES;
 use crate::app::status::kind_word;
 use crate::proto::tunnel::ListResponse;
 use crate::proto::tunnel::ListenerStatus;
@@ -14,7 +17,7 @@ use crate::watchdog::health::Verdict;
 
 /// A family: series of one name.
 #[derive(Clone, Copy, Debug)]
-pub struct Family {
+pub struct Family<R: 'static = ListResponse> {
     /// As it is scraped, a counter's with `_total`.
     pub name: &'static str,
     /// Whether it only grows.
@@ -23,7 +26,7 @@ pub struct Family {
     pub labels: &'static [&'static str],
     /// What it says, as a sentence without its dot.
     pub help: &'static str,
-    samples: fn(&ListResponse) -> Samples,
+    pub(super) samples: fn(&R) -> Samples,
 }
 
 /// Whether a value only grows.
@@ -223,9 +226,9 @@ pub static FAMILIES: [Family; 20] = [
     },
 ];
 
-impl Family {
+impl<R> Family<R> {
     /// Its series at a moment.
-    pub(super) fn samples(&self, report: &ListResponse) -> Samples {
+    pub(super) fn samples(&self, report: &R) -> Samples {
         (self.samples)(report)
     }
 }
@@ -234,16 +237,23 @@ impl Family {
 #[must_use]
 pub fn page() -> String {
     let mut page = PREFACE.to_owned();
-    for Family { name, kind, labels, help, .. } in &FAMILIES {
+    rows(&mut page, &FAMILIES);
+    page += EPILOGUE;
+    page += CONTROLLER_PREFACE;
+    rows(&mut page, &CONTROLLER_FAMILIES);
+    page + CONTROLLER_EPILOGUE
+}
+
+fn rows<R>(page: &mut String, families: &[Family<R>]) {
+    for Family { name, kind, labels, help, .. } in families {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
         };
         let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
         let labels = if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };
-        page += &format!("| `{name}` | {kind} | {labels} | {help}. |\n");
+        *page += &format!("| `{name}` | {kind} | {labels} | {help}. |\n");
     }
-    page + EPILOGUE
 }
 
 const PREFACE: &str = "\
@@ -273,6 +283,25 @@ Worth an alert:
     alinas_csi_tunnel_session_weak == 1                                   # somebody in the way could read, now or later
     increase(alinas_csi_tunnel_refused_connections_total[1h]) > 0         # a process tried to get into a file system
     alinas_csi_tunnel_server_certificate_not_after_timestamp_seconds - time() < 7 * 86400
+";
+
+const CONTROLLER_PREFACE: &str = "
+## The controller
+
+It serves its own with `--metrics-listen ADDRESS:PORT`, in the chart with `controller.metrics.enabled`. `target` is a mount \
+target that PersistentVolumes of this driver use, watched with `--watch-mount-targets` (`controller.watchMountTargets`); the states are \
+those of the events in [events.md](events.md).
+
+| name | kind | labels | meaning |
+| --- | --- | --- | --- |
+";
+
+const CONTROLLER_EPILOGUE: &str = "
+Worth an alert:
+
+    alinas_csi_controller_mount_target_state{state!~\"fine|doubtful|unknown\"} == 1   # volumes wait, or soon will
+    alinas_csi_controller_mount_target_certificate_not_after_timestamp_seconds - time() < 7 * 86400
+    increase(alinas_csi_controller_events_total{outcome=\"dropped\"}[1h]) > 0        # the API server does not take events
 ";
 
 fn each(report: &ListResponse, samples: impl Fn(&TunnelState) -> Samples) -> Samples {

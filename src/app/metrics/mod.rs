@@ -1,11 +1,13 @@
-//! Metrics for Prometheus: what the watchdog and its tunnel process know at the moment of a scrape.
+//! Metrics for Prometheus: what a role knows at the moment of a scrape. One endpoint for each role that has any.
 //!
-//! Nothing is counted here. The table of [`family`] says what there is; docs/metrics.md is written from it.
-//! Whoever reaches the address may read: which mount targets this node uses, how much, and how well protected.
+//! Nothing is counted here. The tables of [`family`] and [`controller_family`] say what there is; docs/metrics.md is
+//! written from them. Whoever reaches the address may read: which mount targets are used, how much, and how well
+//! protected.
 //!
 //! A scrape must never harm a mount: there are few at a time, each has a deadline, and an address that cannot be
 //! had is tried again while everything else goes on.
 
+pub mod controller_family;
 pub mod family;
 mod text;
 
@@ -16,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use http_body_util::Full;
 use hyper::Method;
 use hyper::Request;
@@ -70,23 +73,37 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     parsed.ok_or_else(|| "expected ADDRESS:PORT, as in 127.0.0.1:29665".to_owned())
 }
 
+/// A role that can be scraped.
+#[async_trait]
+pub trait Scraped: Send + Sync {
+    /// The text of OpenMetrics at this moment, within [`report::STATUS_DEADLINE`] or so.
+    async fn text(&self) -> String;
+}
+
+#[async_trait]
+impl Scraped for Tunnels {
+    async fn text(&self) -> String {
+        text::of(&family::FAMILIES, &report::with_listeners(self).await)
+    }
+}
+
 /// Serves at `address` until `stop`, as soon as that address is free.
-pub async fn run(address: SocketAddr, tunnels: Arc<Tunnels>, stop: CancellationToken) {
+pub async fn run(address: SocketAddr, scraped: Arc<dyn Scraped>, stop: CancellationToken) {
     let serving = async {
         let listener = bind_when_free(address).await;
-        serve(listener, tunnels).await;
+        serve(listener, scraped).await;
     };
     stop.run_until_cancelled(serving).await;
 }
 
 /// Serves until dropped.
-pub async fn serve(listener: TcpListener, tunnels: Arc<Tunnels>) {
+pub async fn serve(listener: TcpListener, scraped: Arc<dyn Scraped>) {
     let slots = Arc::new(Semaphore::new(MOST_SCRAPES));
     loop {
         let slot = Arc::clone(&slots).acquire_owned().await.ok();
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(answer(stream, Arc::clone(&tunnels), slot));
+                tokio::spawn(answer(stream, Arc::clone(&scraped), slot));
             }
             Err(error) => {
                 tracing::debug!(%error, "failed to accept a scrape");
@@ -121,10 +138,10 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// One request, one answer.
-async fn answer(stream: TcpStream, tunnels: Arc<Tunnels>, _slot: Option<OwnedSemaphorePermit>) {
+async fn answer(stream: TcpStream, scraped: Arc<dyn Scraped>, _slot: Option<OwnedSemaphorePermit>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let tunnels = Arc::clone(&tunnels);
-        async move { Ok::<_, Infallible>(respond(&request, &tunnels).await) }
+        let scraped = Arc::clone(&scraped);
+        async move { Ok::<_, Infallible>(respond(&request, scraped.as_ref()).await) }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.keep_alive(false);
@@ -136,12 +153,9 @@ async fn answer(stream: TcpStream, tunnels: Arc<Tunnels>, _slot: Option<OwnedSem
     }
 }
 
-async fn respond(request: &Request<Incoming>, tunnels: &Tunnels) -> Response<Full<Bytes>> {
+async fn respond(request: &Request<Incoming>, scraped: &dyn Scraped) -> Response<Full<Bytes>> {
     match (request.method(), request.uri().path()) {
-        (&Method::GET, PATH) => {
-            let report = report::with_listeners(tunnels).await;
-            with_type(OPEN_METRICS, text::of(&report))
-        }
+        (&Method::GET, PATH) => with_type(OPEN_METRICS, scraped.text().await),
         (_, PATH) => refusal(StatusCode::METHOD_NOT_ALLOWED),
         _ => refusal(StatusCode::NOT_FOUND),
     }

@@ -1,6 +1,7 @@
 //! From a report to the text that is scraped.
 
 use std::fmt;
+use std::fmt::Debug;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -12,14 +13,16 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::app::metrics::family::FAMILIES;
+use crate::app::metrics::family::Family;
 use crate::app::metrics::family::Kind;
-use crate::proto::tunnel::ListResponse;
 
 /// The text of OpenMetrics.
-pub(super) fn of(report: &ListResponse) -> String {
+pub(super) fn of<R>(families: &'static [Family<R>], report: &R) -> String
+where
+    R: Clone + Debug + Send + Sync + 'static,
+{
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape(report.clone())));
+    registry.register_collector(Box::new(Scrape { families, report: report.clone() }));
     let mut text = String::new();
     // Writing into a string fails only where a value cannot be written, and ours are numbers.
     match encode(&mut text, &registry) {
@@ -29,11 +32,14 @@ pub(super) fn of(report: &ListResponse) -> String {
 }
 
 #[derive(Debug)]
-struct Scrape(ListResponse);
+struct Scrape<R: 'static> {
+    families: &'static [Family<R>],
+    report: R,
+}
 
-impl Collector for Scrape {
+impl<R: Debug + Send + Sync + 'static> Collector for Scrape<R> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for family in &FAMILIES {
+        for family in self.families {
             let (name, kind) = match family.kind {
                 // The encoder adds it to each series.
                 Kind::Counter => (family.name.trim_end_matches("_total"), MetricType::Counter),
@@ -41,7 +47,7 @@ impl Collector for Scrape {
             };
             let help = format!("{}.", family.help);
             let mut metric = encoder.encode_descriptor(name, &help, None, kind)?;
-            let samples = family.samples(&self.0);
+            let samples = family.samples(&self.report);
             if family.labels.is_empty() {
                 let only = samples.first().map_or(0, |(_, value)| *value);
                 write(family.kind, only, metric)?;
@@ -66,11 +72,12 @@ fn write(kind: Kind, value: u64, series: MetricEncoder<'_>) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::metrics::family::FAMILIES;
     use crate::app::status;
 
     #[test]
     fn each_family_is_described_and_values_stand_with_their_labels() {
-        let text = of(&status::example());
+        let text = of(&FAMILIES, &status::example());
         for family in &FAMILIES {
             let name = family.name.trim_end_matches("_total");
             assert!(
@@ -103,7 +110,7 @@ mod tests {
         let mut report = status::example();
         report.listeners_missing_because = "no answer".to_owned();
         report.tunnels.iter_mut().for_each(|tunnel| tunnel.listener = None);
-        let text = of(&report);
+        let text = of(&FAMILIES, &report);
         assert!(text.contains("\nalinas_csi_tunnel_up 0\n"), "{text}");
         assert!(text.contains("\nalinas_csi_tunnels{state=\"unknown\"} 2\n"), "{text}");
         assert!(!text.contains("alinas_csi_tunnel_bytes_total{"), "{text}");

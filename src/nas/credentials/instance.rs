@@ -25,7 +25,7 @@ use crate::nas::http::HttpFault;
 use crate::nas::refusal::one_line;
 
 /// The vendor's, on every instance.
-pub(super) const METADATA_SERVICE: &str = "http://100.100.100.200";
+pub(in crate::nas) const METADATA_SERVICE: &str = "http://100.100.100.200";
 const TOKEN_PATH: &str = "/latest/api/token";
 const ROLES_PATH: &str = "/latest/meta-data/ram/security-credentials/";
 const TOKEN_LIFE: &str = "21600";

@@ -1,0 +1,197 @@
+//! The table of the controller's metrics.
+//!
+//! Labels are mount targets, never volumes: a cluster has as many series as it uses mount targets.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::app::metrics::Scraped;
+use crate::app::metrics::family::Family;
+use crate::app::metrics::family::Kind;
+use crate::app::metrics::family::Samples;
+use crate::app::metrics::text;
+use crate::controller::domain::watch::Board;
+use crate::controller::domain::watch::TargetReport;
+use crate::controller::domain::watch::WatchReport;
+use crate::controller::domain::watch::step::Life;
+use crate::controller::domain::watch::step::Trouble;
+use crate::kubernetes::Reporter;
+
+/// What the controller knows.
+#[derive(Clone, Debug, Default)]
+pub struct ControllerReport {
+    /// Of the mount targets in use; nothing where they are not watched.
+    pub watch: WatchReport,
+    /// Events by what became of them.
+    pub events: Vec<(&'static str, u64)>,
+}
+
+/// Where a controller is scraped.
+#[derive(Debug)]
+pub struct ControllerScrape {
+    /// Of the watcher, where there is one.
+    pub board: Option<Board>,
+    /// Where events are said.
+    pub events: Reporter,
+}
+
+#[async_trait]
+impl Scraped for ControllerScrape {
+    async fn text(&self) -> String {
+        let report = ControllerReport {
+            watch: self.board.as_ref().map(Board::report).unwrap_or_default(),
+            events: self.events.counts().by_outcome().to_vec(),
+        };
+        text::of(&CONTROLLER_FAMILIES, &report)
+    }
+}
+
+impl ControllerScrape {
+    /// For the endpoint.
+    #[must_use]
+    pub fn shared(self) -> Arc<dyn Scraped> {
+        Arc::new(self)
+    }
+}
+
+/// Every metric of the controller.
+pub static CONTROLLER_FAMILIES: [Family<ControllerReport>; 7] = [
+    Family {
+        name: "alinas_csi_controller_mount_target_state",
+        kind: Kind::Gauge,
+        labels: &["target", "state"],
+        help: "1 for the state that the mount target is in: it answers as it should (fine), something was wrong at the \
+               last looks (doubtful), it has been switched off (disabled) or deleted (deleted), its domain does not \
+               resolve (gone), it does not answer (not-answering), it cannot prove who it is (insecure), or nobody has \
+               looked yet (unknown)",
+        samples: |report| {
+            let each = |target: &TargetReport| {
+                let state = |word: &str| {
+                    (vec![target.target.clone(), word.to_owned()], u64::from(target.life == word))
+                };
+                states().map(state).collect::<Samples>()
+            };
+            report.watch.targets.iter().flat_map(each).collect()
+        },
+    },
+    Family {
+        name: "alinas_csi_controller_mount_target_volumes",
+        kind: Kind::Gauge,
+        labels: &["target"],
+        help: "PersistentVolumes that use the mount target",
+        samples: |report| of_targets(report, |target| Some(target.volumes)),
+    },
+    Family {
+        name: "alinas_csi_controller_mount_target_looks_total",
+        kind: Kind::Counter,
+        labels: &["target"],
+        help: "How often the mount target was looked at",
+        samples: |report| of_targets(report, |target| Some(target.looks)),
+    },
+    Family {
+        name: "alinas_csi_controller_mount_target_moves_total",
+        kind: Kind::Counter,
+        labels: &["target"],
+        help: "How often its domain has led to another address",
+        samples: |report| of_targets(report, |target| Some(target.moves)),
+    },
+    Family {
+        name: "alinas_csi_controller_mount_target_certificate_not_after_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: &["target"],
+        help: "When the first certificate of its chain ends, seconds since the epoch; left out until it has answered",
+        samples: |report| {
+            of_targets(report, |target| {
+                target.certificate_ends.and_then(|ends| u64::try_from(ends).ok())
+            })
+        },
+    },
+    Family {
+        name: "alinas_csi_controller_volume_list_failures_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "How often PersistentVolumes could not be listed, so that mount targets in use were not known anew",
+        samples: |report| vec![(vec![], report.watch.list_failures)],
+    },
+    Family {
+        name: "alinas_csi_controller_events_total",
+        kind: Kind::Counter,
+        labels: &["outcome"],
+        help: "Events by what became of them: taken by the API server (said), the same within five minutes (repeated), or \
+               not taken after three attempts or too many at once (dropped)",
+        samples: |report| {
+            let events = report.events.iter();
+            events.map(|(outcome, count)| (vec![(*outcome).to_owned()], *count)).collect()
+        },
+    },
+];
+
+fn states() -> impl Iterator<Item = &'static str> {
+    [
+        Life::New.word(),
+        Life::Fine.word(),
+        Life::Doubtful { trouble: Trouble::Gone, looks: 0 }.word(),
+    ]
+    .into_iter()
+    .chain(Trouble::ALL.into_iter().map(Trouble::word))
+}
+
+fn of_targets(report: &ControllerReport, value: impl Fn(&TargetReport) -> Option<u64>) -> Samples {
+    let targets = report.watch.targets.iter();
+    targets.filter_map(|target| Some((vec![target.target.clone()], value(target)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> ControllerReport {
+        let target = |target: &str, life, certificate_ends| TargetReport {
+            target: target.to_owned(),
+            life,
+            volumes: 3,
+            looks: 7,
+            moves: 1,
+            certificate_ends,
+        };
+        ControllerReport {
+            watch: WatchReport {
+                targets: vec![
+                    target("a.test", "fine", Some(1_900_000_000)),
+                    target("b.test", "gone", None),
+                ],
+                list_failures: 2,
+            },
+            events: vec![("said", 5), ("dropped", 0)],
+        }
+    }
+
+    #[test]
+    fn each_family_of_the_controller_is_set_by_what_it_knows() {
+        let text = text::of(&CONTROLLER_FAMILIES, &example());
+        for line in [
+            "alinas_csi_controller_mount_target_state{target=\"a.test\",state=\"fine\"} 1",
+            "alinas_csi_controller_mount_target_state{target=\"a.test\",state=\"gone\"} 0",
+            "alinas_csi_controller_mount_target_state{target=\"b.test\",state=\"gone\"} 1",
+            "alinas_csi_controller_mount_target_volumes{target=\"b.test\"} 3",
+            "alinas_csi_controller_mount_target_looks_total{target=\"a.test\"} 7",
+            "alinas_csi_controller_mount_target_moves_total{target=\"a.test\"} 1",
+            "alinas_csi_controller_mount_target_certificate_not_after_timestamp_seconds{target=\"a.test\"} 1900000000",
+            "alinas_csi_controller_volume_list_failures_total 2",
+            "alinas_csi_controller_events_total{outcome=\"said\"} 5",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line} in {text}");
+        }
+        assert!(!text.contains("timestamp_seconds{target=\"b.test\"}"), "{text}");
+    }
+
+    #[test]
+    fn names_of_the_controller_are_ours_and_counters_end_as_counters_do() {
+        for family in &CONTROLLER_FAMILIES {
+            assert!(family.name.starts_with("alinas_csi_controller_"), "{}", family.name);
+            assert_eq!(family.name.ends_with("_total"), family.kind == Kind::Counter);
+            assert!(!family.help.ends_with('.'), "{}", family.help);
+        }
+    }
+}
