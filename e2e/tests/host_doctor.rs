@@ -19,6 +19,7 @@ fn doctor(nas: &Ganesha, subject: &str) -> Result<(Value, bool)> {
         .arg(nas.ca_file())
         .arg("--state-dir")
         .arg(nas.folder().join("no-watchdog"))
+        .args(["--kubelet-dir", "/nonexistent"])
         .output()?;
     let said = serde_json::from_slice(&output.stdout).map_err(|error| {
         e2e::failure::Failure::new(format!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
