@@ -73,9 +73,9 @@ fn each_trouble_of_a_mount_target_is_told_from_the_others_with_its_remedy() -> R
             "General-purpose",
         ),
         (at(Target::Closed, "/"), "connect", "Connection refused", "security groups"),
-        (at(Target::Untrusted, "/"), "tls", "failed to set up TLS", "(tls)"),
-        (at(Target::WrongName, "/"), "tls", "failed to set up TLS", "(tls)"),
-        (at(Target::Good, "/nowhere"), "export", "has no directory /nowhere", "Make it"),
+        (at(Target::Untrusted, "/"), "tls", "failed to set up TLS", "mend \"tls\": "),
+        (at(Target::WrongName, "/"), "tls", "failed to set up TLS", "mend \"tls\": "),
+        (at(Target::Good, "/nowhere"), "export", "has no directory /nowhere", "make it"),
     ] {
         let (said, well) = doctor(&nas, &subject)?;
         println!("{subject}\n  {}", said["advice"]);
