@@ -19,6 +19,7 @@ fn doctor(nas: &Ganesha, subject: &str) -> Result<(Value, bool)> {
         .arg(nas.ca_file())
         .arg("--state-dir")
         .arg(nas.folder().join("no-watchdog"))
+        .args(["--kubelet-dir", "/nonexistent"])
         .output()?;
     let said = serde_json::from_slice(&output.stdout).map_err(|error| {
         e2e::failure::Failure::new(format!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
@@ -72,9 +73,9 @@ fn each_trouble_of_a_mount_target_is_told_from_the_others_with_its_remedy() -> R
             "General-purpose",
         ),
         (at(Target::Closed, "/"), "connect", "Connection refused", "security groups"),
-        (at(Target::Untrusted, "/"), "tls", "failed to set up TLS", "(tls)"),
-        (at(Target::WrongName, "/"), "tls", "failed to set up TLS", "(tls)"),
-        (at(Target::Good, "/nowhere"), "export", "has no directory /nowhere", "Make it"),
+        (at(Target::Untrusted, "/"), "tls", "failed to set up TLS", "mend \"tls\": "),
+        (at(Target::WrongName, "/"), "tls", "failed to set up TLS", "mend \"tls\": "),
+        (at(Target::Good, "/nowhere"), "export", "has no directory /nowhere", "make it"),
     ] {
         let (said, well) = doctor(&nas, &subject)?;
         println!("{subject}\n  {}", said["advice"]);

@@ -166,6 +166,15 @@ impl Finding {
         Self { verdict: Verdict::Skipped, ..Self::ok(check, why) }
     }
 
+    /// The check, what was found, what to do about it.
+    fn sentence(&self) -> String {
+        let Self { check, found, remedy, .. } = self;
+        match remedy.as_deref().unwrap_or_default() {
+            "" => format!("{:?}: {found}", check.word()),
+            remedy => format!("{:?}: {found}; {remedy}", check.word()),
+        }
+    }
+
     /// From the text of a fault: this driver's say behind a semicolon what to do.
     pub(super) fn of_fault(check: Check, fault: &impl ToString) -> Self {
         let text = fault.to_string();
@@ -203,21 +212,14 @@ impl Diagnosis {
 /// The first thing that fails is what to look at: what comes later may rest on it.
 fn advice(findings: &[Finding], server_was_asked_for: bool) -> String {
     let first = |verdict| findings.iter().find(|finding| finding.verdict == verdict);
-    let sentence = |finding: &Finding| {
-        let remedy = finding.remedy.as_deref().filter(|remedy| !remedy.is_empty());
-        let text = remedy.unwrap_or(&finding.found);
-        let mut letters = text.chars();
-        let first = letters.next().map(|letter| letter.to_uppercase().to_string());
-        format!("{}{} ({}).", first.unwrap_or_default(), letters.as_str(), finding.check.word())
-    };
     match (first(Verdict::Failed), first(Verdict::Warning)) {
-        (Some(failed), _) => sentence(failed),
-        (None, Some(warning)) => format!("It should work. {}", sentence(warning)),
+        (Some(failed), _) => format!("mend {}.", failed.sentence()),
+        (None, Some(warning)) => format!("it should work; look at {}.", warning.sentence()),
         (None, None) if server_was_asked_for => {
-            "Nothing: this node can mount from that server, encrypted.".to_owned()
+            "nothing: this node can mount from that server, encrypted.".to_owned()
         }
         (None, None) => {
-            "Nothing was found on this node; name a mount target to look further: alinas-csi doctor DOMAIN:/PATH."
+            "nothing on this node; name a mount target to look further: alinas-csi doctor DOMAIN:/PATH."
                 .to_owned()
         }
     }
@@ -293,12 +295,12 @@ mod tests {
         let diagnosis = Diagnosis::of(findings, true);
         assert!(diagnosis.is_failed());
         assert_eq!(diagnosis.findings.len(), TABLE.len());
-        assert_eq!(diagnosis.advice, "Check this node's DNS (name).");
+        assert_eq!(diagnosis.advice, format!("mend \"name\": {fault}."));
         let shown = table(&diagnosis);
         for line in [
             "FAILED   name                failed to resolve nas.example.com: no such name\n",
             "-        export              not looked at: it needs \"name\"\n",
-            "\nWhat to do: Check this node's DNS (name).\n",
+            "no such name; check this node's DNS.\n",
         ] {
             assert!(shown.contains(line), "{line}{shown}");
         }
@@ -308,7 +310,8 @@ mod tests {
     fn where_nothing_fails_the_first_doubt_is_said_and_else_that_there_is_none() {
         let doubt = Finding::warning(Check::Privileges, "it may not mount", "ask as root");
         let diagnosis = Diagnosis::of(vec![doubt], false);
-        assert_eq!(diagnosis.advice, "It should work. Ask as root (privileges).");
+        let advice = "it should work; look at \"privileges\": it may not mount; ask as root.";
+        assert_eq!(diagnosis.advice, advice);
         assert!(!diagnosis.is_failed());
         assert!(!diagnosis.findings.iter().any(|finding| finding.check == Check::Tls));
         for (server, words) in [(true, "this node can mount"), (false, "name a mount target")] {
