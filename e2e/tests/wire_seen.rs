@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alinas_csi::app::metrics;
+use alinas_csi::app::metrics::Scraped;
 use alinas_csi::app::metrics::family::FAMILIES;
 use alinas_csi::host::mount_table::ProcMountTable;
 use alinas_csi::host::neighbours::NodeNeighbours;
@@ -74,7 +75,8 @@ impl Node {
 
         let scraped = TcpListener::bind(ANY_PORT).await.unwrap();
         let metrics = scraped.local_addr().unwrap();
-        tokio::spawn(metrics::serve(scraped, Arc::clone(&tunnels)));
+        let seen: Arc<dyn Scraped> = Arc::<Tunnels>::clone(&tunnels);
+        tokio::spawn(metrics::serve(scraped, seen));
         let socket = service::listen(&lab.folder.path().join("watchdog.sock")).unwrap();
         tokio::spawn(service::serve(socket, tunnels, CancellationToken::new()));
         Self { metrics, tunnel: acquired.endpoint, process, life }
