@@ -5,6 +5,7 @@
 //! [`driver`] for ours.
 
 pub mod bench;
+pub mod beside;
 pub mod cable;
 pub mod capture;
 pub mod cases;
