@@ -6,6 +6,7 @@
 
 pub mod api_server;
 pub mod bench;
+pub mod beside;
 pub mod cable;
 pub mod capture;
 pub mod cases;

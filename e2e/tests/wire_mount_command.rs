@@ -205,7 +205,7 @@ fn help_and_version_are_no_failures() {
 }
 
 #[test]
-fn a_signal_ends_a_mount_that_waits_for_a_silent_server_within_a_second() {
+fn a_signal_ends_a_mount_that_waits_for_a_silent_server() {
     let shell = Shell::new();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
@@ -219,7 +219,8 @@ fn a_signal_ends_a_mount_that_waits_for_a_silent_server_within_a_second() {
         let start = Instant::now();
         kill_process(Pid::from_child(&child), signal).unwrap();
         let status = child.wait().unwrap();
-        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        // Else it would wait for minutes.
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert_eq!(status.code(), Some(8), "{said}");

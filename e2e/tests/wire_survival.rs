@@ -42,8 +42,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-/// What a hand-over may cost.
-const HAND_OVER: Duration = Duration::from_millis(500);
+/// What a hand-over may cost here, on a machine that does much else besides; alone it is below half a second, and
+/// `--nocapture` prints it.
+const HAND_OVER: Duration = Duration::from_secs(2);
 /// What a process that has to be started may cost, on a machine that does much else besides.
 const RESTART: Duration = Duration::from_secs(5);
 /// Until a process that is stuck is found and replaced.

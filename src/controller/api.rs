@@ -34,6 +34,9 @@ use crate::nas::types::SetDirQuota;
 use crate::nas::types::Tag;
 use crate::nfs::client::NfsFault;
 
+/// The tag that says which install has made something.
+pub(super) const DRIVER_TAG: &str = "alinas-csi/driver";
+
 /// For one thing to come about. A sidecar waits for 150 s, and a file system needs two of them.
 const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);

@@ -27,6 +27,7 @@ use crate::model::VolumeId;
 use crate::model::VolumeKey;
 use crate::model::VolumeRef;
 use crate::model::volume_class::SharedClass;
+use crate::nas::NasFault;
 
 /// A volume that is wanted, of whichever kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +75,16 @@ pub enum Removed {
     Already,
     /// Nothing: it was never more than a name.
     Shared,
+}
+
+impl Facts {
+    /// As much as the API keeps of a volume that is the root of what it has made.
+    pub(super) fn of_root(capacity: i64, server: Option<String>) -> Self {
+        let server = server.map(|domain| ("server".to_owned(), domain));
+        let path = Some(("path".to_owned(), "/".to_owned()));
+        let context = server.into_iter().chain(path).collect();
+        Self { capacity, context, is_whole: false, origin: None }
+    }
 }
 
 impl From<VolumeRecord> for Facts {
@@ -199,6 +210,12 @@ impl Controller {
 /// Nothing has been made yet: the next one may ask for something else.
 pub(super) fn before(source: CloudFault) -> CreateError {
     CreateError::Cloud { source, is_begun: false }
+}
+
+/// It was asked for, and may have been made all the same.
+pub(super) fn not_made(need: Need, fault: NasFault) -> CreateError {
+    let is_begun = fault.may_have_been_done();
+    CreateError::Cloud { source: need.failed(fault), is_begun }
 }
 
 /// Something has been made: it is asked for again until it is whole, or deleted.

@@ -76,14 +76,7 @@ impl Controller {
             Err(ExportFault::NoSuchPath { .. }) => return Ok(Deleted::Already),
             Err(fault) => return Err(DeleteError::Export(Box::new(fault))),
         };
-        let failed = |source| DeleteError::Home { server: export.spec.host.to_string(), source };
-        if let Some(record) = known(tree.as_mut(), key).await.map_err(failed)? {
-            // First, while the directory has its name: a quota stays with a directory that is moved.
-            self.ensure_no_quota(export, &record).await?;
-        }
-        let now = self.clock.now().wall;
-        let taken = self.take_away(tree.as_mut(), key, now).await;
-        let deleted = taken.map_err(failed)?;
+        let deleted = self.take_away(tree.as_mut(), handle).await?;
         drop(tree);
         self.sweeper.notice(export);
         Ok(deleted)
@@ -92,32 +85,41 @@ impl Controller {
     async fn take_away(
         &self,
         tree: &mut dyn Tree,
-        key: &VolumeKey,
-        now: Duration,
-    ) -> Result<Deleted, HomeFault> {
-        let Some(home) = Home::find(tree).await? else { return Ok(Deleted::Already) };
-        let Some(record) = home.record(tree, key).await? else {
-            // A file without content was begun for a volume that has never been.
-            home.forget(tree, key).await?;
+        VolumeHandle { export, key }: &VolumeHandle,
+    ) -> Result<Deleted, DeleteError> {
+        let failed = |source| DeleteError::Home { server: export.spec.host.to_string(), source };
+        let Some(home) = Home::find(tree).await.map_err(failed)? else {
             return Ok(Deleted::Already);
         };
+        let Some(record) = home.record(tree, key).await.map_err(failed)? else {
+            // A file without content was begun for a volume that has never been.
+            home.forget(tree, key).await.map_err(failed)?;
+            return Ok(Deleted::Already);
+        };
+        // First, while the directory has its name: a quota stays with a directory that is moved.
+        self.ensure_no_quota(export, &record).await?;
+        self.end(tree, &home, key, &record).await.map_err(failed)?;
+        Ok(Deleted::Now(record.on_delete))
+    }
+
+    async fn end(
+        &self,
+        tree: &mut dyn Tree,
+        home: &Home,
+        key: &VolumeKey,
+        record: &VolumeRecord,
+    ) -> Result<(), HomeFault> {
+        let now = self.clock.now().wall;
         if record.origin.is_some() {
             // A copy that is not whole has a place of work, and nothing else.
             let becomes = Becomes::Volume(key.clone(), String::new());
-            self.copier.discard(tree, &home, &becomes).await?;
+            self.copier.discard(tree, home, &becomes).await?;
         }
-        move_away(tree, &home, key, &record, now).await?;
+        move_away(tree, home, key, record, now).await?;
         FailurePoint::DeleteMoved.pass();
         home.forget(tree, key).await?;
         FailurePoint::DeleteForgotten.pass();
-        Ok(Deleted::Now(record.on_delete))
-    }
-}
-
-async fn known(tree: &mut dyn Tree, key: &VolumeKey) -> Result<Option<VolumeRecord>, HomeFault> {
-    match Home::find(tree).await? {
-        Some(home) => home.record(tree, key).await,
-        None => Ok(None),
+        Ok(())
     }
 }
 

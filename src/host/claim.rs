@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
@@ -19,6 +20,8 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const LONGEST: u64 = 1024;
 /// After accept(2) has failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Before a name is asked for again whose owner has just gone.
+const CLAIM_PAUSE: Duration = Duration::from_millis(20);
 
 /// What became of a claim.
 #[derive(Debug)]
@@ -35,9 +38,26 @@ pub struct OwnName(UnixListener);
 
 /// Takes the name, or asks who has it.
 ///
+/// Who ends while he is asked says nothing; then the name is tried again. It may stay taken for a moment after its
+/// process: a child that was being started has the socket too, until its exec(2).
+///
 /// # Errors
-/// When neither is possible.
+/// When neither was possible in time: the last reason.
 pub async fn claim(name: &str) -> io::Result<Claim> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let fault = match claim_once(name).await {
+            Ok(claim) => return Ok(claim),
+            Err(fault) => fault,
+        };
+        if Instant::now() + CLAIM_PAUSE >= deadline {
+            return Err(fault);
+        }
+        sleep(CLAIM_PAUSE).await;
+    }
+}
+
+async fn claim_once(name: &str) -> io::Result<Claim> {
     // A path that begins with a zero byte is a name without a file.
     let address = format!("\0{name}");
     match UnixListener::bind(&address) {
@@ -52,7 +72,10 @@ pub async fn claim(name: &str) -> io::Result<Claim> {
 async fn owner(address: &str) -> io::Result<String> {
     let mut said = String::new();
     UnixStream::connect(address).await?.take(LONGEST).read_to_string(&mut said).await?;
-    Ok(said.trim().to_owned())
+    match said.trim() {
+        "" => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "who has the name says nothing")),
+        who => Ok(who.to_owned()),
+    }
 }
 
 impl OwnName {
@@ -87,5 +110,17 @@ mod tests {
         telling.abort();
         assert!(telling.await.unwrap_err().is_cancelled());
         assert!(matches!(claim(&name).await.unwrap(), Claim::Ours(_)));
+    }
+
+    #[tokio::test]
+    async fn a_name_whose_owner_goes_while_he_is_asked_is_ours() {
+        let name = format!("alinas-csi/test/going/{}", std::process::id());
+        let Claim::Ours(going) = claim(&name).await.unwrap() else { panic!("it is taken") };
+        let goes = async {
+            let (asked, _) = going.0.accept().await.unwrap();
+            drop((asked, going));
+        };
+        let (claimed, ()) = tokio::join!(claim(&name), goes);
+        assert!(matches!(claimed.unwrap(), Claim::Ours(_)));
     }
 }

@@ -247,6 +247,8 @@ impl PeerCheck for FakePeers {
 mod tests {
     use std::net::TcpListener;
     use std::net::TcpStream;
+    use std::thread;
+    use std::time::Duration;
 
     use super::*;
 
@@ -356,7 +358,12 @@ mod tests {
             let shown = peer_proc::listener(wanted).unwrap();
             assert_eq!(peer_diag::listener(wanted).unwrap().unwrap_or(shown), shown, "{at}");
             drop(listener);
-            assert_eq!(peers.occupant(wanted), None, "{at}");
+            // A child that another test starts meanwhile has the socket too, until its exec(2).
+            let mut looks = 0..1000;
+            while let Some(occupant) = peers.occupant(wanted) {
+                assert!(looks.next().is_some(), "{at}: {occupant}");
+                thread::sleep(Duration::from_millis(10));
+            }
         }
     }
 }

@@ -174,14 +174,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusing_address_costs_nothing() {
-        let (_good, at) = listener(Ipv4Addr::new(127, 0, 0, 5), 0, 8);
-        let addresses = [[127, 0, 0, 4], [127, 0, 0, 5]].map(IpAddr::from);
+    async fn refusing_addresses_are_not_waited_for() {
+        let (_good, at) = listener(Ipv4Addr::new(127, 0, 1, 0), 0, 8);
+        let refusing = (5..=24).map(|last| Ipv4Addr::new(127, 0, 0, last));
+        let addresses: Vec<IpAddr> =
+            refusing.chain([Ipv4Addr::new(127, 0, 1, 0)]).map(IpAddr::from).collect();
         let started = Instant::now();
         let mut untried = Untried::new(&addresses, at.port());
         let (_stream, answered) = untried.connect(&target()).await.unwrap();
         assert_eq!(answered, at);
-        assert!(started.elapsed() < STAGGER, "{:?}", started.elapsed());
+        assert!(started.elapsed() < 20 * STAGGER, "{:?}", started.elapsed());
         assert!(untried.is_empty());
     }
 

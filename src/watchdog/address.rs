@@ -19,7 +19,8 @@ use crate::host::neighbours::Neighbours;
 use crate::host::nfs_clients::NfsClients;
 
 /// The first and the last address that are given out.
-const RANGE: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(127, 0, 1, 1), Ipv4Addr::new(127, 0, 255, 254));
+pub const RANGE: (Ipv4Addr, Ipv4Addr) =
+    (Ipv4Addr::new(127, 0, 1, 1), Ipv4Addr::new(127, 0, 255, 254));
 
 /// The lowest address that is free. Those that end in 0 or 255 are left out: they look like a network.
 #[must_use]

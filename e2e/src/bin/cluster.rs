@@ -2,11 +2,11 @@
 //!
 //!     e2e/run-tests cluster-shell COMMAND...
 
-use std::process::Command;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
+use e2e::beside;
 use e2e::cluster::Cluster;
 use e2e::failure::Result;
 
@@ -18,24 +18,15 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(code) => code,
-        Err(failure) => {
-            eprintln!("cluster: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    beside::ended("cluster", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
     let begin = Instant::now();
     let cluster = Cluster::start()?;
     println!("cluster: ready after {} s", begin.elapsed().as_secs());
-    let status = Command::new(&arguments.command[0])
-        .args(&arguments.command[1..])
-        .env("KUBECONFIG", cluster.client().kubeconfig())
-        .env("NAS_CA_FILE", cluster.nas().ca_file())
-        .status()?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-    Ok(ExitCode::from(code))
+    beside::run(&arguments.command, |command| {
+        command.env("KUBECONFIG", cluster.client().kubeconfig());
+        command.env("NAS_CA_FILE", cluster.nas().ca_file());
+    })
 }

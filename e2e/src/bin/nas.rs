@@ -2,10 +2,10 @@
 //!
 //!     e2e/lab/guest -- target/debug/nas [--tls12] COMMAND...
 
-use std::process::Command;
 use std::process::ExitCode;
 
 use clap::Parser;
+use e2e::beside;
 use e2e::failure::Result;
 use e2e::nas::FRONTS;
 use e2e::nas::Nas;
@@ -22,13 +22,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(code) => code,
-        Err(failure) => {
-            eprintln!("nas: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    beside::ended("nas", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -37,10 +31,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     for front in FRONTS {
         println!("{:<15} {} {front:?}", front.address(), front.domain());
     }
-    let status = Command::new(&arguments.command[0])
-        .args(&arguments.command[1..])
-        .env("NAS_CA_FILE", nas.ca_file())
-        .status()?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-    Ok(ExitCode::from(code))
+    beside::run(&arguments.command, |command| {
+        command.env("NAS_CA_FILE", nas.ca_file());
+    })
 }

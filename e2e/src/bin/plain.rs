@@ -2,10 +2,10 @@
 //!
 //!     e2e/lab/guest -- target/debug/plain COMMAND...
 
-use std::process::Command;
 use std::process::ExitCode;
 
 use clap::Parser;
+use e2e::beside;
 use e2e::failure::Result;
 use e2e::plain::FRONTS;
 use e2e::plain::Plain;
@@ -18,13 +18,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(code) => code,
-        Err(failure) => {
-            eprintln!("plain: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    beside::ended("plain", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -32,7 +26,5 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     for front in FRONTS {
         println!("{:<15} {front:?}", front.address());
     }
-    let status = Command::new(&arguments.command[0]).args(&arguments.command[1..]).status()?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-    Ok(ExitCode::from(code))
+    beside::run(&arguments.command, |_| {})
 }

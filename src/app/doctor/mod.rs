@@ -92,13 +92,7 @@ fn diagnose(arguments: &DoctorArgs) -> Result<(String, bool), DoctorError> {
     let diagnosis = runtime.block_on(look(arguments));
     // A resolver that does not answer is not waited for.
     runtime.shutdown_background();
-    let text = match arguments.output {
-        Output::Table => Ok(finding::table(&diagnosis)),
-        Output::Json => serde_json::to_string_pretty(&diagnosis)
-            .map(|text| text + "\n")
-            .map_err(|error| error.to_string()),
-        Output::Yaml => serde_saphyr::to_string(&diagnosis).map_err(|error| error.to_string()),
-    };
+    let text = arguments.output.of(&diagnosis, finding::table);
     Ok((text.map_err(DoctorError::Unwritable)?, diagnosis.is_failed()))
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::thread::CapabilitySet;
 
+use crate::app::alinas_conf::AlinasConf;
 use crate::app::doctor::finding::Check;
 use crate::app::doctor::finding::Finding;
 use crate::app::status;
@@ -20,11 +21,7 @@ use crate::host::net_namespace::NetNamespace;
 use crate::host::peer::LinuxPeers;
 use crate::host::peer::PeerCheck;
 use crate::proto::tunnel as wire;
-
-/// The port of the tunnels where nothing else is set.
-const PORT: u16 = 12049;
-/// The last address that a tunnel would get: who listens there has them all.
-const LAST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 255, 254);
+use crate::watchdog::address::RANGE;
 
 /// Looks at everything.
 pub(super) async fn look(state_dir: &Path, kubelet_dir: &Path) -> Vec<Finding> {
@@ -218,8 +215,11 @@ fn mounts_and_tunnels(mounts: &[MountEntry], listening: &BTreeSet<Ipv4Addr>) -> 
 }
 
 fn local_port() -> Finding {
-    match LinuxPeers::default().occupant(SocketAddrV4::new(LAST_ADDRESS, PORT)) {
-        None => Finding::ok(Check::LocalPort, format!("nobody has port {PORT} of every address")),
+    // The last address that a tunnel would get: who listens there has them all.
+    let (_, last) = RANGE;
+    let port = AlinasConf::default().proxy_port;
+    match LinuxPeers::default().occupant(SocketAddrV4::new(last, port)) {
+        None => Finding::ok(Check::LocalPort, format!("nobody has port {port} of every address")),
         Some(occupant) => Finding::failed(
             Check::LocalPort,
             format!("{occupant}, where tunnels would"),

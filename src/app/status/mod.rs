@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::ValueEnum;
+use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -132,13 +133,26 @@ async fn ask_patiently(socket: &Path) -> Result<wire::ListResponse, StatusError>
 }
 
 fn write(report: &Report, output: Output) -> Result<String, StatusError> {
-    match output {
-        Output::Table => Ok(table::of(report)),
-        Output::Json => serde_json::to_string_pretty(report)
-            .map(|text| text + "\n")
-            .map_err(|error| StatusError::Unwritable(error.to_string())),
-        Output::Yaml => serde_saphyr::to_string(report)
-            .map_err(|error| StatusError::Unwritable(error.to_string())),
+    output.of(report, table::of).map_err(StatusError::Unwritable)
+}
+
+impl Output {
+    /// An answer in this form.
+    ///
+    /// # Errors
+    /// The serializer's words.
+    pub(super) fn of<T: Serialize>(
+        self,
+        answer: &T,
+        table: impl FnOnce(&T) -> String,
+    ) -> Result<String, String> {
+        match self {
+            Self::Table => Ok(table(answer)),
+            Self::Json => serde_json::to_string_pretty(answer)
+                .map(|text| text + "\n")
+                .map_err(|error| error.to_string()),
+            Self::Yaml => serde_saphyr::to_string(answer).map_err(|error| error.to_string()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::controller::DeleteError;
 use crate::controller::FindError;
 use crate::controller::api::Cloud;
 use crate::controller::api::CloudFault;
+use crate::controller::api::DRIVER_TAG;
 use crate::controller::api::Need;
 use crate::controller::api::Waiting;
 use crate::controller::cloud::Facts;
@@ -17,6 +18,7 @@ use crate::controller::cloud::Provisioned;
 use crate::controller::cloud::Removed;
 use crate::controller::cloud::before;
 use crate::controller::cloud::begun;
+use crate::controller::cloud::not_made;
 use crate::controller::quota::Bound;
 use crate::controller::quota::size_of_quota;
 use crate::model::AccessPointHandle;
@@ -140,10 +142,7 @@ impl Controller {
             // Nothing bounds it, so there is room for any size.
             (None, size) => size.unwrap_or_default(),
         };
-        let server = found.domain_name.map(|domain| ("server".to_owned(), domain));
-        let path = Some(("path".to_owned(), "/".to_owned()));
-        let context = server.into_iter().chain(path).collect();
-        Ok(Facts { capacity, context, is_whole: false, origin: None })
+        Ok(Facts::of_root(capacity, found.domain_name))
     }
 }
 
@@ -188,10 +187,7 @@ impl Cloud {
         class: &AccessPointClass,
     ) -> Result<(), CreateError> {
         let order = self.order_of_access_point(id, key, class).map_err(before)?;
-        self.api.create_access_point(&order).await.map_err(|fault| {
-            let is_begun = fault.may_have_been_done();
-            CreateError::Cloud { source: failed(fault), is_begun }
-        })
+        self.api.create_access_point(&order).await.map_err(|fault| not_made(NEED, fault))
     }
 
     fn order_of_access_point(
@@ -219,7 +215,7 @@ impl Cloud {
                 posix_secondary_group_ids: user.groups.clone(),
             }),
             enabled_ram: class.ram,
-            tags: vec![Tag::parse("alinas-csi/driver", &self.driver)?],
+            tags: vec![Tag::parse(DRIVER_TAG, &self.driver)?],
         })
     }
 

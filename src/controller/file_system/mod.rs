@@ -19,6 +19,7 @@ use crate::controller::DeleteError;
 use crate::controller::FindError;
 use crate::controller::api::Cloud;
 use crate::controller::api::CloudFault;
+use crate::controller::api::DRIVER_TAG;
 use crate::controller::api::Need;
 use crate::controller::api::Waiting;
 use crate::controller::cloud::Facts;
@@ -26,6 +27,7 @@ use crate::controller::cloud::Provisioned;
 use crate::controller::cloud::Removed;
 use crate::controller::cloud::before;
 use crate::controller::cloud::begun;
+use crate::controller::cloud::not_made;
 use crate::model::ExportPath;
 use crate::model::FileSystemHandle;
 use crate::model::OnDelete;
@@ -53,8 +55,6 @@ use crate::nfs::client::NfsFault;
 use crate::nfs::client::Ownership;
 
 const NEED: Need = Need::FileSystem;
-/// Which install has made it.
-const DRIVER: &str = "alinas-csi/driver";
 /// For which volume.
 const VOLUME: &str = "alinas-csi/volume";
 /// The size that was asked for, in bytes. Nothing bounds a file system.
@@ -172,17 +172,14 @@ impl Controller {
             capacity = size;
         }
         let target = usable(&found.mount_targets).map(|target| target.mount_target_domain.clone());
-        let server = target.map(|domain| ("server".to_owned(), domain));
-        let path = Some(("path".to_owned(), "/".to_owned()));
-        let context = server.into_iter().chain(path).collect();
-        Ok(Facts { capacity, context, is_whole: false, origin: None })
+        Ok(Facts::of_root(capacity, target))
     }
 }
 
 impl Cloud {
     /// The file system that was made for a volume before.
     async fn file_system_of(&self, key: &VolumeKey) -> Result<Option<FileSystem>, CloudFault> {
-        let tags = [Tag::parse(DRIVER, &self.driver)?, Tag::parse(VOLUME, key.as_str())?];
+        let tags = [Tag::parse(DRIVER_TAG, &self.driver)?, Tag::parse(VOLUME, key.as_str())?];
         let mut found = self.api.file_systems(&tags).await.map_err(failed)?;
         found.retain(|one| self.owns(one, key) && one.status != Some(FileSystemStatus::Deleting));
         // Two of them, where a token was forgotten before the tags could be seen: always the same one.
@@ -207,14 +204,15 @@ impl Cloud {
         let Some(found) = found else { return Ok(None) };
         if !self.owns(&found, &handle.key) {
             let (driver, key) = (&self.driver, &handle.key);
-            let why = format!("it does not carry the tags {DRIVER}={driver} and {VOLUME}={key}");
+            let why =
+                format!("it does not carry the tags {DRIVER_TAG}={driver} and {VOLUME}={key}");
             return Err(foreign(&id, why));
         }
         Ok(Some(found).filter(|found| found.status != Some(FileSystemStatus::Deleting)))
     }
 
     fn owns(&self, found: &FileSystem, key: &VolumeKey) -> bool {
-        tag(found, DRIVER) == Some(&self.driver) && tag(found, VOLUME) == Some(key.as_str())
+        tag(found, DRIVER_TAG) == Some(&self.driver) && tag(found, VOLUME) == Some(key.as_str())
     }
 
     async fn make_file_system(
@@ -226,10 +224,7 @@ impl Cloud {
     ) -> Result<FileSystemId, CreateError> {
         let order = self.order(name, key, least, class).map_err(before)?;
         let made = self.api.create_file_system(&order).await;
-        made.map_err(|fault| {
-            let is_begun = fault.may_have_been_done();
-            CreateError::Cloud { source: failed(fault), is_begun }
-        })
+        made.map_err(|fault| not_made(NEED, fault))
     }
 
     fn order(
@@ -275,7 +270,7 @@ impl Cloud {
             OnDelete::Retain | OnDelete::Archive => "retain",
         };
         Ok(vec![
-            Tag::parse(DRIVER, &self.driver)?,
+            Tag::parse(DRIVER_TAG, &self.driver)?,
             Tag::parse(VOLUME, key.as_str())?,
             Tag::parse(CAPACITY, &least.to_string())?,
             Tag::parse(ON_DELETE, on_delete)?,

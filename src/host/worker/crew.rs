@@ -259,10 +259,10 @@ mod tests {
     async fn a_process_that_has_answered_does_the_next_job_too() {
         let crew = crew(ECHO);
         let first = asked(&crew).await;
+        assert_eq!(asked(&crew).await, first);
+        // It is free again before another one has started, or not.
         let (one, other) = tokio::join!(asked(&crew), asked(&crew));
-        assert_eq!((asked(&crew).await, one), (first, first));
-        // It was free again before another one had started, or not.
-        assert!(other > 0);
+        assert!(one == first || other == first, "{first} was free: {one}, {other}");
     }
 
     #[tokio::test]
