@@ -23,6 +23,8 @@ use std::sync::PoisonError;
 use std::sync::mpsc;
 use std::thread;
 
+use alinas_csi::proto::csi;
+use alinas_csi::runtime::FailurePoint;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
@@ -41,6 +43,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::certificates::Authority;
 use crate::certificates::Validity;
+use crate::driver::binary;
 use crate::failure::During;
 use crate::failure::Failure;
 use crate::failure::Result;
@@ -51,6 +54,8 @@ use crate::nas::splitter::MOUNT_PORT;
 use crate::nas::splitter::port_of;
 use crate::openapi::Simulator;
 use crate::openapi::Timing;
+use crate::sidecar::Sidecar;
+use crate::sidecar::wanted_as;
 
 /// Of every mount target that the simulator makes.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 40);
@@ -63,6 +68,24 @@ const MNT: u32 = 1;
 
 /// The access key of a RAM user who may do everything.
 pub const KEY: (&str, &str) = ("LTAI5tExample", "a secret");
+
+/// The VPC that mount targets are made in.
+pub const NETWORK: [(&str, &str); 2] = [("vpcId", "vpc-1"), ("vSwitchId", "vsw-1")];
+
+/// A volume that is a file system of its own.
+#[must_use]
+pub fn file_system(name: &str, more: &[(&str, &str)]) -> csi::CreateVolumeRequest {
+    wanted_as(name, &[&[("volumeAs", "filesystem")], &NETWORK[..], more].concat())
+}
+
+/// The part of an id that names a file system.
+///
+/// # Errors
+/// Where it names none.
+pub fn file_system_id(volume: &csi::Volume) -> Result<&str> {
+    let id = volume.volume_id.split(':').nth(3);
+    id.ok_or_else(|| Failure::new(format!("{:?} names no file system", volume.volume_id)))
+}
 
 /// The API and what it makes. Ends when dropped.
 #[derive(Debug)]
@@ -114,6 +137,21 @@ impl Cloud {
             .env("ALIBABA_CLOUD_ACCESS_KEY_ID", KEY.0)
             .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", KEY.1)
             .env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true");
+    }
+
+    /// Starts a controller that calls the API, and ends at a failure point, where one is given.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn sidecar(
+        &self,
+        nas: &Ganesha,
+        name: &str,
+        point: Option<FailurePoint>,
+    ) -> Result<Sidecar> {
+        let mut program = nas.enter(&binary()?);
+        self.set_up(&mut program);
+        Sidecar::of(program, nas, &self.trust, name, point)
     }
 
     /// The NAS's own disk is a file system of the account, too, by this id.

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use alinas_csi::proto::csi;
@@ -26,6 +28,7 @@ use crate::csi_client::channel;
 use crate::driver::binary;
 use crate::failure::Failure;
 use crate::failure::Result;
+use crate::failure::ensure;
 use crate::ganesha::Ganesha;
 use crate::ganesha::Target;
 use crate::process::Process;
@@ -45,6 +48,8 @@ pub struct Sidecar {
     pub runtime: Runtime,
     /// Makes calls.
     pub client: ControllerClient<Channel>,
+    /// Where it is called.
+    pub socket: PathBuf,
     log: PathBuf,
 }
 
@@ -62,9 +67,22 @@ impl Sidecar {
     /// # Errors
     /// When it does not come up.
     pub fn start_until(nas: &Ganesha, name: &str, point: Option<FailurePoint>) -> Result<Self> {
-        let mut program = nas.enter(&binary()?);
+        Self::of(nas.enter(&binary()?), nas, nas.ca_file(), name, point)
+    }
+
+    /// Starts `program`, which is the driver or leads to it, and trusts `trust`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn of(
+        mut program: Command,
+        nas: &Ganesha,
+        trust: &Path,
+        name: &str,
+        point: Option<FailurePoint>,
+    ) -> Result<Self> {
         program.envs(point.map(|point| (failure_point::VARIABLE, point.word())));
-        let started = Controller::start(program, nas.folder(), name, nas.ca_file())?;
+        let started = Controller::start(program, nas.folder(), name, trust)?;
         let Controller { process, socket, log } = started;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -72,7 +90,7 @@ impl Sidecar {
             let _entered = runtime.enter();
             ControllerClient::new(channel(&socket)?)
         };
-        Ok(Self { process, runtime, client, log })
+        Ok(Self { process, runtime, client, socket, log })
     }
 
     /// CreateVolume.
@@ -83,6 +101,14 @@ impl Sidecar {
         let mut client = self.client.clone();
         let answer = self.runtime.block_on(client.create_volume(request))?;
         answer.into_inner().volume.ok_or_else(|| Status::internal("no volume"))
+    }
+
+    /// CreateVolume that is not to fail.
+    ///
+    /// # Errors
+    /// The controller's, with the end of its log.
+    pub fn made(&self, request: csi::CreateVolumeRequest) -> Result<csi::Volume> {
+        self.create(request).map_err(|status| Failure::new(format!("{status}\n{}", self.log())))
     }
 
     /// CreateVolume, again while the controller says that it goes on.
@@ -214,6 +240,7 @@ impl Sidecar {
             Ok(_) => Err(Failure::new(format!("{name} was made"))),
             Err(status) => {
                 println!("{name}: {:?}: {}", status.code(), status.message());
+                ensure(!status.message().contains('\n'), "more than a line")?;
                 Ok(status)
             }
         }
@@ -262,15 +289,19 @@ pub fn trash(nas: &Ganesha) -> Result<Vec<PathBuf>> {
 /// A volume of a class with these parameters, on the good mount target unless they say otherwise.
 #[must_use]
 pub fn wanted(name: &str, parameters: &[(&str, &str)]) -> csi::CreateVolumeRequest {
-    let mut all: HashMap<String, String> =
-        [("server".to_owned(), Target::Good.domain().to_owned())].into();
+    let server = [("server", Target::Good.domain())];
+    wanted_as(name, &[&server, parameters].concat())
+}
+
+/// A volume of a class with these parameters alone. Of two with one name the last one holds.
+#[must_use]
+pub fn wanted_as(name: &str, parameters: &[(&str, &str)]) -> csi::CreateVolumeRequest {
     let parameters = parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    all.extend(parameters);
     csi::CreateVolumeRequest {
         name: name.to_owned(),
         capacity_range: Some(csi::CapacityRange { required_bytes: GIB, limit_bytes: 0 }),
         volume_capabilities: vec![capability()],
-        parameters: all,
+        parameters: parameters.collect(),
         ..csi::CreateVolumeRequest::default()
     }
 }

@@ -36,6 +36,7 @@ use crate::nas::types::FileSystemId;
 use crate::nas::types::PosixUser;
 use crate::nas::types::RootDirectory;
 use crate::nas::types::Tag;
+use crate::runtime::FailurePoint;
 
 const NEED: Need = Need::AccessPoint;
 
@@ -60,9 +61,13 @@ impl Controller {
         let found = cloud.access_points_of(&id, &key).await.map_err(before)?;
         match found.first() {
             Some(found) => compare(found, name, class)?,
-            None => cloud.make_access_point(&id, &key, class).await?,
+            None => {
+                cloud.make_access_point(&id, &key, class).await?;
+                FailurePoint::AccessPointMade.pass();
+            }
         }
         let made = cloud.ensure_active(&id, &key).await.map_err(begun)?;
+        FailurePoint::AccessPointActive.pass();
         if class.has_quota {
             let path = class.root_path.as_str().to_owned();
             let bound = Bound { file_system_id: id.clone(), path };
@@ -109,9 +114,11 @@ impl Controller {
                     cloud.ensure_unbound(&bound).await?;
                 }
             }
+            FailurePoint::AccessPointUnbound.pass();
             let which =
                 AccessPointRef { file_system_id: &id, access_point_id: &one.access_point_id };
             cloud.api.delete_access_point(which).await.map_err(failed)?;
+            FailurePoint::AccessPointRemoved.pass();
         }
         Ok(Removed::Now(OnDelete::Retain))
     }

@@ -53,6 +53,7 @@ use crate::nas::types::Tag;
 use crate::nfs::client::Name;
 use crate::nfs::client::NfsFault;
 use crate::nfs::client::Ownership;
+use crate::runtime::FailurePoint;
 
 const NEED: Need = Need::FileSystem;
 /// For which volume.
@@ -81,11 +82,16 @@ impl Controller {
         let found = cloud.file_system_of(&key).await.map_err(before)?;
         let (id, capacity) = match found {
             Some(found) => (found.file_system_id.clone(), compare(&found, name, size, class)?),
-            None => (cloud.make_file_system(name, &key, size.0, class).await?, size.0),
+            None => {
+                let made = cloud.make_file_system(name, &key, size.0, class).await?;
+                FailurePoint::FileSystemMade.pass();
+                (made, size.0)
+            }
         };
         let tags = cloud.tags(&key, capacity, class).map_err(begun)?;
         let place = self.finish_file_system(cloud, &id, (&key, &tags), class).await;
         let place = place.map_err(begun)?;
+        FailurePoint::FileSystemOwned.pass();
         let region = cloud.api.region().to_string();
         let handle = FileSystemHandle { region, file_system_id: id.to_string(), key };
         let context = class.mounting.volume_context(&place);
@@ -138,6 +144,7 @@ impl Controller {
                 let released = Tag::parse(RELEASED, "true").map_err(CloudFault::Name)?;
                 let tagged = cloud.api.tag_file_system(id, &[released]).await;
                 tagged.map_err(failed)?;
+                FailurePoint::FileSystemReleased.pass();
                 return Ok(Removed::Now(OnDelete::Retain));
             }
             Some("delete") => {}
@@ -149,7 +156,9 @@ impl Controller {
         }
         cloud.note_recycle_bin(id).await;
         cloud.ensure_no_mount_target(id).await?;
+        FailurePoint::FileSystemClosed.pass();
         cloud.api.delete_file_system(id).await.map_err(failed)?;
+        FailurePoint::FileSystemRemoved.pass();
         Ok(Removed::Now(OnDelete::Delete))
     }
 
@@ -169,6 +178,7 @@ impl Controller {
         if let Some(size) = size.filter(|size| *size > capacity) {
             let larger = Tag::parse(CAPACITY, &size.to_string()).map_err(CloudFault::Name)?;
             cloud.api.tag_file_system(&found.file_system_id, &[larger]).await.map_err(failed)?;
+            FailurePoint::FileSystemNoted.pass();
             capacity = size;
         }
         let target = usable(&found.mount_targets).map(|target| target.mount_target_domain.clone());
@@ -327,6 +337,7 @@ impl Cloud {
                 (None, None) => {
                     let made = self.api.create_mount_target(&target_of(id, site)).await;
                     asked = Some(made.map_err(failed)?);
+                    FailurePoint::FileSystemTarget.pass();
                 }
                 _ => {}
             }

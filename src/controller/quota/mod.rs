@@ -17,6 +17,7 @@ use crate::nas::types::Gibibytes;
 use crate::nas::types::QuotaKind;
 use crate::nas::types::QuotaStatus;
 use crate::nas::types::SetDirQuota;
+use crate::runtime::FailurePoint;
 
 const NEED: Need = Need::Quota;
 
@@ -130,6 +131,7 @@ impl Cloud {
                 };
                 self.api.set_dir_quota(&quota).await.map_err(failed)?;
                 is_asked = true;
+                FailurePoint::QuotaSet.pass();
             }
             let Bound { file_system_id, path } = bound;
             let what = || format!("the quota of {path} on file system {file_system_id}");
@@ -153,7 +155,11 @@ impl Cloud {
     pub(super) async fn ensure_unbound(&self, bound: &Bound) -> Result<(), CloudFault> {
         match self.api.cancel_dir_quota(&bound.file_system_id, &bound.path).await {
             Err(fault) if fault.kind() == Some(Kind::NotFound) => Ok(()),
-            cancelled => cancelled.map(drop).map_err(failed),
+            cancelled => {
+                cancelled.map_err(failed)?;
+                FailurePoint::QuotaCancelled.pass();
+                Ok(())
+            }
         }
     }
 }
