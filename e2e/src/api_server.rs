@@ -68,7 +68,7 @@ pub struct ApiServer {
     folder: tempfile::TempDir,
     admin: Client,
     // In this order: the API server ends before its store.
-    _processes: Vec<Process>,
+    processes: Vec<Process>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -95,7 +95,7 @@ impl ApiServer {
             if is_real { "Kubernetes' own" } else { "a stand-in: kube-apiserver was not built" }
         );
         let admin = client(port, &credentials(folder.path(), ADMIN)?)?;
-        let mut server = Self { is_real, port, folder, admin, _processes: processes };
+        let mut server = Self { is_real, port, folder, admin, processes };
         server.wait().await?;
         Ok(server)
     }
@@ -150,13 +150,17 @@ impl ApiServer {
             // The roles that are there from the beginning are made after it has begun to serve.
             match self.read("/api/v1/namespaces/default").await {
                 Ok(_) => return Ok(()),
-                Err(failure) if tokio::time::Instant::now() > by => {
+                Err(failure) if self.is_over() || tokio::time::Instant::now() > by => {
                     let log = crate::process::log_tail(&self.folder.path().join("apiserver.log"));
                     return Err(Failure::new(format!("{failure}\n{log}")));
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
             }
         }
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.processes.iter_mut().any(Process::has_ended)
     }
 }
 
@@ -238,7 +242,7 @@ fn start_real(program: &Path, folder: &Path) -> Result<(u16, Vec<Process>)> {
         ("--cert-dir", "certificates"),
         ("--tls-cert-file", "server.crt"),
         ("--tls-private-key-file", "server.key"),
-        ("--service-account-key-file", "server.key"),
+        ("--service-account-key-file", "server.crt"),
         ("--service-account-signing-key-file", "server.key"),
         ("--token-auth-file", "tokens.csv"),
     ] {

@@ -154,10 +154,11 @@ async fn an_event_is_there_once_however_many_replicas_say_it() -> Result<()> {
             replica.report(report.clone());
         }
         let by = tokio::time::Instant::now() + PATIENCE;
-        while replica.counts().by_outcome()[0].1 < 2 && tokio::time::Instant::now() < by {
+        let all = [("said", 2), ("repeated", 1), ("dropped", 0)];
+        while replica.counts().by_outcome() != all && tokio::time::Instant::now() < by {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert_eq!(replica.counts().by_outcome(), [("said", 2), ("repeated", 1), ("dropped", 0)]);
+        assert_eq!(replica.counts().by_outcome(), all);
     }
     let mut found = events(&server, "default").await?;
     found.retain(|event| event.starts_with("MountTarget"));
