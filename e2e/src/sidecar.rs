@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use alinas_csi::proto::csi;
@@ -26,8 +28,10 @@ use crate::csi_client::channel;
 use crate::driver::binary;
 use crate::failure::Failure;
 use crate::failure::Result;
+use crate::failure::ensure;
 use crate::ganesha::Ganesha;
 use crate::ganesha::Target;
+use crate::listing::names;
 use crate::process::Process;
 use crate::process::log_tail;
 use crate::process::wait_until;
@@ -64,7 +68,15 @@ impl Sidecar {
     pub fn start_until(nas: &Ganesha, name: &str, point: Option<FailurePoint>) -> Result<Self> {
         let mut program = nas.enter(&binary()?);
         program.envs(point.map(|point| (failure_point::VARIABLE, point.word())));
-        let started = Controller::start(program, nas.folder(), name, nas.ca_file())?;
+        Self::of(program, nas.folder(), name, nas.ca_file())
+    }
+
+    /// Starts `program`, which is the driver or leads to it, with its files in `folder`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn of(program: Command, folder: &Path, name: &str, ca_file: &Path) -> Result<Self> {
+        let started = Controller::start(program, folder, name, ca_file)?;
         let Controller { process, socket, log } = started;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -83,6 +95,15 @@ impl Sidecar {
         let mut client = self.client.clone();
         let answer = self.runtime.block_on(client.create_volume(request))?;
         answer.into_inner().volume.ok_or_else(|| Status::internal("no volume"))
+    }
+
+    /// CreateVolume, with the end of the log where it fails.
+    ///
+    /// # Errors
+    /// The controller's.
+    pub fn made(&self, request: csi::CreateVolumeRequest) -> Result<csi::Volume> {
+        let made = self.create(request);
+        made.map_err(|status| Failure::new(format!("{status}\n{}", self.log())))
     }
 
     /// CreateVolume, again while the controller says that it goes on.
@@ -204,7 +225,7 @@ impl Sidecar {
         answer.into_inner().volume_health.ok_or_else(|| Status::internal("no health"))
     }
 
-    /// What CreateVolume is refused with.
+    /// What CreateVolume is refused with, in one line.
     ///
     /// # Errors
     /// Where it is not.
@@ -214,6 +235,7 @@ impl Sidecar {
             Ok(_) => Err(Failure::new(format!("{name} was made"))),
             Err(status) => {
                 println!("{name}: {:?}: {}", status.code(), status.message());
+                ensure(!status.message().contains('\n'), format!("{name}: more than a line"))?;
                 Ok(status)
             }
         }
@@ -259,18 +281,35 @@ pub fn trash(nas: &Ganesha) -> Result<Vec<PathBuf>> {
     fs::read_dir(trash)?.map(|entry| Ok(entry?.path())).collect()
 }
 
+/// Makes sure that no volume, snapshot, record or place of work is on a disk.
+///
+/// # Errors
+/// Names what is.
+pub fn nothing_is_left(disk: &Path) -> Result<()> {
+    let visible = names(disk)?;
+    ensure(visible == [".alinas-csi"], format!("{visible:?}"))?;
+    for folder in names(&disk.join(".alinas-csi"))? {
+        let left = names(&disk.join(".alinas-csi").join(&folder))?;
+        ensure(left.is_empty(), format!("in {folder}: {left:?}"))?;
+    }
+    Ok(())
+}
+
 /// A volume of a class with these parameters, on the good mount target unless they say otherwise.
 #[must_use]
 pub fn wanted(name: &str, parameters: &[(&str, &str)]) -> csi::CreateVolumeRequest {
-    let mut all: HashMap<String, String> =
-        [("server".to_owned(), Target::Good.domain().to_owned())].into();
+    claim(name, &[&[("server", Target::Good.domain())], parameters].concat())
+}
+
+/// A volume of a class with these parameters, and no other; the last of one key counts.
+#[must_use]
+pub fn claim(name: &str, parameters: &[(&str, &str)]) -> csi::CreateVolumeRequest {
     let parameters = parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    all.extend(parameters);
     csi::CreateVolumeRequest {
         name: name.to_owned(),
         capacity_range: Some(csi::CapacityRange { required_bytes: GIB, limit_bytes: 0 }),
         volume_capabilities: vec![capability()],
-        parameters: all,
+        parameters: parameters.collect(),
         ..csi::CreateVolumeRequest::default()
     }
 }

@@ -3,7 +3,6 @@
 //!
 //! Needs root for the server, but no NFS in the kernel: it runs on the machine itself.
 
-use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
@@ -11,13 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use alinas_csi::proto::csi;
-use alinas_csi::proto::csi::controller_client::ControllerClient;
-use alinas_csi::proto::csi::volume_capability::AccessMode;
-use alinas_csi::proto::csi::volume_capability::AccessType;
-use alinas_csi::proto::csi::volume_capability::MountVolume;
-use alinas_csi::proto::csi::volume_capability::access_mode::Mode;
 use e2e::cloud::Cloud;
-use e2e::csi_client::channel;
 use e2e::driver::Driver;
 use e2e::driver::binary;
 use e2e::failure::Failure;
@@ -30,100 +23,20 @@ use e2e::openapi::Timing;
 use e2e::process::Process;
 use e2e::process::log_tail;
 use e2e::process::wait_until;
-use tokio::runtime::Runtime;
+use e2e::sidecar::GIB;
+use e2e::sidecar::Sidecar;
+use e2e::sidecar::claim;
 use tonic::Code;
-use tonic::Status;
-use tonic::transport::Channel;
 
 const MINUTE: Duration = Duration::from_secs(60);
-const GIB: i64 = 1 << 30;
 const NETWORK: [(&str, &str); 2] = [("vpcId", "vpc-1"), ("vSwitchId", "vsw-1")];
 
-/// A controller in a process of its own.
-struct Controller {
-    started: e2e::controller::Controller,
-    runtime: Runtime,
-    client: ControllerClient<Channel>,
-}
-
-impl Controller {
-    fn start(nas: &Ganesha, cloud: &Cloud, name: &str) -> Result<Self> {
-        let mut program = nas.enter(&binary()?);
-        cloud.set_up(&mut program);
-        Self::of(program, nas, cloud, name)
-    }
-
-    fn of(program: Command, nas: &Ganesha, cloud: &Cloud, name: &str) -> Result<Self> {
-        let folder = nas.folder();
-        let started = e2e::controller::Controller::start(program, folder, name, &cloud.trust)?;
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let client = {
-            let _entered = runtime.enter();
-            ControllerClient::new(channel(&started.socket)?)
-        };
-        Ok(Self { started, runtime, client })
-    }
-
-    fn create(&self, request: csi::CreateVolumeRequest) -> Result<csi::Volume, Status> {
-        let mut client = self.client.clone();
-        let answer = self.runtime.block_on(client.create_volume(request))?;
-        answer.into_inner().volume.ok_or_else(|| Status::internal("no volume"))
-    }
-
-    fn made(&self, request: csi::CreateVolumeRequest) -> Result<csi::Volume> {
-        let log = || log_tail(&self.started.log);
-        self.create(request).map_err(|status| Failure::new(format!("{status}\n{}", log())))
-    }
-
-    fn delete(&self, id: &str) -> Result<(), Status> {
-        let mut client = self.client.clone();
-        let request = csi::DeleteVolumeRequest { volume_id: id.to_owned(), ..Default::default() };
-        self.runtime.block_on(client.delete_volume(request)).map(drop)
-    }
-
-    fn expand(&self, id: &str, size: i64) -> Result<i64, Status> {
-        let mut client = self.client.clone();
-        let range = csi::CapacityRange { required_bytes: size, limit_bytes: 0 };
-        let request = csi::ControllerExpandVolumeRequest {
-            volume_id: id.to_owned(),
-            capacity_range: Some(range),
-            ..Default::default()
-        };
-        let answer = self.runtime.block_on(client.controller_expand_volume(request))?;
-        Ok(answer.into_inner().capacity_bytes)
-    }
-
-    fn refusal(&self, request: csi::CreateVolumeRequest) -> Result<Status> {
-        let name = request.name.clone();
-        match self.create(request) {
-            Ok(_) => Err(Failure::new(format!("{name} was made"))),
-            Err(status) => {
-                println!("{name}: {:?}: {}", status.code(), status.message());
-                ensure(!status.message().contains('\n'), "more than a line")?;
-                Ok(status)
-            }
-        }
-    }
-}
-
-fn wanted(name: &str, parameters: &[(&str, &str)]) -> csi::CreateVolumeRequest {
-    let all: HashMap<String, String> =
-        parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    csi::CreateVolumeRequest {
-        name: name.to_owned(),
-        capacity_range: Some(csi::CapacityRange { required_bytes: GIB, limit_bytes: 0 }),
-        volume_capabilities: vec![csi::VolumeCapability {
-            access_mode: Some(AccessMode { mode: Mode::MultiNodeMultiWriter.into() }),
-            access_type: Some(AccessType::Mount(MountVolume::default())),
-        }],
-        parameters: all,
-        ..csi::CreateVolumeRequest::default()
-    }
+fn start(nas: &Ganesha, cloud: &Cloud, name: &str) -> Result<Sidecar> {
+    cloud.controller(nas.enter(&binary()?), name)
 }
 
 fn file_system(name: &str, more: &[(&str, &str)]) -> csi::CreateVolumeRequest {
-    wanted(name, &[&[("volumeAs", "filesystem")], &NETWORK[..], more].concat())
+    claim(name, &[&[("volumeAs", "filesystem")], &NETWORK[..], more].concat())
 }
 
 /// The part of an id that names a file system.
@@ -136,7 +49,7 @@ fn file_system_id(volume: &csi::Volume) -> Result<&str> {
 fn a_file_system_is_made_for_a_claim_holds_its_data_and_is_removed_with_it() -> Result<()> {
     let nas = Ganesha::start()?;
     let cloud = Cloud::start(&nas, Timing::default())?;
-    let controller = Controller::start(&nas, &cloud, "first")?;
+    let controller = start(&nas, &cloud, "first")?;
     let request = || file_system("pvc-1", &[("dirMode", "0750"), ("uid", "1000")]);
     let volume = controller.made(request())?;
     println!("made {} at {}", volume.volume_id, volume.volume_context["server"]);
@@ -151,7 +64,7 @@ fn a_file_system_is_made_for_a_claim_holds_its_data_and_is_removed_with_it() -> 
     ensure(controller.expand(&volume.volume_id, 2 * GIB)? == 2 * GIB, "no size noted")?;
     // Through its own mount target the file system takes data: a directory made there is in its folder.
     let inside =
-        controller.made(wanted("pvc-2", &[("server", &volume.volume_context["server"])]))?;
+        controller.made(claim("pvc-2", &[("server", &volume.volume_context["server"])]))?;
     ensure(root.join("pvc-2").is_dir(), "what is made by the mount target is not in its folder")?;
     fs::write(root.join("pvc-2/data"), "words")?;
     controller.delete(&inside.volume_id)?;
@@ -172,15 +85,15 @@ fn a_controller_that_is_killed_at_any_moment_leaves_no_second_file_system_and_no
     let cloud = Cloud::start(&nas, Timing::default())?;
     for (number, pause) in [0, 150, 400, 700, 1100, 1600].into_iter().enumerate() {
         let name = format!("pvc-{number}");
-        let mut first = Controller::start(&nas, &cloud, &format!("first-{number}"))?;
+        let mut first = start(&nas, &cloud, &format!("first-{number}"))?;
         let mut client = first.client.clone();
         let request = file_system(&name, &[]);
         let call = first.runtime.spawn(async move { client.create_volume(request).await });
         thread::sleep(Duration::from_millis(pause));
-        first.started.process.kill()?;
+        first.process.kill()?;
         drop(call);
         let before = cloud.simulator.file_systems();
-        let next = Controller::start(&nas, &cloud, &format!("next-{number}"))?;
+        let next = start(&nas, &cloud, &format!("next-{number}"))?;
         let volume = next.made(file_system(&name, &[]))?;
         println!("killed after {pause} ms with {before} file systems; then {}", volume.volume_id);
         let held = (cloud.simulator.file_systems(), cloud.simulator.mount_targets());
@@ -196,9 +109,9 @@ fn the_size_of_a_claim_is_a_quota_of_its_directory_that_grows_and_goes_with_it()
     let nas = Ganesha::start()?;
     let cloud = Cloud::start(&nas, Timing::default())?;
     cloud.adopt_disk("0123456789")?;
-    let controller = Controller::start(&nas, &cloud, "first")?;
+    let controller = start(&nas, &cloud, "first")?;
     let class = [("server", Target::Good.domain()), ("volumeCapacity", "true")];
-    let mut request = wanted("pvc-1", &class);
+    let mut request = claim("pvc-1", &class);
     request.capacity_range = Some(csi::CapacityRange { required_bytes: GIB + 1, limit_bytes: 0 });
     let volume = controller.made(request)?;
     ensure(volume.capacity_bytes == 2 * GIB, format!("{} bytes", volume.capacity_bytes))?;
@@ -215,7 +128,7 @@ fn the_size_of_a_claim_is_a_quota_of_its_directory_that_grows_and_goes_with_it()
 fn an_access_point_leads_to_a_directory_of_its_own_which_stays() -> Result<()> {
     let nas = Ganesha::start()?;
     let cloud = Cloud::start(&nas, Timing::default())?;
-    let controller = Controller::start(&nas, &cloud, "first")?;
+    let controller = start(&nas, &cloud, "first")?;
     let whole = controller.made(file_system("pvc-1", &[]))?;
     let id = file_system_id(&whole)?;
     let class = [("volumeAs", "accesspoint"), ("fileSystemId", id), ("path", "/k8s")];
@@ -223,9 +136,9 @@ fn an_access_point_leads_to_a_directory_of_its_own_which_stays() -> Result<()> {
     let all = [&class[..], &NETWORK, &owner].concat();
     // An answer that is lost, and whoever asks again looks first.
     cloud.simulator.fail("CreateAccessPoint", 1, Fault::DropAnswer);
-    let lost = controller.refusal(wanted("pvc-2", &all))?;
+    let lost = controller.refusal(claim("pvc-2", &all))?;
     ensure(lost.code() == Code::Unavailable, format!("{lost:?}"))?;
-    let volume = controller.made(wanted("pvc-2", &all))?;
+    let volume = controller.made(claim("pvc-2", &all))?;
     println!("made {} at {}", volume.volume_id, volume.volume_context["server"]);
     ensure(cloud.simulator.access_points() == 1, "a second one was made")?;
     let root = cloud.simulator.root_of(id).join("k8s/pvc-2");
@@ -235,7 +148,7 @@ fn an_access_point_leads_to_a_directory_of_its_own_which_stays() -> Result<()> {
     // It can be mounted: whoever shares it as a directory is let in.
     let server = &volume.volume_context["server"];
     let shared =
-        controller.made(wanted("pvc-3", &[("volumeAs", "sharepath"), ("server", server)]))?;
+        controller.made(claim("pvc-3", &[("volumeAs", "sharepath"), ("server", server)]))?;
     controller.delete(&shared.volume_id)?;
     controller.delete(&volume.volume_id)?;
     controller.delete(&volume.volume_id)?;
@@ -247,23 +160,23 @@ fn an_access_point_leads_to_a_directory_of_its_own_which_stays() -> Result<()> {
 fn what_the_api_does_not_allow_is_one_sentence_with_what_to_grant() -> Result<()> {
     let nas = Ganesha::start()?;
     let cloud = Cloud::start(&nas, Timing::default())?;
-    let plain = Controller::of(nas.enter(&binary()?), &nas, &cloud, "plain")?;
+    let plain = Sidecar::of(nas.enter(&binary()?), nas.folder(), "plain", &cloud.trust)?;
     let status = plain.refusal(file_system("pvc-1", &[]))?;
     let said = ["--nas-region", "nas:CreateFileSystem", "deploy/ram-policy.json"];
     ensure(status.code() == Code::FailedPrecondition, format!("{status:?}"))?;
     ensure(said.iter().all(|said| status.message().contains(said)), status.message())?;
-    plain.made(wanted("pvc-2", &[("server", Target::Good.domain())]))?;
+    plain.made(claim("pvc-2", &[("server", Target::Good.domain())]))?;
     let mut program = nas.enter(&binary()?);
     cloud.set_up(&mut program);
     program.env_remove("ALIBABA_CLOUD_ACCESS_KEY_ID");
     program.env_remove("ALIBABA_CLOUD_ACCESS_KEY_SECRET");
-    let nobody = Controller::of(program, &nas, &cloud, "nobody")?;
+    let nobody = Sidecar::of(program, nas.folder(), "nobody", &cloud.trust)?;
     let status = nobody.refusal(file_system("pvc-1", &[]))?;
     ensure(status.code() == Code::FailedPrecondition, format!("{status:?}"))?;
     let said = ["ALIBABA_CLOUD_ACCESS_KEY_ID is not set", "nas:CreateFileSystem"];
     ensure(said.iter().all(|said| status.message().contains(said)), status.message())?;
     cloud.simulator.deny(e2e::cloud::KEY.0, "nas:CreateMountTarget");
-    let controller = Controller::start(&nas, &cloud, "first")?;
+    let controller = start(&nas, &cloud, "first")?;
     let status = controller.refusal(file_system("pvc-1", &[]))?;
     // The file system has been made, so nobody may forget it.
     ensure(status.code() == Code::Unavailable, format!("{status:?}"))?;
@@ -276,7 +189,7 @@ fn what_the_api_does_not_allow_is_one_sentence_with_what_to_grant() -> Result<()
 fn the_controller_specs_of_csi_sanity_pass_with_file_systems() -> Result<()> {
     let nas = Ganesha::start()?;
     let cloud = Cloud::start(&nas, Timing::default())?;
-    let controller = Controller::start(&nas, &cloud, "first")?;
+    let _controller = start(&nas, &cloud, "first")?;
     let driver = Driver::start(nas.ca_file())?;
     let sanity = std::env::var_os("ALINAS_CSI_SANITY")
         .ok_or_else(|| Failure::new("set ALINAS_CSI_SANITY to the csi-sanity binary"))?;
@@ -287,7 +200,7 @@ fn the_controller_specs_of_csi_sanity_pass_with_file_systems() -> Result<()> {
     let mut command = Command::new(sanity);
     command
         .arg(format!("-csi.endpoint=unix://{}", driver.csi_socket().display()))
-        .arg(format!("-csi.controllerendpoint=unix://{}", controller.started.socket.display()))
+        .arg(format!("-csi.controllerendpoint=unix://{}", folder.join("first/csi.sock").display()))
         .arg(format!("-csi.mountdir={}", folder.join("mount").display()))
         .arg(format!("-csi.stagingdir={}", folder.join("staging").display()))
         .arg(format!("-csi.testvolumeparameters={}", folder.join("parameters.yaml").display()))
