@@ -178,7 +178,8 @@ pub(super) async fn find_directory(
 /// Puts a small file where there is none, whole or not at all. `false`: there is one, of another process.
 ///
 /// Of several processes that do so at once one alone is given the place, by a link to what it has written in the trash
-/// under a name of its own (NAS has hard links: product-overview/limits). What is left there goes with the trash; so it may also go while it is needed.
+/// under a name of its own (NAS has hard links: product-overview/limits). What is left there goes with the trash; so it
+/// may also go while it is needed.
 pub(super) async fn place_first(
     tree: &mut dyn Tree,
     trash: &Handle,
