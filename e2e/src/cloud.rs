@@ -1,13 +1,14 @@
 //! The vendor's API with mount targets that lead somewhere: what it makes is a folder on the disk of a
-//! [`Ganesha`], and the domain of a mount target or access point shows that folder as `/`, over TLS.
+//! [`Ganesha`] or of the lab's [`Nas`], and the domain of a mount target or access point shows that folder as `/`, over TLS.
 //!
 //! ```text
 //! controller -- HTTPS --> simulator: makes <disk>/file-systems/<id>, writes the domain into the hosts file
-//! controller -- TLS, by the domain --> terminator -- MOUNT "/x" becomes "/file-systems/<id>/x" --> ganesha
+//! controller -- TLS, by the domain --> terminator -- MOUNT "/x" becomes "/file-systems/<id>/x" --> server
 //! ```
 //!
 //! Both listen in the network of the NAS. One terminator stands for all mount targets: it signs a certificate for
-//! whatever name a client asks for, and that name says which folder is meant.
+//! whatever name a client asks for, and that name says which folder is meant. NFSv4 has no MOUNT: there the disk's own root is
+//! seen, so what the API makes is for NFSv3.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,6 +26,7 @@ use std::thread;
 
 use alinas_csi::proto::csi;
 use alinas_csi::runtime::FailurePoint;
+use alinas_csi::runtime::failure_point;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
@@ -49,16 +51,15 @@ use crate::failure::Failure;
 use crate::failure::Result;
 use crate::ganesha::Ganesha;
 use crate::lab;
+use crate::nas::Nas;
 use crate::nas::splitter::HEADER;
 use crate::nas::splitter::MOUNT_PORT;
 use crate::nas::splitter::port_of;
 use crate::openapi::Simulator;
 use crate::openapi::Timing;
 use crate::sidecar::Sidecar;
-use crate::sidecar::wanted_as;
+use crate::sidecar::claim;
 
-/// Of every mount target that the simulator makes.
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 40);
 /// Below the disk, and before every path that a client mounts.
 const FOLDER: &str = "file-systems";
 /// A MOUNT call has a path of at most 1024 bytes, and credentials of at most 400 (RFC 1813, RFC 5531).
@@ -75,7 +76,7 @@ pub const NETWORK: [(&str, &str); 2] = [("vpcId", "vpc-1"), ("vSwitchId", "vsw-1
 /// A volume that is a file system of its own.
 #[must_use]
 pub fn file_system(name: &str, more: &[(&str, &str)]) -> csi::CreateVolumeRequest {
-    wanted_as(name, &[&[("volumeAs", "filesystem")], &NETWORK[..], more].concat())
+    claim(name, &[&[("volumeAs", "filesystem")], &NETWORK[..], more].concat())
 }
 
 /// The part of an id that names a file system.
@@ -94,29 +95,58 @@ pub struct Cloud {
     pub simulator: Arc<Simulator>,
     /// Whom to trust: the API, its mount targets and those of the NAS.
     pub trust: PathBuf,
+    folder: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
+/// The NAS that what is made is a part of.
+#[derive(Debug)]
+pub struct Beside<'a> {
+    disk: PathBuf,
+    folder: &'a Path,
+    network: PathBuf,
+    hosts: PathBuf,
+    ca_file: &'a Path,
+    /// Of every mount target that the simulator makes.
+    address: Ipv4Addr,
+}
+
+impl<'a> From<&'a Ganesha> for Beside<'a> {
+    fn from(nas: &'a Ganesha) -> Self {
+        let (disk, network, hosts) = (nas.disk(), nas.network(), nas.hosts());
+        let address = Ipv4Addr::new(127, 0, 2, 40);
+        Self { disk, folder: nas.folder(), network, hosts, ca_file: nas.ca_file(), address }
+    }
+}
+
+impl<'a> From<&'a Nas> for Beside<'a> {
+    fn from(nas: &'a Nas) -> Self {
+        let (disk, network, hosts) = (nas.disk(), nas.network(), nas.hosts());
+        let address = crate::nas::MADE;
+        Self { disk, folder: nas.folder(), network, hosts, ca_file: nas.ca_file(), address }
+    }
+}
+
 impl Cloud {
-    /// Serves in the network of `nas`.
+    /// Serves in the network of a NAS.
     ///
     /// # Errors
     /// When something cannot be made or listened at.
-    pub fn start(nas: &Ganesha, timing: Timing) -> Result<Self> {
-        let root = nas.disk().join(FOLDER);
+    pub fn start<'a>(beside: impl Into<Beside<'a>>, timing: Timing) -> Result<Self> {
+        let Beside { disk, folder, network, hosts, ca_file, address } = beside.into();
+        let root = disk.join(FOLDER);
         fs::create_dir(&root).during("failed to make a folder")?;
-        let own = nas.folder().join("cloud");
+        let own = folder.join("cloud");
         fs::create_dir(&own).during("failed to make a folder")?;
         let authority = Authority::create(&own, "mount-targets")?;
         let trusted = authority.file();
-        let (network, hosts) = (nas.network(), nas.hosts());
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = mpsc::channel();
         let thread = thread::spawn(move || {
             let told = ready.clone();
             let served = lab::inside_network(&network, move || {
-                serve(timing, root, &hosts, authority, &ready, stopped)
+                serve(timing, root, (&hosts, address), authority, &ready, stopped)
             });
             if let Err(failure) = served {
                 drop(told.send(Err(failure)));
@@ -125,21 +155,21 @@ impl Cloud {
         let ended = |_| Failure::new("the cloud ended at once");
         let simulator = is_ready.recv().map_err(ended)??;
         simulator.add_user(KEY.0, KEY.1);
-        let trust = trust_all(nas, &[&trusted, &simulator.ca_file, nas.ca_file()])?;
-        Ok(Self { simulator, trust, stop: Some(stop), thread: Some(thread) })
+        let trust = trust_all(folder, &[&trusted, &simulator.ca_file, ca_file])?;
+        let folder = folder.to_owned();
+        Ok(Self { simulator, trust, folder, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Tells a controller where the API is, and as whom to call it.
-    pub fn set_up(&self, controller: &mut Command) {
-        controller
-            .env("ALINAS_CSI_NAS_REGION", "cn-test")
-            .env("ALINAS_CSI_NAS_ENDPOINT", &self.simulator.endpoint)
-            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", KEY.0)
-            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", KEY.1)
-            .env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true");
+    /// A controller that may call the API. `program` is the driver in the network of the NAS, or leads to it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn controller(&self, mut program: Command, name: &str) -> Result<Sidecar> {
+        self.set_up(&mut program);
+        Sidecar::of(program, &self.folder, name, &self.trust)
     }
 
-    /// Starts a controller that calls the API, and ends at a failure point, where one is given.
+    /// The same beside `nas`; it ends at a failure point, where one is given.
     ///
     /// # Errors
     /// When it does not come up.
@@ -150,8 +180,18 @@ impl Cloud {
         point: Option<FailurePoint>,
     ) -> Result<Sidecar> {
         let mut program = nas.enter(&binary()?);
-        self.set_up(&mut program);
-        Sidecar::of(program, nas, &self.trust, name, point)
+        program.envs(point.map(|point| (failure_point::VARIABLE, point.word())));
+        self.controller(program, name)
+    }
+
+    /// Tells a controller where the API is, and as whom to call it.
+    pub fn set_up(&self, controller: &mut Command) {
+        controller
+            .env("ALINAS_CSI_NAS_REGION", "cn-test")
+            .env("ALINAS_CSI_NAS_ENDPOINT", &self.simulator.endpoint)
+            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", KEY.0)
+            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", KEY.1)
+            .env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true");
     }
 
     /// The NAS's own disk is a file system of the account, too, by this id.
@@ -175,8 +215,8 @@ impl Drop for Cloud {
 }
 
 /// A directory that nobody may read, too.
-fn trust_all(nas: &Ganesha, files: &[&Path]) -> Result<PathBuf> {
-    let trust = nas.folder().join("trust");
+fn trust_all(folder: &Path, files: &[&Path]) -> Result<PathBuf> {
+    let trust = folder.join("trust");
     fs::create_dir(&trust).during("failed to make a folder")?;
     for (number, file) in files.iter().enumerate() {
         let copy = trust.join(format!("{number}.pem"));
@@ -188,7 +228,7 @@ fn trust_all(nas: &Ganesha, files: &[&Path]) -> Result<PathBuf> {
 fn serve(
     timing: Timing,
     root: PathBuf,
-    hosts: &Path,
+    (hosts, address): (&Path, Ipv4Addr),
     authority: Authority,
     ready: &mpsc::Sender<Result<Arc<Simulator>>>,
     stopped: oneshot::Receiver<()>,
@@ -196,9 +236,9 @@ fn serve(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let simulator = Arc::new(Simulator::start_at(timing, root).await?);
-        simulator.write_names(hosts, IpAddr::V4(ADDRESS));
+        simulator.write_names(hosts, IpAddr::V4(address));
         let acceptor = acceptor(authority)?;
-        let at = (ADDRESS, crate::nas::PORT);
+        let at = (address, crate::nas::PORT);
         let listener = TcpListener::bind(at).await.during("failed to bind the mount targets")?;
         tokio::spawn(accept(listener, acceptor, Arc::clone(&simulator)));
         drop(ready.send(Ok(simulator)));

@@ -1,10 +1,12 @@
-//! A tree as lines, to be compared with another one: everything about each entry that a copy is to keep.
+//! A tree as lines, to be compared with another one: everything about each entry that a copy is to keep; and a tree to
+//! compare.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -49,6 +51,36 @@ pub fn of(directory: &Path) -> Result<Vec<String>> {
         Ok(format!("{inner:?} {what} {mode:o} {uid}:{gid} {time} {content} ={first:?}"))
     };
     paths.iter().map(line).collect()
+}
+
+/// What is in a directory, by name, in order.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn names(directory: &Path) -> Result<Vec<String>> {
+    let name = |entry: std::io::Result<fs::DirEntry>| {
+        Ok(entry?.file_name().to_string_lossy().into_owned())
+    };
+    let mut names: Vec<String> = fs::read_dir(directory)?.map(name).collect::<Result<_>>()?;
+    names.sort();
+    Ok(names)
+}
+
+/// Puts a small tree with something of each kind into a directory.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn plant(directory: &Path) -> Result<()> {
+    let deep = directory.join("a/b/c");
+    fs::create_dir_all(&deep)?;
+    for folder in [directory, &directory.join("a"), &deep] {
+        fs::write(folder.join("words"), "some words")?;
+        fs::write(folder.join("empty"), "")?;
+        symlink("../..", folder.join("link"))?;
+    }
+    fs::write(deep.join("long"), vec![7; 600_000])?;
+    fs::hard_link(directory.join("words"), deep.join("the same"))?;
+    Ok(())
 }
 
 fn collect(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {

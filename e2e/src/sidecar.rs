@@ -31,6 +31,7 @@ use crate::failure::Result;
 use crate::failure::ensure;
 use crate::ganesha::Ganesha;
 use crate::ganesha::Target;
+use crate::listing::names;
 use crate::process::Process;
 use crate::process::log_tail;
 use crate::process::wait_until;
@@ -67,22 +68,17 @@ impl Sidecar {
     /// # Errors
     /// When it does not come up.
     pub fn start_until(nas: &Ganesha, name: &str, point: Option<FailurePoint>) -> Result<Self> {
-        Self::of(nas.enter(&binary()?), nas, nas.ca_file(), name, point)
+        let mut program = nas.enter(&binary()?);
+        program.envs(point.map(|point| (failure_point::VARIABLE, point.word())));
+        Self::of(program, nas.folder(), name, nas.ca_file())
     }
 
-    /// Starts `program`, which is the driver or leads to it, and trusts `trust`.
+    /// Starts `program`, which is the driver or leads to it, with its files in `folder`.
     ///
     /// # Errors
     /// When it does not come up.
-    pub fn of(
-        mut program: Command,
-        nas: &Ganesha,
-        trust: &Path,
-        name: &str,
-        point: Option<FailurePoint>,
-    ) -> Result<Self> {
-        program.envs(point.map(|point| (failure_point::VARIABLE, point.word())));
-        let started = Controller::start(program, nas.folder(), name, trust)?;
+    pub fn of(program: Command, folder: &Path, name: &str, ca_file: &Path) -> Result<Self> {
+        let started = Controller::start(program, folder, name, ca_file)?;
         let Controller { process, socket, log } = started;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -103,12 +99,13 @@ impl Sidecar {
         answer.into_inner().volume.ok_or_else(|| Status::internal("no volume"))
     }
 
-    /// CreateVolume that is not to fail.
+    /// CreateVolume, with the end of the log where it fails.
     ///
     /// # Errors
-    /// The controller's, with the end of its log.
+    /// The controller's.
     pub fn made(&self, request: csi::CreateVolumeRequest) -> Result<csi::Volume> {
-        self.create(request).map_err(|status| Failure::new(format!("{status}\n{}", self.log())))
+        let made = self.create(request);
+        made.map_err(|status| Failure::new(format!("{status}\n{}", self.log())))
     }
 
     /// CreateVolume, again while the controller says that it goes on.
@@ -230,7 +227,7 @@ impl Sidecar {
         answer.into_inner().volume_health.ok_or_else(|| Status::internal("no health"))
     }
 
-    /// What CreateVolume is refused with.
+    /// What CreateVolume is refused with, in one line.
     ///
     /// # Errors
     /// Where it is not.
@@ -240,7 +237,7 @@ impl Sidecar {
             Ok(_) => Err(Failure::new(format!("{name} was made"))),
             Err(status) => {
                 println!("{name}: {:?}: {}", status.code(), status.message());
-                ensure(!status.message().contains('\n'), "more than a line")?;
+                ensure(!status.message().contains('\n'), format!("{name}: more than a line"))?;
                 Ok(status)
             }
         }
@@ -286,16 +283,29 @@ pub fn trash(nas: &Ganesha) -> Result<Vec<PathBuf>> {
     fs::read_dir(trash)?.map(|entry| Ok(entry?.path())).collect()
 }
 
+/// Makes sure that no volume, snapshot, record or place of work is on a disk.
+///
+/// # Errors
+/// Names what is.
+pub fn nothing_is_left(disk: &Path) -> Result<()> {
+    let visible = names(disk)?;
+    ensure(visible == [".alinas-csi"], format!("{visible:?}"))?;
+    for folder in names(&disk.join(".alinas-csi"))? {
+        let left = names(&disk.join(".alinas-csi").join(&folder))?;
+        ensure(left.is_empty(), format!("in {folder}: {left:?}"))?;
+    }
+    Ok(())
+}
+
 /// A volume of a class with these parameters, on the good mount target unless they say otherwise.
 #[must_use]
 pub fn wanted(name: &str, parameters: &[(&str, &str)]) -> csi::CreateVolumeRequest {
-    let server = [("server", Target::Good.domain())];
-    wanted_as(name, &[&server, parameters].concat())
+    claim(name, &[&[("server", Target::Good.domain())], parameters].concat())
 }
 
-/// A volume of a class with these parameters alone. Of two with one name the last one holds.
+/// A volume of a class with these parameters, and no other; the last of one key counts.
 #[must_use]
-pub fn wanted_as(name: &str, parameters: &[(&str, &str)]) -> csi::CreateVolumeRequest {
+pub fn claim(name: &str, parameters: &[(&str, &str)]) -> csi::CreateVolumeRequest {
     let parameters = parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     csi::CreateVolumeRequest {
         name: name.to_owned(),

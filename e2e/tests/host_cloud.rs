@@ -28,7 +28,7 @@ use e2e::process::log_tail;
 use e2e::process::wait_until;
 use e2e::sidecar::GIB;
 use e2e::sidecar::Sidecar;
-use e2e::sidecar::wanted_as;
+use e2e::sidecar::claim;
 use tonic::Code;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -52,7 +52,7 @@ fn a_file_system_is_made_for_a_claim_holds_its_data_and_is_removed_with_it() -> 
     ensure(controller.expand(&volume.volume_id, 2 * GIB)? == 2 * GIB, "no size noted")?;
     // Through its own mount target the file system takes data: a directory made there is in its folder.
     let inside =
-        controller.made(wanted_as("pvc-2", &[("server", &volume.volume_context["server"])]))?;
+        controller.made(claim("pvc-2", &[("server", &volume.volume_context["server"])]))?;
     ensure(root.join("pvc-2").is_dir(), "what is made by the mount target is not in its folder")?;
     fs::write(root.join("pvc-2/data"), "words")?;
     controller.delete(&inside.volume_id)?;
@@ -99,7 +99,7 @@ fn the_size_of_a_claim_is_a_quota_of_its_directory_that_grows_and_goes_with_it()
     cloud.adopt_disk("0123456789")?;
     let controller = cloud.sidecar(&nas, "first", None)?;
     let class = [("server", Target::Good.domain()), ("volumeCapacity", "true")];
-    let mut request = wanted_as("pvc-1", &class);
+    let mut request = claim("pvc-1", &class);
     request.capacity_range = Some(csi::CapacityRange { required_bytes: GIB + 1, limit_bytes: 0 });
     let volume = controller.made(request)?;
     ensure(volume.capacity_bytes == 2 * GIB, format!("{} bytes", volume.capacity_bytes))?;
@@ -124,9 +124,9 @@ fn an_access_point_leads_to_a_directory_of_its_own_which_stays() -> Result<()> {
     let all = [&class[..], &NETWORK, &owner].concat();
     // An answer that is lost, and whoever asks again looks first.
     cloud.simulator.fail("CreateAccessPoint", 1, Fault::DropAnswer);
-    let lost = controller.refusal(wanted_as("pvc-2", &all))?;
+    let lost = controller.refusal(claim("pvc-2", &all))?;
     ensure(lost.code() == Code::Unavailable, format!("{lost:?}"))?;
-    let volume = controller.made(wanted_as("pvc-2", &all))?;
+    let volume = controller.made(claim("pvc-2", &all))?;
     println!("made {} at {}", volume.volume_id, volume.volume_context["server"]);
     ensure(cloud.simulator.access_points() == 1, "a second one was made")?;
     let root = cloud.simulator.root_of(id).join("k8s/pvc-2");
@@ -136,7 +136,7 @@ fn an_access_point_leads_to_a_directory_of_its_own_which_stays() -> Result<()> {
     // It can be mounted: whoever shares it as a directory is let in.
     let server = &volume.volume_context["server"];
     let shared =
-        controller.made(wanted_as("pvc-3", &[("volumeAs", "sharepath"), ("server", server)]))?;
+        controller.made(claim("pvc-3", &[("volumeAs", "sharepath"), ("server", server)]))?;
     controller.delete(&shared.volume_id)?;
     controller.delete(&volume.volume_id)?;
     controller.delete(&volume.volume_id)?;
@@ -148,17 +148,17 @@ fn an_access_point_leads_to_a_directory_of_its_own_which_stays() -> Result<()> {
 fn what_the_api_does_not_allow_is_one_sentence_with_what_to_grant() -> Result<()> {
     let nas = Ganesha::start()?;
     let cloud = Cloud::start(&nas, Timing::default())?;
-    let plain = Sidecar::of(nas.enter(&binary()?), &nas, &cloud.trust, "plain", None)?;
+    let plain = Sidecar::of(nas.enter(&binary()?), nas.folder(), "plain", &cloud.trust)?;
     let status = plain.refusal(file_system("pvc-1", &[]))?;
     let said = ["--nas-region", "nas:CreateFileSystem", "deploy/ram-policy.json"];
     ensure(status.code() == Code::FailedPrecondition, format!("{status:?}"))?;
     ensure(said.iter().all(|said| status.message().contains(said)), status.message())?;
-    plain.made(wanted_as("pvc-2", &[("server", Target::Good.domain())]))?;
+    plain.made(claim("pvc-2", &[("server", Target::Good.domain())]))?;
     let mut program = nas.enter(&binary()?);
     cloud.set_up(&mut program);
     program.env_remove("ALIBABA_CLOUD_ACCESS_KEY_ID");
     program.env_remove("ALIBABA_CLOUD_ACCESS_KEY_SECRET");
-    let nobody = Sidecar::of(program, &nas, &cloud.trust, "nobody", None)?;
+    let nobody = Sidecar::of(program, nas.folder(), "nobody", &cloud.trust)?;
     let status = nobody.refusal(file_system("pvc-1", &[]))?;
     ensure(status.code() == Code::FailedPrecondition, format!("{status:?}"))?;
     let said = ["ALIBABA_CLOUD_ACCESS_KEY_ID is not set", "nas:CreateFileSystem"];

@@ -20,7 +20,7 @@ use e2e::openapi::Timing;
 use e2e::sidecar::GIB;
 use e2e::sidecar::SWEPT;
 use e2e::sidecar::Sidecar;
-use e2e::sidecar::wanted_as;
+use e2e::sidecar::claim;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// The file system that is the whole disk of the NAS.
@@ -77,9 +77,9 @@ impl Kind {
             Self::Retained => file_system(name, &[("onDelete", "retain")]),
             Self::AccessPoint => {
                 let class = [("volumeAs", "accesspoint"), ("fileSystemId", DISK), quota];
-                wanted_as(name, &[&class[..], &NETWORK].concat())
+                claim(name, &[&class[..], &NETWORK].concat())
             }
-            Self::Directory => wanted_as(name, &[("server", Target::Good.domain()), quota]),
+            Self::Directory => claim(name, &[("server", Target::Good.domain()), quota]),
         }
     }
 }

@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,10 +17,13 @@ use e2e::failure::Result;
 use e2e::failure::ensure;
 use e2e::ganesha::Ganesha;
 use e2e::listing;
+use e2e::listing::names;
+use e2e::listing::plant;
 use e2e::sidecar::GIB;
 use e2e::sidecar::SWEPT;
 use e2e::sidecar::Sidecar;
 use e2e::sidecar::copy_of;
+use e2e::sidecar::nothing_is_left;
 use e2e::sidecar::wanted;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -211,39 +213,6 @@ impl<'a> Subject<'a> {
         controller.wait_for_empty_trash(self.nas, SWEPT)?;
         nothing_is_left(&disk)
     }
-}
-
-fn nothing_is_left(disk: &Path) -> Result<()> {
-    let visible = names(disk)?;
-    ensure(visible == [".alinas-csi"], format!("{visible:?}"))?;
-    for folder in names(&disk.join(".alinas-csi"))? {
-        let left = names(&disk.join(".alinas-csi").join(&folder))?;
-        ensure(left.is_empty(), format!("in {folder}: {left:?}"))?;
-    }
-    Ok(())
-}
-
-fn names(directory: &Path) -> Result<Vec<String>> {
-    let name = |entry: std::io::Result<fs::DirEntry>| {
-        Ok(entry?.file_name().to_string_lossy().into_owned())
-    };
-    let mut names: Vec<String> = fs::read_dir(directory)?.map(name).collect::<Result<_>>()?;
-    names.sort();
-    Ok(names)
-}
-
-/// Something of each kind.
-fn plant(directory: &Path) -> Result<()> {
-    let deep = directory.join("a/b/c");
-    fs::create_dir_all(&deep)?;
-    for folder in [directory, &directory.join("a"), &deep] {
-        fs::write(folder.join("words"), "some words")?;
-        fs::write(folder.join("empty"), "")?;
-        symlink("../..", folder.join("link"))?;
-    }
-    fs::write(deep.join("long"), vec![7; 600_000])?;
-    fs::hard_link(directory.join("words"), deep.join("the same"))?;
-    Ok(())
 }
 
 fn is_survived(nas: &Ganesha, calm: &Sidecar, point: FailurePoint, asked: Asked) -> Result<()> {

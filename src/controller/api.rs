@@ -64,6 +64,10 @@ pub trait NasApi: fmt::Debug + Send + Sync {
     async fn set_dir_quota(&self, quota: &SetDirQuota) -> Result<(), NasFault>;
     async fn cancel_dir_quota(&self, id: &FileSystemId, path: &str) -> Result<Deleted, NasFault>;
     async fn access_points(&self, id: &FileSystemId) -> Result<Vec<AccessPoint>, NasFault>;
+    async fn access_point(
+        &self,
+        which: AccessPointRef<'_>,
+    ) -> Result<Option<AccessPoint>, NasFault>;
     async fn create_access_point(&self, of: &CreateAccessPoint) -> Result<(), NasFault>;
     async fn delete_access_point(&self, which: AccessPointRef<'_>) -> Result<Deleted, NasFault>;
 }
@@ -122,6 +126,7 @@ impl Need {
             Self::AccessPoint => &[
                 Action::CreateAccessPoint,
                 Action::DeleteAccessPoint,
+                Action::DescribeAccessPoint,
                 Action::DescribeAccessPoints,
             ],
             Self::Quota => {
@@ -316,6 +321,13 @@ impl NasApi for NasClient {
 
     async fn access_points(&self, id: &FileSystemId) -> Result<Vec<AccessPoint>, NasFault> {
         Self::access_points(self, id).await
+    }
+
+    async fn access_point(
+        &self,
+        which: AccessPointRef<'_>,
+    ) -> Result<Option<AccessPoint>, NasFault> {
+        Self::access_point(self, which).await
     }
 
     async fn create_access_point(&self, of: &CreateAccessPoint) -> Result<(), NasFault> {

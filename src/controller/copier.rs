@@ -24,6 +24,7 @@ use crate::controller::copy::TreeFault;
 use crate::controller::home::Home;
 use crate::controller::home::HomeFault;
 use crate::controller::home::find_directory;
+use crate::controller::home::unique_name;
 use crate::controller::origin::Source;
 use crate::controller::record::Origin;
 use crate::controller::snapshot::DATA;
@@ -321,8 +322,7 @@ impl Copier {
 
     async fn work(&self, target: &mut dyn Tree, job: &Job) -> Result<(Home, Work), HomeFault> {
         let home = Home::ensure(target).await?;
-        let now = self.clock.now().wall.as_nanos();
-        let token = Name::parse(&format!("{}.{now:x}", std::process::id()))?;
+        let token = unique_name("process")?;
         let work = Work::begin(target, &home, &job.becomes.work_name()?, &token).await?;
         Ok((home, work))
     }

@@ -327,7 +327,8 @@ impl Controller {
         }
     }
 
-    /// Writes the record, where nobody's data are in the way.
+    /// Writes the record, where nobody's data are in the way. Of two processes one alone does, and the other one goes by
+    /// its record.
     async fn claim(
         &self,
         open: &mut Open<'_>,
@@ -343,6 +344,12 @@ impl Controller {
             None => open.is_occupied(&class.directory).await,
         };
         if is_occupied.map_err(|fault| at(place, fault))? {
+            // Another process may have made it since we looked.
+            let found = open.home.record(open.tree.as_mut(), key).await;
+            if let Some(found) = found.map_err(|fault| at(place, fault))? {
+                compare(&found, request, place)?;
+                return Ok(found);
+            }
             let server = place.server.clone();
             return Err(CreateError::Occupied { server, directory: class.directory.clone() });
         }
@@ -356,10 +363,13 @@ impl Controller {
                 .with_quota(place.quota_on.clone())
         };
         let record = record.copied_from(request.origin.clone());
-        let written = open.home.write_first(open.tree.as_mut(), key, &record).await;
-        written.map_err(|fault| at(place, fault))?;
-        FailurePoint::CreateRecorded.pass();
-        Ok(record)
+        let other = open.home.write_first(open.tree.as_mut(), key, &record).await;
+        let Some(other) = other.map_err(|fault| at(place, fault))? else {
+            FailurePoint::CreateRecorded.pass();
+            return Ok(record);
+        };
+        compare(&other, request, place)?;
+        Ok(other)
     }
 }
 
@@ -530,7 +540,9 @@ pub(super) mod tests {
                     break;
                 }
                 assert!(first.is_err(), "call {call}");
-                let second = servers.controller().create(request("pvc-1", &[])).await.unwrap();
+                let next = servers.controller();
+                let second = next.create(request("pvc-1", &[])).await.unwrap();
+                next.sweeper.idle().await;
                 assert_eq!(second.id.as_str(), "v1:a.test:/:pvc-1");
                 assert_eq!(servers.paths("a.test"), WHOLE, "call {call}, {carried:?}");
                 assert_eq!(servers.ownership("a.test", "pvc-1"), Some((0o777, 0, 0)));

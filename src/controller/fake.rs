@@ -519,6 +519,7 @@ impl Tree for Connection {
         to: (&Handle, &Name),
     ) -> Result<bool, NfsFault> {
         let renamed = self.call("rename", |server| {
+            server.entries(number(to.0))?;
             let entries = server.entries(number(from.0))?;
             let moved = *entries.get(from.1.as_bytes()).ok_or(Status::NOENT)?;
             if let Some(there) = server.child(number(to.0), to.1.as_bytes()) {

@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::controller::Controller;
 use crate::controller::api::Cloud;
+use crate::controller::api::DRIVER_TAG;
 use crate::controller::api::NasApi;
 use crate::controller::fake::Carried;
 use crate::controller::fake::Servers;
@@ -141,11 +142,13 @@ impl Account {
         };
     }
 
-    /// Somebody's access point.
-    pub(super) fn plant_access_point(&self, id: &str, file_system: &str, name: &str, path: &str) {
+    /// An access point of file system `31a8e4` that an install has made, or somebody else.
+    pub(super) fn plant_access_point(&self, id: &str, name: &str, path: &str, by: Option<&str>) {
+        let tags = by.map(|driver| json!({ "Key": DRIVER_TAG, "Value": driver }));
         let described = json!({
-            "AccessPointId": id, "FileSystemId": file_system, "AccessPointName": name, "RootPath": path,
+            "AccessPointId": id, "FileSystemId": "31a8e4", "AccessPointName": name, "RootPath": path,
             "DomainName": format!("{id}.cn-test.nas.aliyuncs.com"), "Status": "Active",
+            "Tags": tags.into_iter().collect::<Vec<_>>(),
         });
         self.state().access_points.insert(id.to_owned(), (LOOKS, described));
     }
@@ -390,19 +393,31 @@ impl NasApi for Account {
                     if *looks > LOOKS {
                         one["Status"] = "Active".into();
                     }
-                    read(one)
+                    // The list has no tags.
+                    AccessPoint { tags: Vec::new(), ..read(one) }
                 })
                 .collect())
+        })
+    }
+
+    async fn access_point(
+        &self,
+        which: AccessPointRef<'_>,
+    ) -> Result<Option<AccessPoint>, NasFault> {
+        self.call(Action::DescribeAccessPoint, |state| {
+            Ok(state.access_points.get(which.access_point_id).map(|(_, one)| read(one)))
         })
     }
 
     async fn create_access_point(&self, of: &CreateAccessPoint) -> Result<(), NasFault> {
         self.call(Action::CreateAccessPoint, |state| {
             let id = format!("ap-{:02x}", state.next());
+            let tags = of.tags.iter().map(|tag| json!({ "Key": tag.key(), "Value": tag.value() }));
             let described = json!({
                 "AccessPointId": id, "FileSystemId": of.file_system_id.as_str(), "AccessPointName": of.name,
                 "RootPath": of.root_directory, "Status": "Pending", "EnabledRam": of.enabled_ram,
                 "DomainName": format!("{id}.{}.cn-test.nas.aliyuncs.com", of.file_system_id),
+                "Tags": tags.collect::<Vec<_>>(),
             });
             state.access_points.insert(id, (0, described));
             Ok(())

@@ -1,5 +1,8 @@
 //! The hidden directory of an export: records and trash.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
 use crate::controller::record::RecordError;
 use crate::controller::record::VolumeRecord;
 use crate::controller::tree::Tree;
@@ -9,6 +12,7 @@ use crate::nfs::client::Kind;
 use crate::nfs::client::Name;
 use crate::nfs::client::NameError;
 use crate::nfs::client::NfsFault;
+use crate::nfs::client::Status;
 use crate::runtime::FailurePoint;
 
 /// What everything of ours on an export is in. A volume's directory is never hidden.
@@ -17,6 +21,8 @@ const VOLUMES: &str = "volumes";
 const TRASH: &str = "trash";
 /// Nobody but root looks in.
 const PRIVATE: u32 = 0o700;
+/// At a file that a sweep of the trash takes away meanwhile.
+const ATTEMPTS: usize = 20;
 
 /// Why our own directory or a record cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -91,14 +97,24 @@ impl Home {
         record.map(Some).map_err(|source| HomeFault::Record { file, source })
     }
 
-    /// Writes the record of a volume that has none.
+    /// Writes the record of a volume that has none. Where another process has done so meanwhile, its record is
+    /// answered, and left as it is.
     pub(super) async fn write_first(
         &self,
         tree: &mut dyn Tree,
         key: &VolumeKey,
         record: &VolumeRecord,
-    ) -> Result<(), HomeFault> {
-        self.write(tree, &file_of(key)?, record).await
+    ) -> Result<Option<VolumeRecord>, HomeFault> {
+        let (file, content) = (file_of(key)?, bytes_of(key, record)?);
+        if place_first(tree, &self.trash, (&self.volumes, &file), &content).await? {
+            return Ok(None);
+        }
+        let other = self.record(tree, key).await?;
+        if other.is_none() {
+            // An empty one, begun in its place by an earlier release.
+            write_within(tree, &self.volumes, &file, &content).await?;
+        }
+        Ok(other)
     }
 
     /// Replaces the record of a volume. Whoever reads meanwhile sees the one or the other.
@@ -111,22 +127,11 @@ impl Home {
         let aside = aside_of(key)?;
         // What a process that has ended left may be longer than what is written now.
         tree.remove_file(&self.volumes, &aside).await?;
-        self.write(tree, &aside, record).await?;
+        write_within(tree, &self.volumes, &aside, &bytes_of(key, record)?).await?;
         FailurePoint::RecordAside.pass();
         tree.rename((&self.volumes, &aside), (&self.volumes, &file_of(key)?)).await?;
         FailurePoint::RecordReplaced.pass();
         Ok(())
-    }
-
-    async fn write(
-        &self,
-        tree: &mut dyn Tree,
-        file: &Name,
-        record: &VolumeRecord,
-    ) -> Result<(), HomeFault> {
-        let content =
-            record.to_bytes().map_err(|source| HomeFault::Record { file: file.clone(), source })?;
-        write_within(tree, &self.volumes, file, &content).await
     }
 
     /// Removes the record of a volume, and one that was to replace it.
@@ -138,6 +143,11 @@ impl Home {
         tree.remove_file(&self.volumes, &aside_of(key)?).await?;
         Ok(tree.remove_file(&self.volumes, &file_of(key)?).await?)
     }
+}
+
+fn bytes_of(key: &VolumeKey, record: &VolumeRecord) -> Result<Vec<u8>, HomeFault> {
+    let file = file_of(key)?;
+    record.to_bytes().map_err(|source| HomeFault::Record { file, source })
 }
 
 fn aside_of(key: &VolumeKey) -> Result<Name, NameError> {
@@ -162,6 +172,54 @@ pub(super) async fn find_directory(
             Kind::Link => Err(HomeFault::NotADirectory(name.clone(), "symbolic link")),
             Kind::Other => Err(HomeFault::NotADirectory(name.clone(), "device")),
         },
+    }
+}
+
+/// Puts a small file where there is none, whole or not at all. `false`: there is one, of another process.
+///
+/// Of several processes that do so at once one alone is given the place, by a link to what it has written in the trash
+/// under a name of its own (NAS has hard links: product-overview/limits). What is left there goes with the trash; so it
+/// may also go while it is needed.
+pub(super) async fn place_first(
+    tree: &mut dyn Tree,
+    trash: &Handle,
+    place: (&Handle, &Name),
+    content: &[u8],
+) -> Result<bool, HomeFault> {
+    for _ in 0..ATTEMPTS {
+        match placed(tree, trash, place, content).await {
+            Err(fault) if is_swept(&fault) => {}
+            outcome => return outcome,
+        }
+    }
+    Err(HomeFault::Gone(place.1.clone()))
+}
+
+async fn placed(
+    tree: &mut dyn Tree,
+    trash: &Handle,
+    place: (&Handle, &Name),
+    content: &[u8],
+) -> Result<bool, HomeFault> {
+    let aside = unique_name("new")?;
+    write_within(tree, trash, &aside, content).await?;
+    let (file, _) = tree.look_up(trash, &aside).await?.ok_or(HomeFault::Gone(aside.clone()))?;
+    let is_placed = tree.link(&file, place).await?;
+    tree.remove_file(trash, &aside).await?;
+    Ok(is_placed)
+}
+
+/// A name that no other process gives anything. Process ids will not do: in its pod each is the first one.
+pub(super) fn unique_name(what: &str) -> Result<Name, NameError> {
+    // Its keys are random, and so is what nothing is hashed to.
+    Name::parse(&format!("{what}.{:x}", RandomState::new().hash_one(())))
+}
+
+fn is_swept(fault: &HomeFault) -> bool {
+    match fault {
+        HomeFault::Gone(_) => true,
+        HomeFault::Nfs(fault) => matches!(fault.status(), Some(Status::STALE | Status::NOENT)),
+        HomeFault::NotADirectory(..) | HomeFault::Record { .. } | HomeFault::Name(_) => false,
     }
 }
 
@@ -191,4 +249,34 @@ pub(super) async fn ensure_directory(
     tree.make_directory(within, name, PRIVATE).await?;
     let made = find_directory(tree, within, name).await?;
     made.ok_or_else(|| HomeFault::Gone(name.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::fake::Servers;
+    use crate::controller::tree::Exports;
+    use crate::model::VolumeHandle;
+
+    #[tokio::test]
+    async fn of_two_that_write_one_file_the_second_one_changes_nothing_and_leaves_nothing() {
+        let servers = Servers::default().with("a.test");
+        let handle = VolumeHandle::parse("v1:a.test:/:pvc-1").unwrap();
+        let mut tree = servers.open(&handle.export).await.unwrap();
+        let home = Home::ensure(tree.as_mut()).await.unwrap();
+        let file = Name::parse("pvc-1.json").unwrap();
+        for (content, is_first) in [("the first one's", true), ("another", false)] {
+            let place = (&home.volumes, &file);
+            let placed = place_first(tree.as_mut(), &home.trash, place, content.as_bytes()).await;
+            assert_eq!(placed.unwrap(), is_first, "{content}");
+        }
+        let held = servers.content("a.test", ".alinas-csi/volumes/pvc-1.json");
+        assert_eq!(held.as_deref(), Some(&b"the first one's"[..]));
+        assert!(
+            !servers
+                .paths("a.test")
+                .iter()
+                .any(|path| path.contains("trash/") && !path.ends_with("trash/"))
+        );
+    }
 }

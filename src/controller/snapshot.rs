@@ -21,6 +21,7 @@ use crate::controller::home::Home;
 use crate::controller::home::HomeFault;
 use crate::controller::home::ensure_directory;
 use crate::controller::home::find_directory;
+use crate::controller::home::place_first;
 use crate::controller::home::write_within;
 use crate::controller::origin::Source;
 use crate::controller::record::Origin;
@@ -257,12 +258,7 @@ impl Controller {
         };
         let mut tree = self.open_for_snapshots(export, missing).await?;
         if let Some((record, _)) = look(tree.as_mut(), key).await.map_err(broken)? {
-            drop(tree);
-            if record.volume != volume || record.name != name {
-                let (held, wanted) = (record.volume, volume.to_owned());
-                return Err(SnapshotError::Different { name: record.name, held, wanted });
-            }
-            return Ok(record);
+            return compare(record, name, volume);
         }
         // It asks for a connection of its own.
         drop(tree);
@@ -275,8 +271,10 @@ impl Controller {
             capacity,
             created: self.clock.now().epoch_seconds(),
         };
-        write_snapshot(tree.as_mut(), key, &record).await.map_err(broken)?;
-        Ok(record)
+        match write_snapshot(tree.as_mut(), key, &record).await.map_err(broken)? {
+            Some(other) => compare(other, name, volume),
+            None => Ok(record),
+        }
     }
 
     /// Whether its copy is in its place; if so, nothing of the making is left.
@@ -339,6 +337,18 @@ impl Controller {
             Err(fault) => Err(SnapshotError::Export(Box::new(fault))),
         }
     }
+}
+
+fn compare(
+    record: SnapshotRecord,
+    name: &str,
+    volume: &str,
+) -> Result<SnapshotRecord, SnapshotError> {
+    if record.volume != volume || record.name != name {
+        let (held, wanted) = (record.volume, volume.to_owned());
+        return Err(SnapshotError::Different { name: record.name, held, wanted });
+    }
+    Ok(record)
 }
 
 fn broken(export: &Export, source: HomeFault) -> SnapshotError {
@@ -405,11 +415,12 @@ async fn look(
     Ok(Some((record, data.is_some())))
 }
 
+/// Where another process has written one meanwhile, its record is answered, and left as it is.
 async fn write_snapshot(
     tree: &mut dyn Tree,
     key: &VolumeKey,
     record: &SnapshotRecord,
-) -> Result<(), HomeFault> {
+) -> Result<Option<SnapshotRecord>, HomeFault> {
     let home = Home::ensure(tree).await?;
     let snapshots = ensure_directory(tree, &home.directory, &Name::parse(SNAPSHOTS)?).await?;
     let directory = ensure_directory(tree, &snapshots, &Name::parse(key.as_str())?).await?;
@@ -417,9 +428,16 @@ async fn write_snapshot(
     let file = Name::parse(RECORD)?;
     let content = serde_json::to_vec(record)
         .map_err(|error| HomeFault::Record { file: file.clone(), source: error.into() })?;
-    write_within(tree, &directory, &file, &content).await?;
-    FailurePoint::SnapshotRecorded.pass();
-    Ok(())
+    if place_first(tree, &home.trash, (&directory, &file), &content).await? {
+        FailurePoint::SnapshotRecorded.pass();
+        return Ok(None);
+    }
+    let other = read_snapshot(tree, &directory, key).await?;
+    if other.is_none() {
+        // An empty one, begun in its place by an earlier release.
+        write_within(tree, &directory, &file, &content).await?;
+    }
+    Ok(other)
 }
 
 /// The names of all snapshots; what somebody else has put there is none.

@@ -8,7 +8,11 @@
 //!
 //! What has its name in `data` is whole, so whoever begins anew goes on. Each process makes its files in a folder of
 //! its own; who comes later removes the folders of others, and from then on these can put nothing in its place: a
-//! process that was believed dead ends at its next step.
+//! process that was believed dead ends at its next step. Of two that come at once, each with its folder, one is left, or
+//! none.
+//!
+//! `data` becomes the copy by way of that folder, too: whoever has been shut out cannot move it, and whoever is at work in
+//! `data` knows that nobody shows it meanwhile.
 
 use crate::controller::home::Home;
 use crate::controller::home::HomeFault;
@@ -52,10 +56,11 @@ impl Work {
         let copies = ensure_directory(tree, &home.directory, &Name::parse(COPIES)?).await?;
         let directory = ensure_directory(tree, &copies, name).await?;
         let data_name = Name::parse(DATA)?;
+        // In this order: nobody has a folder now that was not seen, and nobody moves what is found after it.
+        let parts = ensure_directory(tree, &directory, token).await?;
+        shut_out(tree, &directory, name, Some(token)).await?;
         let data = ensure_directory(tree, &directory, &data_name).await?;
         let links = ensure_directory(tree, &directory, &Name::parse(LINKS)?).await?;
-        shut_out(tree, &directory, name).await?;
-        let parts = ensure_directory(tree, &directory, token).await?;
         Ok(Self { directory, data_name, data, links, parts, token: token.clone() })
     }
 
@@ -65,11 +70,15 @@ impl Work {
         tree: &mut dyn Tree,
         to: (&Handle, &Name),
     ) -> Result<(), HomeFault> {
-        let gone = || HomeFault::Gone(self.token.clone());
-        find_directory(tree, &self.directory, &self.token).await?.ok_or_else(gone)?;
-        tree.remove_directory(&self.directory, &self.token).await?;
-        let is_shown = tree.rename((&self.directory, &self.data_name), to).await?;
-        if is_shown { Ok(()) } else { Err(HomeFault::Gone(self.data_name.clone())) }
+        let name = &self.data_name;
+        // Refused where the folder has been removed, even if its handle is still good for something.
+        let is_ours = match tree.rename((&self.directory, name), (&self.parts, name)).await {
+            Err(fault) if fault.status() == Some(Status::STALE) => false,
+            moved => moved?,
+        };
+        // Whoever shuts us out now takes it back, or comes too late.
+        let is_shown = is_ours && tree.rename((&self.parts, name), to).await?;
+        if is_shown { Ok(()) } else { Err(HomeFault::Gone(self.token.clone())) }
     }
 }
 
@@ -85,17 +94,22 @@ pub(super) async fn discard(
         return Ok(false);
     };
     let Some(directory) = find_directory(tree, &copies, name).await? else { return Ok(false) };
-    shut_out(tree, &directory, name).await?;
+    shut_out(tree, &directory, name, None).await?;
     let free = Name::parse(&format!("{name}.{mark}"))?;
     Ok(tree.rename((&copies, name), (&home.trash, &free)).await?)
 }
 
-/// Removes the folders of every process.
-async fn shut_out(tree: &mut dyn Tree, directory: &Handle, name: &Name) -> Result<(), HomeFault> {
+/// Removes the folders of every process but one.
+async fn shut_out(
+    tree: &mut dyn Tree,
+    directory: &Handle,
+    name: &Name,
+    own: Option<&Name>,
+) -> Result<(), HomeFault> {
     let (data, links) = (Name::parse(DATA)?, Name::parse(LINKS)?);
     let page = tree.read_directory(directory, name, Place::default()).await?;
     for entry in page.entries {
-        if entry.name == data || entry.name == links {
+        if entry.name == data || entry.name == links || Some(&entry.name) == own {
             continue;
         }
         if let Some((folder, found)) = tree.look_up(directory, &entry.name).await?
@@ -107,19 +121,24 @@ async fn shut_out(tree: &mut dyn Tree, directory: &Handle, name: &Name) -> Resul
     Ok(())
 }
 
-/// Removes a folder that has no folder in it. Its process may still put a file in, until it is gone.
+/// Removes a folder, and takes back what was about to be shown from it. Its process may still put a file in, until it is
+/// gone.
 async fn remove_flat(
     tree: &mut dyn Tree,
     within: &Handle,
     folder: &Handle,
     name: &Name,
 ) -> Result<(), HomeFault> {
-    let mut last = None;
+    let (mut last, data) = (None, Name::parse(DATA)?);
     for _ in 0..ATTEMPTS {
         match tree.read_directory(folder, name, Place::default()).await {
             Ok(page) => {
                 for entry in page.entries {
-                    tree.remove_file(folder, &entry.name).await?;
+                    if entry.name == data {
+                        tree.rename((folder, &data), (within, &data)).await?;
+                    } else {
+                        tree.remove_file(folder, &entry.name).await?;
+                    }
                 }
             }
             // Its own process has removed it.

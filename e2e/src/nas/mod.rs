@@ -24,6 +24,7 @@ use std::time::Duration;
 use crate::cable;
 use crate::certificates::Authority;
 use crate::certificates::Validity;
+use crate::controller;
 use crate::failure::During;
 use crate::failure::Result;
 use crate::lab;
@@ -107,6 +108,36 @@ impl Nas {
         disk()
     }
 
+    /// The folder of everything that it writes.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        Path::new(FOLDER)
+    }
+
+    /// The network that it is in.
+    #[must_use]
+    pub fn network(&self) -> PathBuf {
+        self.network.path()
+    }
+
+    /// What names are there; a line that is added is seen at once.
+    #[must_use]
+    pub fn hosts(&self) -> PathBuf {
+        self.names.hosts()
+    }
+
+    /// A program in the network of the NAS, as nobody and without any capability. It sees the machine's files.
+    #[must_use]
+    pub fn enter(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", self.network().display()))
+            .args(["--", "setpriv"])
+            .args(controller::arguments())
+            .arg(program);
+        command
+    }
+
     /// Pulls the cable out: every packet is lost, in silence.
     ///
     /// # Errors
@@ -184,6 +215,8 @@ impl Nas {
 
 /// Another address of the good mount target, which no name leads to at first.
 pub const MOVED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 12);
+/// Of the mount targets that an API makes, where there is one beside the NAS ([`crate::cloud`]).
+pub const MADE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 40);
 
 fn disk() -> PathBuf {
     Path::new(FOLDER).join("disk")

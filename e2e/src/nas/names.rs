@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::failure::Result;
@@ -22,7 +23,7 @@ const FILES: [&str; 2] = ["hosts", "resolv.conf"];
 /// The names; withdrawn when dropped.
 #[derive(Debug)]
 pub(super) struct Names {
-    folder: std::path::PathBuf,
+    folder: PathBuf,
     /// The names of the machine itself.
     others: String,
     _service: NameService,
@@ -45,12 +46,16 @@ impl Names {
         Ok(names)
     }
 
+    pub(super) fn hosts(&self) -> PathBuf {
+        self.folder.join("hosts")
+    }
+
     /// Has the domain of a front lead to another address.
     pub(super) fn lead(&self, moved: Front, to: Ipv4Addr) -> Result<()> {
         let address = |front: Front| if front == moved { to } else { front.address() };
         // The same file: the mount over /etc/hosts shows it. What is read between the two steps of the write lacks
         // names, as a name service may.
-        fs::write(self.folder.join("hosts"), hosts(&self.others, address))?;
+        fs::write(self.hosts(), hosts(&self.others, address))?;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use crate::failure::Result;
 use crate::lab;
 use crate::nas::FRONTS;
 use crate::nas::Front;
+use crate::nas::MADE;
 use crate::nas::MOVED;
 use crate::nas::PORT;
 use crate::process::run;
@@ -34,7 +35,7 @@ impl Network {
         ip(&format!("netns add {NAMESPACE}"))?;
         let network = Self;
         let addresses = FRONTS.into_iter().filter(|front| *front != Front::Unreachable);
-        let addresses = addresses.map(Front::address).chain([MOVED]);
+        let addresses = addresses.map(Front::address).chain([MOVED, MADE]);
         let addresses = addresses
             .map(|address| format!("addr add {address}/24 dev {NAS_INTERFACE}\n"))
             .collect::<String>();

@@ -1,5 +1,6 @@
 //! Access points. What they let in is nothing of the folder's.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
@@ -24,6 +25,7 @@ pub(super) struct AccessPoint {
     vswitch: String,
     path: String,
     ram: bool,
+    tags: BTreeMap<String, String>,
 }
 
 impl Account {
@@ -49,6 +51,7 @@ impl Account {
             vswitch: asked.required("VswId")?.to_owned(),
             path,
             ram: asked.optional("EnabledRam") == Some("true"),
+            tags: asked.tags(),
         };
         let root = format!("/{file_system}{}", access_point.path.trim_end_matches('/'));
         self.names.tell(&domain, root);
@@ -63,7 +66,8 @@ impl Account {
         let one = self.file_system(asked)?.access_points.get(id).ok_or_else(not_found)?;
         let mut described = one.described(id, file_system_id, timing);
         described["RegionId"] = "cn-test".into();
-        described["Tags"] = json!([]);
+        let tags = one.tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value }));
+        described["Tags"] = tags.collect();
         Ok(json!({ "AccessPoint": described }))
     }
 

@@ -95,7 +95,7 @@ impl<'a> Asked<'a> {
         })
     }
 
-    fn tags(&self) -> BTreeMap<String, String> {
+    pub(super) fn tags(&self) -> BTreeMap<String, String> {
         let keys = (1..=20).map_while(|n| Some((n, self.optional(&format!("Tag.{n}.Key"))?)));
         keys.map(|(n, key)| {
             let value = self.optional(&format!("Tag.{n}.Value")).unwrap_or_default();

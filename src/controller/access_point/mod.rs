@@ -1,8 +1,9 @@
 //! Volumes that are access points, each with a directory of its own behind it.
 //!
 //! The API makes the directory with its owner, and knows no token: so the list is looked at before one is made, and
-//! ours is known by its name, which says which volume it is for, and by its directory. Removed is the access point; the
-//! directory stays with what is in it, for nothing of the API removes one.
+//! ours is known by its name, which says which volume it is for, and by its tag, which says whose volume: another
+//! install's of the same name is left alone. Removed is the access point; the directory stays with what is in it, for
+//! nothing of the API removes one.
 
 use crate::controller::Controller;
 use crate::controller::CreateError;
@@ -58,10 +59,11 @@ impl Controller {
             true => size_of_quota(least, most).map_err(CreateError::Size)?,
             false => least,
         };
-        let found = cloud.access_points_of(&id, &key).await.map_err(before)?;
-        match found.first() {
+        let named = cloud.access_points_named(&id, &key).await.map_err(before)?;
+        match named.iter().find(|one| cloud.has_made(one)) {
             Some(found) => compare(found, name, class)?,
             None => {
+                refuse_neighbour(&named, class).map_err(before)?;
                 cloud.make_access_point(&id, &key, class).await?;
                 FailurePoint::AccessPointMade.pass();
             }
@@ -154,20 +156,39 @@ impl Controller {
 }
 
 impl Cloud {
-    /// Those that carry the name of a volume, in order, without what is on its way out.
+    /// Those of a volume, in order, without what is on its way out.
     async fn access_points_of(
         &self,
         id: &FileSystemId,
         key: &VolumeKey,
     ) -> Result<Vec<AccessPoint>, CloudFault> {
-        let name = name_of(key);
-        let mut found = self.api.access_points(id).await.map_err(failed)?;
-        found.retain(|one| {
-            one.access_point_name.as_ref() == Some(&name)
-                && one.status != AccessPointStatus::Deleting
-        });
-        found.sort_by(|one, other| one.access_point_id.cmp(&other.access_point_id));
+        let mut found = self.access_points_named(id, key).await?;
+        found.retain(|one| self.has_made(one));
         Ok(found)
+    }
+
+    /// Those that carry the name of a volume, whoever has made them. The list has no tags, so each one is looked at.
+    async fn access_points_named(
+        &self,
+        id: &FileSystemId,
+        key: &VolumeKey,
+    ) -> Result<Vec<AccessPoint>, CloudFault> {
+        let (name, mut named) = (name_of(key), Vec::new());
+        for one in self.api.access_points(id).await.map_err(failed)? {
+            if one.access_point_name.as_ref() == Some(&name) {
+                let access_point_id = &one.access_point_id;
+                let which = AccessPointRef { file_system_id: id, access_point_id };
+                named.extend(self.api.access_point(which).await.map_err(failed)?);
+            }
+        }
+        named.retain(|one| one.status != AccessPointStatus::Deleting);
+        named.sort_by(|one, other| one.access_point_id.cmp(&other.access_point_id));
+        Ok(named)
+    }
+
+    /// Whether this install has made it.
+    fn has_made(&self, one: &AccessPoint) -> bool {
+        driver_of(one) == Some(&self.driver)
     }
 
     /// An id that leads to somebody else's access point is said, and nothing is done.
@@ -181,7 +202,11 @@ impl Cloud {
         match all.iter().find(|one| is_it(one)) {
             Some(one) if one.status != AccessPointStatus::Deleting => Err(CloudFault::Foreign {
                 what: format!("access point {} of file system {id}", one.access_point_id),
-                why: format!("it is not called {}", name_of(&handle.key)),
+                why: format!(
+                    "it is not both called {} and tagged {DRIVER_TAG}={}",
+                    name_of(&handle.key),
+                    self.driver
+                ),
             }),
             _ => Ok(()),
         }
@@ -260,6 +285,29 @@ fn failed(fault: NasFault) -> CloudFault {
 /// What an access point is called that is made for a volume.
 fn name_of(key: &VolumeKey) -> String {
     format!("alinas-csi-{key}")
+}
+
+/// The name of the install that has made one.
+fn driver_of(one: &AccessPoint) -> Option<&str> {
+    one.tags.iter().find(|tag| tag.key() == DRIVER_TAG).map(Tag::value)
+}
+
+/// Another install's volume of the same name is another volume, which the data of ours must not be mixed with. One
+/// that says of no install may be ours, with tags that are not seen yet.
+fn refuse_neighbour(named: &[AccessPoint], class: &AccessPointClass) -> Result<(), CloudFault> {
+    let path = class.root_path.as_str();
+    for one in named.iter().filter(|one| one.root_path.as_deref() == Some(path)) {
+        if let Some(driver) = driver_of(one) {
+            return Err(CloudFault::Foreign {
+                what: format!("directory {path} of file system {}", one.file_system_id),
+                why: format!(
+                    "access point {} of the driver {driver} leads there; give the class another path or nameTemplate",
+                    one.access_point_id
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn compare(found: &AccessPoint, name: &str, class: &AccessPointClass) -> Result<(), CreateError> {

@@ -97,22 +97,52 @@ async fn whichever_call_of_the_api_breaks_the_next_attempt_removes_the_access_po
 async fn the_second_one_that_a_lost_answer_has_left_is_removed_with_the_first() {
     let account = account();
     let volume = made(&account, &[]).await;
-    account.plant_access_point("ap-ff", "31a8e4", "alinas-csi-pvc-1", "/k8s/pvc-1");
-    account.plant_access_point("ap-fe", "31a8e4", "somebody", "/k8s/pvc-1");
+    account.plant_access_point("ap-ff", "alinas-csi-pvc-1", "/k8s/pvc-1", Some("driver.test"));
+    account.plant_access_point("ap-fe", "somebody", "/k8s/pvc-1", Some("driver.test"));
     assert_eq!(made(&account, &[]).await, volume, "always the same of the two");
     account.controller().remove(&volume).await.unwrap();
     assert_eq!(account.access_points_held(), ["ap-fe"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_access_point_of_another_name_is_never_removed() {
+async fn an_access_point_of_another_name_or_another_install_is_never_removed() {
+    for (name, driver) in [
+        ("somebody", Some("driver.test")),
+        ("alinas-csi-pvc-1", Some("another.test")),
+        ("alinas-csi-pvc-1", None),
+    ] {
+        let account = account();
+        account.plant_access_point("ap-fe", name, "/", driver);
+        let volume = VolumeRef::parse("v1:accesspoint:cn-test:31a8e4:ap-fe:pvc-1").unwrap();
+        let controller = account.controller();
+        let error = controller.remove(&volume).await.unwrap_err();
+        assert!(matches!(error, DeleteError::Cloud(CloudFault::Foreign { .. })), "{error}");
+        assert_eq!(account.access_points_held(), ["ap-fe"], "{name} of {driver:?}");
+        let error = controller.facts(&volume).await.unwrap_err();
+        assert!(matches!(error, FindError::NotFound(_)), "{error}");
+        let error = controller.grow(&volume, 20).await.unwrap_err();
+        assert!(matches!(error, FindError::NotFound(_)), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_installs_on_one_file_system_leave_each_other_s_access_points_alone() {
     let account = account();
-    account.plant_access_point("ap-fe", "31a8e4", "somebody", "/");
-    let volume = VolumeRef::parse("v1:accesspoint:cn-test:31a8e4:ap-fe:pvc-1").unwrap();
-    let error = account.controller().remove(&volume).await.unwrap_err();
-    assert!(matches!(error, DeleteError::Cloud(CloudFault::Foreign { .. })), "{error}");
-    assert_eq!(account.access_points_held(), ["ap-fe"]);
-    assert!(matches!(account.controller().facts(&volume).await, Err(FindError::NotFound(_))));
+    let of = |driver: &str| account.controller_of(driver);
+    let first = of("first.test").provision(class(&[])).await.unwrap();
+    let error = of("second.test").provision(class(&[])).await.unwrap_err();
+    assert!(matches!(error, CreateError::Cloud { is_begun: false, .. }), "{error}");
+    for said in ["/k8s/pvc-1", "ap-01", "first.test", "nameTemplate"] {
+        assert!(error.to_string().contains(said), "{said}: {error}");
+    }
+    let elsewhere = class(&[("path", "/second")]);
+    let second = of("second.test").provision(elsewhere.clone()).await.unwrap();
+    assert_ne!(second.id, first.id);
+    assert_eq!(of("second.test").provision(elsewhere).await.unwrap(), second, "asked again");
+    let second = VolumeRef::parse(second.id.as_str()).unwrap();
+    of("second.test").remove(&second).await.unwrap();
+    assert_eq!(account.access_points_held(), ["ap-01"]);
+    assert_eq!(of("first.test").provision(class(&[])).await.unwrap(), first, "it is still whole");
 }
 
 #[tokio::test(start_paused = true)]
