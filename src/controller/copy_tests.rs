@@ -192,25 +192,6 @@ async fn a_process_that_was_followed_by_another_one_can_put_nothing_in_its_place
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_process_was_about_to_show_is_taken_back_by_who_follows_it() {
-    let servers = Servers::default().with("a.test");
-    let source = with_volume(&servers).await;
-    let mut tree = servers.open(&source.export).await.unwrap();
-    let tree = tree.as_mut();
-    let home = Home::ensure(tree).await.unwrap();
-    let name = |text: &str| Name::parse(text).unwrap();
-    let (work, data, root) = (name("volume.pvc-2"), name("data"), tree.root());
-    let first = Work::begin(tree, &home, &work, &name("1.a")).await.unwrap();
-    // As after the first of the two steps of showing.
-    servers.plant("a.test", ".alinas-csi/copies/volume.pvc-2/1.a/data/copied", Kind::File);
-    let second = Work::begin(tree, &home, &work, &name("2.b")).await.unwrap();
-    let late = tree.rename((&first.parts, &data), (&root, &name("pvc-2"))).await;
-    assert_ne!(late.ok(), Some(true));
-    second.show(tree, (&root, &name("pvc-2"))).await.unwrap();
-    assert!(servers.paths("a.test").contains(&"pvc-2/copied".to_owned()));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_copy_of_what_went_away_meanwhile_is_refused() {
     let servers = Servers::default().with("a.test");
     let source = with_volume(&servers).await;

@@ -158,3 +158,30 @@ async fn remove_flat(
     let never = || NfsFault::Garbage { action: "remove a folder".to_owned(), why: String::new() };
     Err(last.unwrap_or_else(never).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::fake::Servers;
+    use crate::controller::tree::Exports;
+    use crate::model::VolumeHandle;
+
+    #[tokio::test]
+    async fn what_a_process_was_about_to_show_is_taken_back_by_who_follows_it() {
+        let servers = Servers::default().with("a.test");
+        let handle = VolumeHandle::parse("v1:a.test:/:pvc-1").unwrap();
+        let mut tree = servers.open(&handle.export).await.unwrap();
+        let tree = tree.as_mut();
+        let home = Home::ensure(tree).await.unwrap();
+        let name = |text: &str| Name::parse(text).unwrap();
+        let (work, data, root) = (name("volume.pvc-2"), name(DATA), tree.root());
+        let first = Work::begin(tree, &home, &work, &name("1.a")).await.unwrap();
+        // As after the first of the two steps of showing.
+        servers.plant("a.test", ".alinas-csi/copies/volume.pvc-2/1.a/data/copied", Kind::File);
+        let second = Work::begin(tree, &home, &work, &name("2.b")).await.unwrap();
+        let late = tree.rename((&first.parts, &data), (&root, &name("pvc-2"))).await;
+        assert_ne!(late.ok(), Some(true));
+        second.show(tree, (&root, &name("pvc-2"))).await.unwrap();
+        assert!(servers.paths("a.test").contains(&"pvc-2/copied".to_owned()));
+    }
+}
