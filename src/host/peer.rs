@@ -362,7 +362,7 @@ mod tests {
             let mut looks = 0..1000;
             while let Some(occupant) = peers.occupant(wanted) {
                 assert!(looks.next().is_some(), "{at}: {occupant}");
-                thread::sleep(Duration::from_millis(10));
+                thread::park_timeout(Duration::from_millis(10));
             }
         }
     }
