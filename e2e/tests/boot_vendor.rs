@@ -51,6 +51,9 @@ fn the_page_holds_on_a_machine_that_is_restarted_and_for_both_packages() -> Resu
 }
 
 fn before_the_restart() -> Result<()> {
+    // So that what the machine says of its way down is kept.
+    fs::create_dir_all("/var/log/journal")?;
+    succeeded("journalctl --flush")?;
     step("start a NAS", start_nas)?;
     step("install the .deb", || {
         succeeded(&deb("--install")?)?;
@@ -91,7 +94,9 @@ fn after_the_restart(restarted: u64) -> Result<()> {
     let now = SystemTime::UNIX_EPOCH.elapsed()?.as_secs_f64();
     let down = now - up - restarted as f64;
     println!("  it took {down:.0} s to go down and begin again, and {up:.0} s to come up");
-    ensure(down < STOP_TIMEOUT.as_secs_f64(), "the mounts held the restart up")?;
+    let told = way_down()?;
+    ensure(down < STOP_TIMEOUT.as_secs_f64(), format!("the restart was held up: {told}"))?;
+    went_down_in_order(&told)?;
     step("find what /etc/fstab mounts at startup", || {
         let usage = succeeded("df -h")?.output;
         ensure(usage.contains(&format!("{}:/", Front::Good.domain())), usage)?;
@@ -103,11 +108,15 @@ fn after_the_restart(restarted: u64) -> Result<()> {
         ensure(found == "words", "it did not arrive")
     })?;
     step("remove the .deb: not while it is needed, then wholly", || {
+        succeeded(&format!("systemctl enable {SERVICE}"))?;
+        ensure(is_enabled(), "enabled, and has no link")?;
         is_refused(&deb_remove("--remove"))?;
         succeeded(&format!("umount {V3}"))?;
         succeeded(&deb_remove("--remove"))?;
         nothing_is_left()?;
-        succeeded(&deb_remove("--purge")).map(drop)
+        succeeded(&deb_remove("--purge"))?;
+        let links = shell(&format!("ls /etc/rc?.d/*{SERVICE}"))?;
+        ensure(links.code != Some(0), links.output)
     })?;
     let rpm = built("rpm", "ALINAS_CSI_RPM")?;
     step("install the .rpm, and mount by /etc/fstab", || {
@@ -135,14 +144,16 @@ fn step(name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// A service of this machine, which the network waits for.
+/// A service of this machine, which the network waits for. As whatever brings a network up it wants network.target, which
+/// nobody else does: without it nothing says that mounts end before their network, and an unmount may wait for ever.
 fn start_nas() -> Result<()> {
     let program = std::env::current_exe()?;
     // target/debug/deps/boot_vendor-0123
     let program = program.ancestors().nth(2).unwrap_or(Path::new("/")).join("nas");
     let path = std::env::var("PATH")?;
     let unit = format!(
-        "[Unit]\nDescription=The NAS of the lab\nBefore=network.target network-online.target\n\
+        "[Unit]\nDescription=The NAS of the lab\n\
+         Wants=network.target\nBefore=network.target network-online.target\n\
          [Service]\nType=notify\nNotifyAccess=all\nTimeoutStartSec=300\n\
          Environment=ALINAS_CSI_LAB=guest PATH={path}\n\
          ExecStart={} sh -c 'install -m 644 \"$NAS_CA_FILE\" {CA_FILE} && systemd-notify --ready && exec sleep infinity'\n\
@@ -193,10 +204,38 @@ fn is_refused(remove: &str) -> Result<()> {
     Ok(fs::write(Path::new(V3).join("still-there"), "words")?)
 }
 
+/// Whether the service is started with the machine.
+fn is_enabled() -> bool {
+    let link = format!("/etc/systemd/system/multi-user.target.wants/{SERVICE}.service");
+    fs::symlink_metadata(link).is_ok()
+}
+
+/// What the machine said before the restart.
+fn way_down() -> Result<String> {
+    let words = "journalctl --no-pager --boot=-1 --output=short-precise --identifier=systemd";
+    Ok(succeeded(words)?.output)
+}
+
+/// An unmount needs the tunnel, and that the network.
+fn went_down_in_order(told: &str) -> Result<()> {
+    let last = |line: &str| {
+        told.rfind(line).ok_or_else(|| Failure::new(format!("nothing says {line:?}: {told}")))
+    };
+    let in_order = [
+        last(r"Unmounted mnt-nas\x2d3.mount")?.max(last(r"Unmounted mnt-nas\x2d4.mount")?),
+        last(&format!("Stopping {SERVICE}.service"))?,
+        last(&format!("Stopped {SERVICE}.service"))?,
+        last("Stopping lab-nas.service")?,
+    ];
+    ensure(in_order.is_sorted(), format!("another order: {told}"))
+}
+
 fn nothing_is_left() -> Result<()> {
     wait_until("no process is left", PATIENCE, || processes().is_empty())?;
+    // Neither failed nor about to be started again.
     let active = shell(&format!("systemctl is-active {SERVICE}"))?;
-    ensure(active.code != Some(0), format!("{active:?}"))?;
+    ensure(active.output.trim() == "inactive", format!("{active:?}"))?;
+    ensure(!is_enabled(), "a link to the service is left")?;
     ensure(shell("which mount.alinas")?.code != Some(0), "the helper is left")
 }
 

@@ -281,10 +281,6 @@ impl Mount<'_> {
         target: &Path,
         mounted: &Mounted,
     ) -> Result<(), Ending> {
-        tracing::info!(
-            source = %asked.device, target = %target.display(), version = %mounted.version,
-            server = %mounted.server, options = %mounted.options, already = mounted.already, history = %mounted.history, "mounted"
-        );
         // The engine has them in the log already.
         if !self.args.in_background {
             mounted.notes.iter().for_each(|note| self.caller.say(&note.to_string()));
@@ -334,9 +330,8 @@ impl Mount<'_> {
     }
 }
 
+/// The engine has it in the log already, with all that was tried.
 fn failed(fault: &MountFault) -> Ending {
-    tracing::error!(id = fault.id(), error = %fault, "not mounted");
-    tracing::info!(history = %fault.history, "what was tried");
     let exit = Exit::of_code(fault.exit_code());
     Ending::new(exit, fault)
 }
