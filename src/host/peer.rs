@@ -337,7 +337,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "another process's time, and no runtime here")]
     fn who_listens_there_or_at_every_address_is_found_by_either_way() {
         for at in ["127.0.9.1:0", "0.0.0.0:0", "[::]:0"] {
             let listener = match TcpListener::bind(at) {
