@@ -1,6 +1,7 @@
 //! The controller in a process of its own, as nobody and without any capability.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -28,7 +29,7 @@ impl Controller {
     /// Starts `program`, which is the driver or leads to it, in a new folder `name` of `parent`.
     ///
     /// # Errors
-    /// When its socket does not appear; with the end of its log.
+    /// When nobody listens at its socket in time; with the end of its log.
     pub fn start(program: Command, parent: &Path, name: &str, ca_file: &Path) -> Result<Self> {
         // Nobody makes his socket in a folder of his own.
         let folder = parent.join(name);
@@ -39,7 +40,9 @@ impl Controller {
         command.args(["controller", "--csi-endpoint"]);
         command.arg(format!("unix://{}", socket.display())).arg("--ca-file").arg(ca_file);
         let mut process = Process::start("controller", &mut command, &log)?;
-        process.wait_until("the socket is there", START, || socket.exists())?;
+        // It is there a moment before anybody listens.
+        let is_served = || UnixStream::connect(&socket).is_ok();
+        process.wait_until("the socket is served", START, is_served)?;
         Ok(Self { process, socket, log })
     }
 }

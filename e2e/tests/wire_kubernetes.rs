@@ -264,7 +264,8 @@ async fn a_node_plugin_says_its_zone_and_its_troubles_and_lifts_its_taint_once_r
     command.arg("--kubernetes-credentials").arg(server.credentials("the-node")?);
     command.envs(server.environment());
     let mut node = Process::start("node plugin", &mut command, &folder.path().join("node.log"))?;
-    node.wait_until("the CSI socket is there", PATIENCE, || socket.exists())?;
+    let is_served = || std::os::unix::net::UnixStream::connect(&socket).is_ok();
+    node.wait_until("the CSI socket is served", PATIENCE, is_served)?;
     let mut client = NodeClient::new(channel(&socket)?);
     assert!(taints(&server, "node-1").await?.contains(&TAINT.to_owned()), "nobody has asked yet");
     let info = client.node_get_info(csi::NodeGetInfoRequest {}).await?.into_inner();

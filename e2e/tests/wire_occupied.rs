@@ -59,7 +59,8 @@ impl Node {
         let node = Self { watchdog, port, config, nas, lab, _alone };
         let socket = node.lab.folder.path().join("state/watchdog.sock");
         let served = async {
-            while !socket.exists() {
+            // The file is there a moment before anybody listens.
+            while std::os::unix::net::UnixStream::connect(&socket).is_err() {
                 sleep(std::time::Duration::from_millis(20)).await;
             }
         };
