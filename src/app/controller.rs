@@ -4,7 +4,6 @@
 //! and what it was removing in the background is found again.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use crate::app::cluster::ClusterArgs;
 use crate::app::csi_server;
 use crate::app::csi_server::Drained;
 use crate::app::metrics;
+use crate::app::metrics::MetricsArgs;
 use crate::app::metrics::controller_family::ControllerScrape;
 use crate::app::nas::Nas;
 use crate::app::nas::NasArgs;
@@ -89,14 +89,8 @@ pub struct ControllerArgs {
     #[arg(long, env = "ALINAS_CSI_WATCH_MOUNT_TARGETS")]
     pub watch_mount_targets: bool,
 
-    /// Serve metrics for Prometheus at this address, for whoever reaches it; left out, not at all
-    #[arg(
-        long,
-        env = "ALINAS_CSI_METRICS_LISTEN",
-        value_name = "ADDRESS:PORT",
-        value_parser = metrics::parse_address
-    )]
-    pub metrics_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 
     #[command(flatten)]
     pub cluster: ClusterArgs,
@@ -128,7 +122,7 @@ impl ControllerArgs {
         if let Some(watcher) = watcher {
             tokio::spawn(watcher.run(stop.clone()));
         }
-        if let Some(address) = self.metrics_listen {
+        if let Some(address) = self.metrics.metrics_listen {
             let scrape = ControllerScrape { board, events }.shared();
             tokio::spawn(metrics::run(address, scrape, stop.clone()));
         }

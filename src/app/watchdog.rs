@@ -21,7 +21,6 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::alinas_conf::AlinasConf;
 use crate::app::metrics;
+use crate::app::metrics::MetricsArgs;
 use crate::app::namespace;
 use crate::app::namespace::NamespaceFault;
 use crate::app::signals;
@@ -133,14 +133,8 @@ pub struct WatchdogArgs {
     #[arg(long, env = "ALINAS_CSI_REQUIRE_FIPS")]
     pub require_fips: bool,
 
-    /// Serve metrics for Prometheus at this address, for whoever reaches it; left out, not at all.
-    #[arg(
-        long,
-        env = "ALINAS_CSI_METRICS_LISTEN",
-        value_name = "ADDRESS:PORT",
-        value_parser = metrics::parse_address
-    )]
-    pub metrics_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 /// Why the role ended.
@@ -254,7 +248,7 @@ async fn run_until(
     let reaper = tokio::spawn(reaper::run(Arc::clone(&tunnels), stop.clone()));
     let servers = Arc::new(DirectServers { ca_file: args.ca_file.clone() });
     tokio::spawn(Checkup::new(Arc::clone(&tunnels), servers, replace).run(stop.clone()));
-    if let Some(address) = args.metrics_listen {
+    if let Some(address) = args.metrics.metrics_listen {
         tokio::spawn(metrics::run(address, Arc::<Tunnels>::clone(&tunnels), stop.clone()));
     }
     tokio::spawn(look_around(Arc::clone(&tunnels), args.state_dir.clone(), stop.clone()));

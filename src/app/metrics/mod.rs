@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use clap::Args;
 use http_body_util::Full;
 use hyper::Method;
 use hyper::Request;
@@ -58,11 +59,24 @@ const _: () = assert!(
 /// At once; further ones wait.
 const MOST_SCRAPES: usize = 4;
 
+/// Where a role serves its metrics.
+#[derive(Clone, Debug, Args)]
+pub struct MetricsArgs {
+    /// Serve metrics for Prometheus at this address, for whoever reaches it; left out, not at all
+    #[arg(
+        long,
+        env = "ALINAS_CSI_METRICS_LISTEN",
+        value_name = "ADDRESS:PORT",
+        value_parser = parse_address
+    )]
+    pub metrics_listen: Option<SocketAddr>,
+}
+
 /// Reads `ADDRESS:PORT`. An IPv6 address may come without brackets, as Kubernetes hands out a node's.
 ///
 /// # Errors
 /// When it is none.
-pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
