@@ -1,26 +1,22 @@
-//! The zone of the ECS instance that this process runs on, from its metadata service, in version 2 alone.
-//!
-//! Elsewhere the packets go nowhere, so the whole question has a deadline of two seconds.
+//! The zone of the ECS instance that this process runs on, from its metadata service.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use hyper::Method;
-use hyper::Request;
+use hyper::Response;
 use hyper::body::Bytes;
 use tokio::time::timeout;
 
 use crate::model::Zone;
 use crate::model::zone::ZoneError;
-use crate::nas::credentials::METADATA_SERVICE;
 use crate::nas::http::Http;
 use crate::nas::http::HttpFault;
+use crate::nas::metadata_service::DEADLINE;
+use crate::nas::metadata_service::METADATA_SERVICE;
+use crate::nas::metadata_service::NoToken;
+use crate::nas::metadata_service::Visit;
+use crate::nas::metadata_service::text;
 
-const TOKEN_PATH: &str = "/latest/api/token";
 const ZONE_PATH: &str = "/latest/meta-data/zone-id";
-const TOKEN_LIFE: &str = "60";
-const STEP_DEADLINE: Duration = Duration::from_secs(1);
-const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Asks the metadata service.
 #[derive(Debug)]
@@ -70,32 +66,21 @@ impl InstanceZone {
     }
 
     async fn ask(&self) -> Result<Zone, MetadataFault> {
-        let token = self
-            .text(Method::PUT, TOKEN_PATH, ("x-aliyun-ecs-metadata-token-ttl-seconds", TOKEN_LIFE))
-            .await?;
-        let zone =
-            self.text(Method::GET, ZONE_PATH, ("x-aliyun-ecs-metadata-token", &token)).await?;
-        Ok(Zone::parse(&zone)?)
+        let visit = Visit::begin(self.http.as_ref(), &self.service).await;
+        let visit = visit.map_err(|why| match why {
+            NoToken::Unanswered(fault) => self.network(fault),
+            NoToken::Refused(answer) => self.refused(&answer),
+        })?;
+        let answer = visit.get(ZONE_PATH).await.map_err(|fault| self.network(fault))?;
+        match answer.status().as_u16() {
+            200 => Ok(Zone::parse(text(&answer).unwrap_or_default())?),
+            _ => Err(self.refused(&answer)),
+        }
     }
 
-    async fn text(
-        &self,
-        method: Method,
-        path: &str,
-        (header, value): (&str, &str),
-    ) -> Result<String, MetadataFault> {
-        let request = Request::builder().method(method).uri(format!("{}{path}", self.service));
-        let request = request.header(header, value).body(Bytes::new());
-        let request = request.map_err(|error| {
-            // A token that no header can carry.
-            self.network(HttpFault::Broken { why: error.to_string() })
-        })?;
-        let answer = self.http.send(request, STEP_DEADLINE).await;
-        let answer = answer.map_err(|fault| self.network(fault))?;
-        match answer.status().as_u16() {
-            200 => Ok(String::from_utf8_lossy(answer.body()).trim().to_owned()),
-            status => Err(MetadataFault::Refused { service: self.service.clone(), status }),
-        }
+    fn refused(&self, answer: &Response<Bytes>) -> MetadataFault {
+        let status = answer.status().as_u16();
+        MetadataFault::Refused { service: self.service.clone(), status }
     }
 
     fn network(&self, fault: HttpFault) -> MetadataFault {
@@ -105,10 +90,14 @@ impl InstanceZone {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::time::Duration;
+
+    use hyper::Method;
     use tokio::time::Instant;
 
     use super::*;
     use crate::nas::http::fake::FakeHttp;
+    use crate::nas::metadata_service::STEP_DEADLINE;
 
     fn asked(answers: &[(u16, &str)]) -> (InstanceZone, Arc<FakeHttp>) {
         let http = Arc::new(FakeHttp::default());

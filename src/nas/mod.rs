@@ -13,6 +13,7 @@ pub mod endpoint;
 pub mod fault;
 pub mod http;
 pub mod instance_zone;
+mod metadata_service;
 mod pace;
 mod query;
 pub mod refusal;

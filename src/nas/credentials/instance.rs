@@ -1,15 +1,8 @@
-//! The RAM role of the ECS instance, from its metadata service, in version 2 alone: version 1 answers whoever
-//! makes us fetch a URL.
-//!
-//! Where there is no such service the packets go nowhere, so the whole question has a deadline of two seconds and
-//! is asked last.
+//! The RAM role of the ECS instance, from its metadata service. It is asked last: elsewhere that takes a second.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use hyper::Method;
-use hyper::Request;
 use hyper::Response;
 use hyper::body::Bytes;
 use tokio::time::timeout;
@@ -22,15 +15,13 @@ use crate::nas::credentials::session::Session;
 use crate::nas::credentials::session::position;
 use crate::nas::http::Http;
 use crate::nas::http::HttpFault;
+use crate::nas::metadata_service::DEADLINE;
+use crate::nas::metadata_service::NoToken;
+use crate::nas::metadata_service::Visit;
+use crate::nas::metadata_service::text;
 use crate::nas::refusal::one_line;
 
-/// The vendor's, on every instance.
-pub(in crate::nas) const METADATA_SERVICE: &str = "http://100.100.100.200";
-const TOKEN_PATH: &str = "/latest/api/token";
 const ROLES_PATH: &str = "/latest/meta-data/ram/security-credentials/";
-const TOKEN_LIFE: &str = "21600";
-const STEP_DEADLINE: Duration = Duration::from_secs(1);
-const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Asks the metadata service.
 #[derive(Debug)]
@@ -56,17 +47,20 @@ impl InstanceRole {
     }
 
     async fn ask(&self, service: &str) -> Result<Credentials, SourceFault> {
-        let token = self.get(service, Method::PUT, TOKEN_PATH, None).await?;
-        let token = match token.status().as_u16() {
-            200 => text(&token).unwrap_or_default(),
-            _ => return Err(refused(service, &token)),
-        };
+        let visit = Visit::begin(self.http.as_ref(), service).await;
+        let visit = visit.map_err(|why| match why {
+            // Somewhere else than on an instance.
+            NoToken::Unanswered(fault) => SourceFault::Absent(format!(
+                "no metadata service of ECS answers at {service}: {fault}"
+            )),
+            NoToken::Refused(answer) => refused(service, &answer),
+        })?;
+        let silent = |fault| SourceFault::Network { service: service.to_owned(), fault };
         let role = match &self.role {
             Some(role) => role.clone(),
-            None => self.first_role(service, &token).await?,
+            None => first_role(service, &visit.get(ROLES_PATH).await.map_err(silent)?)?,
         };
-        let path = format!("{ROLES_PATH}{role}");
-        let answer = self.get(service, Method::GET, &path, Some(&token)).await?;
+        let answer = visit.get(&format!("{ROLES_PATH}{role}")).await.map_err(silent)?;
         if answer.status().as_u16() != 200 {
             return Err(refused(service, &answer));
         }
@@ -75,48 +69,14 @@ impl InstanceRole {
         })?;
         session.credentials(Origin::InstanceRole, service)
     }
-
-    async fn first_role(&self, service: &str, token: &str) -> Result<String, SourceFault> {
-        let roles = self.get(service, Method::GET, ROLES_PATH, Some(token)).await?;
-        let named = text(&roles).and_then(|names| names.lines().next().map(str::to_owned));
-        match (roles.status().as_u16(), named) {
-            (200, Some(role)) if is_role(&role) => Ok(role),
-            (200 | 404, _) => {
-                Err(SourceFault::Absent("the ECS instance has no RAM role".to_owned()))
-            }
-            _ => Err(refused(service, &roles)),
-        }
-    }
-
-    async fn get(
-        &self,
-        service: &str,
-        method: Method,
-        path: &str,
-        token: Option<&str>,
-    ) -> Result<Response<Bytes>, SourceFault> {
-        let (header, value) = match token {
-            Some(token) => ("x-aliyun-ecs-metadata-token", token),
-            None => ("x-aliyun-ecs-metadata-token-ttl-seconds", TOKEN_LIFE),
-        };
-        let strange = || SourceFault::Strange {
-            service: service.to_owned(),
-            why: "its token or role cannot be sent back".to_owned(),
-        };
-        let request = Request::builder().method(method).uri(format!("{service}{path}"));
-        let request = request.header(header, value).body(Bytes::new()).map_err(|_| strange())?;
-        let answer = self.http.send(request, STEP_DEADLINE).await;
-        answer.map_err(|fault| unanswered(service, fault, token.is_none()))
-    }
 }
 
-/// Somewhere else than on an instance nobody answers the first question.
-fn unanswered(service: &str, fault: HttpFault, is_first: bool) -> SourceFault {
-    let service = service.to_owned();
-    if is_first {
-        SourceFault::Absent(format!("no metadata service of ECS answers at {service}: {fault}"))
-    } else {
-        SourceFault::Network { service, fault }
+fn first_role(service: &str, roles: &Response<Bytes>) -> Result<String, SourceFault> {
+    let named = text(roles).and_then(|names| names.lines().next());
+    match (roles.status().as_u16(), named) {
+        (200, Some(role)) if is_role(role) => Ok(role.to_owned()),
+        (200 | 404, _) => Err(SourceFault::Absent("the ECS instance has no RAM role".to_owned())),
+        _ => Err(refused(service, roles)),
     }
 }
 
@@ -128,10 +88,6 @@ fn refused(service: &str, answer: &Response<Bytes>) -> SourceFault {
         status: answer.status().as_u16(),
         request_id: "none".to_owned(),
     }
-}
-
-fn text(answer: &Response<Bytes>) -> Option<String> {
-    std::str::from_utf8(answer.body()).ok().map(|text| text.trim().to_owned())
 }
 
 /// It becomes a part of a URL.
@@ -164,9 +120,13 @@ impl CredentialsSource for InstanceRole {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::time::Instant;
 
     use crate::nas::http::fake::FakeHttp;
+    use crate::nas::metadata_service::METADATA_SERVICE;
+    use crate::nas::metadata_service::STEP_DEADLINE;
 
     use super::*;
 
@@ -198,7 +158,7 @@ mod tests {
         assert_eq!(
             asked,
             [
-                "PUT http://100.100.100.200/latest/api/token x-aliyun-ecs-metadata-token-ttl-seconds: 21600",
+                "PUT http://100.100.100.200/latest/api/token x-aliyun-ecs-metadata-token-ttl-seconds: 60",
                 "GET http://100.100.100.200/latest/meta-data/ram/security-credentials/ \
              x-aliyun-ecs-metadata-token: a-token",
                 "GET http://100.100.100.200/latest/meta-data/ram/security-credentials/node-role \

@@ -36,7 +36,6 @@ pub use fault::SourceFault;
 pub use files::Files;
 pub use holder::CredentialsHolder;
 pub use instance::InstanceRole;
-pub(in crate::nas) use instance::METADATA_SERVICE;
 pub use oidc::Oidc;
 pub use oidc::OidcSettings;
 pub use settings::CredentialSettings;

@@ -10,12 +10,12 @@ use crate::nas::credentials::InstanceRole;
 use crate::nas::credentials::Oidc;
 use crate::nas::credentials::OidcSettings;
 use crate::nas::credentials::SourceFault;
-use crate::nas::credentials::instance::METADATA_SERVICE;
 use crate::nas::endpoint::Endpoint;
 use crate::nas::endpoint::EndpointError;
 use crate::nas::endpoint::Network;
 use crate::nas::endpoint::Region;
 use crate::nas::http::Http;
+use crate::nas::metadata_service::METADATA_SERVICE;
 use crate::runtime::Clock;
 
 const ROLE: &str = "ALIBABA_CLOUD_ROLE_ARN";
