@@ -22,6 +22,7 @@ use crate::csi::refusal::Call;
 use crate::csi::refusal::OrRefuse;
 use crate::csi::refusal::not_served;
 use crate::csi::topology::TopologyKey;
+use crate::model::attributes::SIDECAR_PREFIX;
 use crate::proto::csi;
 use crate::proto::csi::VolumeHealthErrorType;
 use crate::proto::csi::controller_service_capability;
@@ -338,7 +339,7 @@ fn validated(
     let held = request::context(&facts.context);
     let mut asked = message.volume_context.clone();
     // What Kubernetes adds, and we for it, is no part of the volume.
-    asked.retain(|key, _| !key.starts_with(controller_topology::KUBERNETES));
+    asked.retain(|key, _| !key.starts_with(SIDECAR_PREFIX));
     let is_so = match facts.is_whole {
         true => asked == held,
         false => held.iter().all(|(key, value)| asked.get(key) == Some(value)),

@@ -8,6 +8,7 @@ use crate::csi::controller_request::ControllerRequestError;
 use crate::csi::request::RequestError;
 use crate::model::SnapshotHandle;
 use crate::model::VolumeHandle;
+use crate::model::attributes::SIDECAR_PREFIX;
 use crate::proto::csi;
 use crate::proto::csi::volume_content_source;
 
@@ -46,7 +47,7 @@ pub(super) fn create(
 
 /// Added by the external-snapshotter with `--extra-create-metadata`.
 fn is_kubernetes(key: &str) -> bool {
-    key.starts_with("csi.storage.k8s.io/")
+    key.starts_with(SIDECAR_PREFIX)
 }
 
 /// None: whatever that id is, our controller has not made it, so there is nothing to delete.

@@ -7,10 +7,9 @@ use crate::csi::topology::TopologyKey;
 use crate::model::StorageClass;
 use crate::model::VolumeClass;
 use crate::model::Zone;
+use crate::model::attributes::SIDECAR_PREFIX;
 use crate::proto::csi;
 
-/// How keys begin that Kubernetes gives a meaning.
-pub(super) const KUBERNETES: &str = "csi.storage.k8s.io/";
 /// What the external-provisioner adds with `--extra-create-metadata`.
 const CLAIM: [&str; 3] = ["pvc/name", "pvc/namespace", "pv/name"];
 
@@ -67,7 +66,7 @@ fn place_directory(
 
 /// What the volume is to say about its claim.
 pub(super) fn claim(parameters: &HashMap<String, String>) -> Vec<(String, String)> {
-    let keys = CLAIM.iter().map(|key| format!("{KUBERNETES}{key}"));
+    let keys = CLAIM.iter().map(|key| format!("{SIDECAR_PREFIX}{key}"));
     keys.filter_map(|key| Some((key.clone(), parameters.get(&key)?.clone()))).collect()
 }
 

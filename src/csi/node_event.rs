@@ -10,6 +10,7 @@ use crate::csi::request::RequestError;
 use crate::host::worker::Failure;
 use crate::kubernetes::About;
 use crate::kubernetes::Reason;
+use crate::model::attributes::SIDECAR_PREFIX;
 use crate::nfs::Cause;
 use crate::node::PublishError;
 use crate::node::StageError;
@@ -17,7 +18,6 @@ use crate::node::TunnelFault;
 use crate::node::unmount::UnmountError;
 use crate::proto::tunnel::tunnel_failure::Kind;
 
-const PREFIX: &str = "csi.storage.k8s.io/";
 /// How the external-provisioner calls a volume: this, and the uid of its claim.
 const VOLUME_PREFIX: &str = "pvc-";
 
@@ -164,14 +164,14 @@ pub(super) fn is_of_the_node(reason: Reason) -> bool {
 
 /// The claim of a volume that was provisioned.
 pub(super) fn claim(context: &HashMap<String, String>) -> Option<About> {
-    let said = |key: &str| context.get(&format!("{PREFIX}{key}")).map(String::as_str);
+    let said = |key: &str| context.get(&format!("{SIDECAR_PREFIX}{key}")).map(String::as_str);
     let (namespace, name) = (said("pvc/namespace")?, said("pvc/name")?);
     Some(About::claim(namespace, name, uid(said("pv/name").unwrap_or_default())))
 }
 
 /// The pod of a publication, where the CSIDriver has `podInfoOnMount`.
 pub(super) fn pod(context: &HashMap<String, String>) -> Option<About> {
-    let said = |key: &str| context.get(&format!("{PREFIX}{key}")).map(String::as_str);
+    let said = |key: &str| context.get(&format!("{SIDECAR_PREFIX}{key}")).map(String::as_str);
     let (namespace, name) = (said("pod.namespace")?, said("pod.name")?);
     Some(About::pod(namespace, name, said("pod.uid").unwrap_or_default()))
 }
@@ -193,7 +193,10 @@ mod tests {
     const UID: &str = "0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f";
 
     fn context(pairs: &[(&str, &str)]) -> HashMap<String, String> {
-        pairs.iter().map(|(key, value)| (format!("{PREFIX}{key}"), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| (format!("{SIDECAR_PREFIX}{key}"), (*value).to_owned()))
+            .collect()
     }
 
     #[test]

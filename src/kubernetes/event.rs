@@ -3,6 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::api::core::v1::EventSource;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -144,7 +145,7 @@ impl Source {
         let mut name: String = about.name.chars().take(LONGEST_NAME).collect();
         name.truncate(name.trim_end_matches(['.', '-']).len());
         name.push('.');
-        name.extend(digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")));
+        name.extend(HEXLOWER.encode(digest.as_ref()).chars().take(16));
         name
     }
 

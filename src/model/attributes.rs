@@ -166,8 +166,10 @@ const TUNNEL_KEYS: [&str; 13] = [
     "ramConfigFile",
 ];
 
+/// How keys begin that Kubernetes' sidecars and its kubelet add, and that are meant for them.
+pub const SIDECAR_PREFIX: &str = "csi.storage.k8s.io/";
 /// Keys that Kubernetes adds to the volume context by itself; they say nothing to us.
-pub(super) const KUBERNETES_PREFIXES: [&str; 2] = ["csi.storage.k8s.io/", "storage.kubernetes.io/"];
+pub(super) const KUBERNETES_PREFIXES: [&str; 2] = [SIDECAR_PREFIX, "storage.kubernetes.io/"];
 
 /// What a volume's attributes say, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
