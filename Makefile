@@ -81,7 +81,8 @@ differences: needs ## write docs/differences-from-mount-nfs.md anew: every case 
 .PHONY: check
 check: debian += g++
 check: tools += c++
-check: needs shellcheck chart ## format, lints, scripts, chart: what needs no test run
+check: needs shellcheck chart ## format, lints, scripts, chart, links: what needs no test run
+	docs/check
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -109,6 +110,10 @@ image: ## build the container image, with docker, podman or buildah (image=name:
 .PHONY: chart
 chart: ## lint the chart, render it with its cases, compare deploy/ with it (write=yes renews deploy/)
 	charts/check $(if $(filter yes,$(write)),--write)
+
+.PHONY: docs
+docs: ## build the documents into a site (target/book/site) and check its links; the first time it builds mdbook, minutes
+	docs/build
 
 .PHONY: deny
 deny: ## check licences and sources of the dependencies (needs cargo-deny)

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::app::doctor;
+use crate::app::messages;
 use crate::app::metrics;
 use crate::kubernetes::reason;
 use crate::model::nfs_option::explain;
@@ -12,7 +13,7 @@ use crate::model::nfs_option::explain::UnknownOption;
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// An option in any spelling; with a value (rsize=5000), also what becomes of it.
-    #[arg(required_unless_present_any = ["all", "markdown", "metrics", "doctor", "events"])]
+    #[arg(required_unless_present_any = ["all", "markdown", "metrics", "doctor", "events", "messages"])]
     option: Option<String>,
     /// Lists every option, a line each.
     #[arg(long, conflicts_with = "option")]
@@ -29,6 +30,9 @@ pub struct ExplainArgs {
     /// Prints the document about all events, docs/events.md.
     #[arg(long, conflicts_with_all = ["option", "all", "markdown", "metrics", "doctor"])]
     events: bool,
+    /// Prints the document about all messages that have a name, docs/messages.md.
+    #[arg(long, conflicts_with_all = ["option", "all", "markdown", "metrics", "doctor", "events"])]
+    messages: bool,
 }
 
 /// The text to print.
@@ -42,6 +46,7 @@ pub fn answer(arguments: &ExplainArgs) -> Result<String, UnknownOption> {
         None if arguments.metrics => Ok(metrics::family::page()),
         None if arguments.doctor => Ok(doctor::page()),
         None if arguments.events => Ok(reason::page()),
+        None if arguments.messages => Ok(messages::page()),
         None => Ok(explain::summary()),
     }
 }
@@ -68,6 +73,7 @@ mod tests {
         assert!(ask(&["nfsvers"]).unwrap().starts_with("vers=VERSION"));
         assert!(ask(&["--all"]).unwrap().contains("\nrsize=NUMBER "));
         assert!(ask(&["--markdown"]).unwrap().starts_with("# Mount options\n"));
+        assert!(ask(&["--messages"]).unwrap().contains("| `nfs.export-missing` | tunnel |"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod exit;
 pub mod explain;
 mod helper;
 mod log_file;
+mod messages;
 pub mod metrics;
 pub mod mount;
 mod namespace;
@@ -102,6 +103,12 @@ enum Mounting {
     Mount(mount::MountArgs),
     /// Unmounts NFS; also as /sbin/umount.nfs, umount.nfs4 and umount.alinas.
     Umount(umount::UmountArgs),
+}
+
+/// The command line, for who checks what is written about it.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    CommandLine::command()
 }
 
 /// Runs the command line of this process.

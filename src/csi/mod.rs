@@ -39,4 +39,5 @@ pub use identity::IdentityService;
 pub use node::NodeId;
 pub use node::NodeIdError;
 pub use node::NodeService;
+pub use node_event::refused as event_of;
 pub use topology::TopologyKey;

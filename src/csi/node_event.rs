@@ -89,7 +89,9 @@ fn tunnel(fault: &TunnelFault) -> Option<Reason> {
     }
 }
 
-fn refused(kind: Kind) -> Option<Reason> {
+/// What is said of a tunnel that does not come about.
+#[must_use]
+pub fn refused(kind: Kind) -> Option<Reason> {
     match kind {
         Kind::NameNotFound => Some(Reason::MountTargetNameNotFound),
         Kind::ConnectionRefused | Kind::NoRoute => Some(Reason::MountTargetUnreachable),

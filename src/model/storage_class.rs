@@ -81,7 +81,7 @@ pub const KEYS: &[Key] = &[
         name: "onDelete",
         default: "archive",
         help: "What becomes of the data with the volume: \"archive\" renames the directory to \
-               archived-<name>.<time>, \"delete\" removes it, \"retain\" leaves it. A file system is removed or retained as \
+               archived-NAME.TIME, \"delete\" removes it, \"retain\" leaves it. A file system is removed or retained as \
                a whole, and removed where nothing is said; the directory of an access point, and one that is shared, are \
                always retained.",
     },

@@ -371,6 +371,27 @@ pub fn message(id: &str) -> &'static Message {
     CATALOGUE.iter().find(|message| message.id == id).unwrap_or(&FALLBACK)
 }
 
+/// The table as a document has it: a row for each way in which a sentence reads.
+#[must_use]
+pub fn table() -> String {
+    let mut table =
+        "| id | mount | what has happened | what to do |\n| --- | --- | --- | --- |\n".to_owned();
+    for Message { id, tunnel, direct } in CATALOGUE {
+        if tunnel.cause == direct.cause && tunnel.remedy == direct.remedy {
+            table += &row(id, "any", tunnel);
+        } else {
+            table += &row(id, "tunnel", tunnel);
+            table += &row(id, "plain", direct);
+        }
+    }
+    table
+}
+
+fn row(id: &str, way: &str, text: &Text) -> String {
+    let cause = fill(text.cause, &[("within", String::new())]);
+    format!("| `{id}` | {way} | {cause} | {} |\n", text.remedy)
+}
+
 /// A template with its words filled in. A word without a value stays as it is, and what a value holds is never
 /// taken for a word.
 #[must_use]
@@ -460,7 +481,9 @@ mod tests {
             for text in [message.tunnel, message.direct] {
                 for part in [text.cause, text.remedy] {
                     let ends_well = !part.ends_with(['.', ' ', ';']) && !part.starts_with(' ');
-                    assert!(!part.is_empty() && ends_well && !part.contains('\n'), "{part:?}");
+                    // A stroke would end a cell of the document's table.
+                    let is_cell = !part.contains(['\n', '|']);
+                    assert!(!part.is_empty() && ends_well && is_cell, "{part:?}");
                 }
             }
         }
