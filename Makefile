@@ -39,7 +39,7 @@ cluster: needs ## run the tests of the chart on a real Kubernetes in the lab (no
 	e2e/run-tests cluster $(only)
 
 .PHONY: faults
-faults: needs ## kill, stop, cut off and confuse everything around mounts in use, three times in a row: hours (faults=50 blows)
+faults: needs ## kill, stop, cut off and confuse everything around mounts in use, three times in a row: an hour (faults=50 blows)
 	e2e/faults $(or $(faults),50)
 
 .PHONY: reboot
