@@ -44,10 +44,10 @@ met most often are told from one another in [troubles.md](troubles.md).
 ## A mount that fails
 
 The line is `failed to mount SOURCE at DIRECTORY over NFS VERSION: CAUSE; REMEDY (DETAILS)`. It is what the mount \
-command prints, and in a cluster what the kubelet puts on the Pod. The second column says for which mounts the \
-sentence is meant: volumes with encryption (tunnel), plain NFS straight to the server (plain), or any. Through a \
-tunnel nobody asks rpcbind or mountd. Words in braces are filled in. The whole line for every situation that is \
-known is in [messages.txt](../src/nfs/golden/messages.txt).
+command prints, and in a cluster what the kubelet puts on the Pod, with its id behind it in brackets. The second \
+column says for which mounts the sentence is meant: volumes with encryption (tunnel), plain NFS straight to the \
+server (plain), or any. Through a tunnel nobody asks rpcbind or mountd. Words in braces are filled in. The whole line \
+for every situation that is known is in [messages.txt](../src/nfs/golden/messages.txt).
 
 ";
 const KINDS: &str = "

@@ -411,7 +411,10 @@ mod tests {
             .into_iter()
             .map(|cause| {
                 let fault = mount_fault(cause);
-                (fault.id(), stage(&StageError::Mount(fault)))
+                let (id, error) = (fault.id(), StageError::Mount(fault));
+                // By which it is found in docs/messages.md.
+                assert!(error.to_string().ends_with(&format!("[{id}]")), "{error}");
+                (id, stage(&error))
             })
             .collect();
         assert_eq!(codes, MOUNTS);

@@ -155,7 +155,7 @@ fn note(news: &watch::Sender<News>, progress: Progress) {
     match progress {
         Progress::Asking { .. } => {}
         Progress::InBackground(fault) => {
-            news.send_replace(News::GoesOn(fault.to_string()));
+            news.send_replace(News::GoesOn(format!("{fault} [{}]", fault.id())));
         }
         Progress::Failed(why) => {
             news.send_if_modified(|news| match news {

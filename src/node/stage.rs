@@ -146,7 +146,7 @@ pub enum StageError {
     #[error(transparent)]
     Tunnel(#[from] TunnelFault),
     /// It cannot be mounted. Nothing is left behind.
-    #[error(transparent)]
+    #[error("{fault} [{id}]", fault = .0, id = .0.id())]
     Mount(Box<MountFault>),
     /// `bg`: it is not mounted yet.
     #[error("the mount has been tried in the background for {} s; the last failure: {last}", .tried.as_secs())]
@@ -157,7 +157,7 @@ pub enum StageError {
         last: String,
     },
     /// The kernel does not mount, and what it left could not be undone yet.
-    #[error("{fault}; and failed to clean up after it: {left}")]
+    #[error("{fault} [{id}]; and failed to clean up after it: {left}", id = fault.id())]
     NotUndone {
         /// Why.
         fault: Box<MountFault>,
