@@ -174,6 +174,23 @@ fn what_the_api_does_not_allow_is_one_sentence_with_what_to_grant() -> Result<()
 }
 
 #[test]
+fn the_api_is_trusted_by_the_roots_of_this_moment_without_a_restart() -> Result<()> {
+    let nas = Ganesha::start()?;
+    let cloud = Cloud::start(&nas, Timing::default())?;
+    let (root, away) = (cloud.trust.join("1.pem"), nas.folder().join("away.pem"));
+    fs::rename(&root, &away)?;
+    let controller = cloud.sidecar(&nas, "first", None)?;
+    let request = || file_system("pvc-1", &[]);
+    let distrusted = || controller.create(request()).map_err(|status| status.message().to_owned());
+    let is_distrusted = || distrusted().is_err_and(|said| said.contains("certificate"));
+    ensure(is_distrusted(), format!("{:?}", distrusted()))?;
+    fs::rename(&away, &root)?;
+    wait_until("a root that is added is in force", MINUTE, || distrusted().is_ok())?;
+    fs::rename(&root, &away)?;
+    wait_until("a root that is taken away is not", MINUTE, is_distrusted)
+}
+
+#[test]
 fn the_controller_specs_of_csi_sanity_pass_with_file_systems() -> Result<()> {
     let nas = Ganesha::start()?;
     let cloud = Cloud::start(&nas, Timing::default())?;

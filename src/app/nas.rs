@@ -16,9 +16,12 @@ use crate::nas::Region;
 use crate::nas::SecureNetwork;
 use crate::nas::credentials::CredentialSettings;
 use crate::nas::endpoint::EndpointError;
+use crate::nas::http::Exchangeable;
+use crate::runtime::Chain;
 use crate::runtime::Clock;
 use crate::tls::Trust;
 use crate::tls::TrustError;
+use crate::tls::trust::Changes;
 
 /// The settings of the API.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -77,6 +80,9 @@ pub struct Nas {
     /// Makes calls.
     pub client: Arc<NasClient>,
     credentials: Arc<CredentialsHolder>,
+    secure: Arc<Exchangeable>,
+    trust: Arc<Trust>,
+    changes: Changes,
 }
 
 impl Nas {
@@ -87,7 +93,7 @@ impl Nas {
     pub async fn set_up(
         args: &NasArgs,
         look_up: impl Fn(&str) -> Option<String>,
-        trust: &Trust,
+        trust: &Arc<Trust>,
         clock: Arc<dyn Clock>,
     ) -> Result<Option<Self>, NasSettingError> {
         let Some(region) = args.nas_region.clone() else { return Ok(None) };
@@ -100,20 +106,42 @@ impl Nas {
         let endpoint = endpoint.unwrap_or_else(|| Endpoint::of_nas(&region, network));
         let directory = args.nas_credentials.clone();
         let settings = CredentialSettings::look_up(look_up, directory, Some(&region), network)?;
-        let secure: Arc<dyn Http> = Arc::new(SecureNetwork::new(trust.https().await?));
+        // From before they are first read.
+        let changes = trust.changes();
+        let secure = SecureNetwork::new(trust.https().await?);
+        let secure = Arc::new(Exchangeable::new(Arc::new(secure)));
+        let http: Arc<dyn Http> = Arc::<Exchangeable>::clone(&secure);
         let plain = Arc::new(PlainNetwork::in_the_clear());
-        let sources = settings.sources(Arc::clone(&secure), plain, Arc::clone(&clock));
+        let sources = settings.sources(Arc::clone(&http), plain, Arc::clone(&clock));
         let credentials = Arc::new(CredentialsHolder::new(sources, Arc::clone(&clock)));
         tracing::info!(nas.region = %region, nas.endpoint = %endpoint, "the API of NAS is set up");
-        let client = NasClient::new(secure, Arc::clone(&credentials), clock, endpoint, region);
-        Ok(Some(Self { client: Arc::new(client), credentials }))
+        let client = NasClient::new(http, Arc::clone(&credentials), clock, endpoint, region);
+        let (client, trust) = (Arc::new(client), Arc::clone(trust));
+        Ok(Some(Self { client, credentials, secure, trust, changes }))
     }
 
-    /// Renews credentials ahead of their end, until dropped.
+    /// Renews credentials ahead of their end, and trusts whom the node trusts, until dropped.
     pub async fn follow(nas: Option<Self>) {
         match nas {
-            Some(nas) => nas.credentials.follow().await,
+            Some(nas) => tokio::select! {
+                () = nas.credentials.follow() => {}
+                () = nas.follow_roots() => {}
+            },
             None => std::future::pending().await,
+        }
+    }
+
+    async fn follow_roots(&self) {
+        let mut changes = self.changes.clone();
+        loop {
+            changes.next().await;
+            match self.trust.https().await {
+                Ok(config) => self.secure.exchange(Arc::new(SecureNetwork::new(config))),
+                Err(error) => tracing::warn!(
+                    error = %Chain(&error),
+                    "the API of NAS is called under the former roots"
+                ),
+            }
         }
     }
 }

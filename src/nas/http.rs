@@ -4,6 +4,9 @@
 //! (`HTTPS_PROXY`) is not followed.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -84,6 +87,38 @@ pub trait Http: fmt::Debug + Send + Sync {
 
 /// The network, by one kind of connection.
 pub struct Connections<C>(Client<TimeoutConnector<C>, Full<Bytes>>);
+
+/// A network that is exchanged for another while it is used: what is under way ends on the former one.
+#[derive(Debug)]
+pub struct Exchangeable(RwLock<Arc<dyn Http>>);
+
+impl Exchangeable {
+    /// Begins with `network`.
+    #[must_use]
+    pub fn new(network: Arc<dyn Http>) -> Self {
+        Self(RwLock::new(network))
+    }
+
+    /// From now on it is this one.
+    pub fn exchange(&self, network: Arc<dyn Http>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = network;
+    }
+
+    fn now(&self) -> Arc<dyn Http> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait]
+impl Http for Exchangeable {
+    async fn send(
+        &self,
+        request: Request<Bytes>,
+        deadline: Duration,
+    ) -> Result<Response<Bytes>, HttpFault> {
+        self.now().send(request, deadline).await
+    }
+}
 
 /// Over TLS alone.
 pub type SecureNetwork = Connections<HttpsConnector<HttpConnector>>;
@@ -217,5 +252,26 @@ pub(super) mod fake {
             let (status, body) = answer?;
             Ok(Response::builder().status(status).body(Bytes::from(body)).unwrap())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fake::FakeHttp;
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_sent_after_an_exchange_goes_by_the_new_network() {
+        let [former, next] = [(); 2].map(|()| Arc::new(FakeHttp::default()));
+        former.answer(200, "former");
+        next.answer(200, "next");
+        let network = Exchangeable::new(former);
+        let said = async || {
+            let request = Request::new(Bytes::new());
+            network.send(request, CONNECT_DEADLINE).await.unwrap().into_body()
+        };
+        assert_eq!(said().await, "former");
+        network.exchange(next);
+        assert_eq!(said().await, "next");
     }
 }

@@ -106,8 +106,27 @@ impl Trust {
         Ok(config)
     }
 
+    /// Where it shows that the node's roots have changed.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes(self.node.roots.subscribe())
+    }
+
     fn bundles(&self) -> MutexGuard<'_, HashMap<CaBundle, Arc<Followed>>> {
         self.bundles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Changes of the node's roots.
+#[derive(Clone, Debug)]
+pub struct Changes(watch::Receiver<Arc<RootSet>>);
+
+impl Changes {
+    /// Returns once the roots are others than when this was last asked. Never where nobody follows them.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 
