@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -47,7 +48,7 @@ use crate::process::Process;
 /// Under emulation or load it takes its time.
 const START: Duration = Duration::from_secs(180);
 /// May do everything.
-const ADMIN: &str = "the-admin";
+pub const ADMIN: &str = "the-admin";
 
 /// Who is known, by the token, with user and groups.
 const WHO: [(&str, &str, &str); 3] = [
@@ -115,6 +116,12 @@ impl ApiServer {
             ("KUBERNETES_SERVICE_HOST", "127.0.0.1".to_owned()),
             ("KUBERNETES_SERVICE_PORT", self.port.to_string()),
         ]
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// Makes an object as the admin.

@@ -31,6 +31,7 @@ pub mod provisioner;
 pub mod sanity;
 pub mod scene;
 pub mod sidecar;
+pub mod small_cluster;
 pub mod steady_io;
 pub mod survival;
 pub mod tls_lab;

@@ -25,6 +25,7 @@ use e2e::sidecar::SWEPT;
 use e2e::sidecar::Sidecar;
 use e2e::sidecar::trash;
 use e2e::sidecar::wanted;
+use e2e::small_cluster::SmallCluster;
 use tonic::Code;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -218,7 +219,9 @@ fn five_hundred_volumes_are_made_at_once_within_a_minute() -> Result<()> {
 #[test]
 fn the_controller_specs_of_csi_sanity_pass() -> Result<()> {
     let nas = Ganesha::start()?;
-    let _controller = Sidecar::start(&nas, "first")?;
+    // Volumes are listed only where a cluster says which there are.
+    let cluster = SmallCluster::beside(&nas)?;
+    let _controller = cluster.controller(&nas, "first")?;
     let driver = Driver::start(nas.ca_file())?;
     let sanity = std::env::var_os("ALINAS_CSI_SANITY")
         .ok_or_else(|| Failure::new("set ALINAS_CSI_SANITY to the csi-sanity binary"))?;

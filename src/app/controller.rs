@@ -23,6 +23,7 @@ use crate::app::nas::NasSettingError;
 use crate::app::signals;
 use crate::controller::Cloud;
 use crate::controller::Controller;
+use crate::controller::InUse;
 use crate::controller::NetworkExports;
 use crate::controller::domain::MountTargets;
 use crate::controller::domain::Watcher;
@@ -33,6 +34,7 @@ use crate::csi::DriverName;
 use crate::csi::IdentityService;
 use crate::csi::ListenError;
 use crate::csi::TopologyKey;
+use crate::kubernetes::Cluster;
 use crate::nas::NasClient;
 use crate::nas::Region;
 use crate::proto::csi::controller_server::ControllerServer;
@@ -85,7 +87,7 @@ pub struct ControllerArgs {
     pub topology: bool,
 
     /// Watch the mount targets that PersistentVolumes of this driver use, and say what becomes of them in events and
-    /// metrics
+    /// metrics; list these volumes, and empty their trash from the start on
     #[arg(long, env = "ALINAS_CSI_WATCH_MOUNT_TARGETS")]
     pub watch_mount_targets: bool,
 
@@ -102,10 +104,9 @@ impl ControllerArgs {
         &self,
         dialer: &Dialer,
         api: Option<(Region, Arc<dyn MountTargets>)>,
+        cluster: Option<Cluster>,
         stop: &CancellationToken,
     ) {
-        let is_wanted = self.cluster.events || self.watch_mount_targets;
-        let cluster = is_wanted.then(|| self.cluster.connect()).flatten();
         let driver = self.driver_name.as_str();
         // Of no instance: what one replica has said need not be said by another.
         let events = self.cluster.reporter(cluster.as_ref(), driver, "");
@@ -166,12 +167,20 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     let nas = Nas::set_up(&args.nas, variable, &trust, Arc::clone(&clock)).await?;
     let stop = CancellationToken::new();
     let _stops = stop.clone().drop_guard();
-    args.begin_beside(&dialer, nas.as_ref().map(mount_targets), &stop);
+    let is_in_cluster = args.cluster.events || args.watch_mount_targets;
+    let cluster = is_in_cluster.then(|| args.cluster.connect()).flatten();
+    let api = nas.as_ref().map(mount_targets);
+    args.begin_beside(&dialer, api, cluster.clone(), &stop);
     let exports = Arc::new(NetworkExports::new(dialer));
     let mut controller = Controller::new(exports, clock);
     if let Some(nas) = &nas {
         let client: Arc<NasClient> = Arc::clone(&nas.client);
         controller = controller.with_cloud(Cloud::new(client, args.driver_name.to_string()));
+    }
+    if let Some(cluster) = cluster.filter(|_| args.watch_mount_targets) {
+        let in_use = InUse::new(Arc::new(cluster), args.driver_name.as_str());
+        controller = controller.with_volumes(in_use);
+        tokio::spawn(controller.clone().resume(stop.clone()));
     }
     tracing::info!(
         driver.name = %args.driver_name,

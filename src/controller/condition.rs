@@ -6,6 +6,7 @@ use crate::controller::home::HomeFault;
 use crate::controller::home::find_directory;
 use crate::controller::tree::ExportFault;
 use crate::model::VolumeHandle;
+use crate::model::VolumeRef;
 use crate::nfs::client::Name;
 
 /// What is the matter with a volume that is on record.
@@ -23,11 +24,24 @@ impl Controller {
     /// Looks at a volume. A mount target that does not answer is a condition, and no error.
     ///
     /// # Errors
-    /// When there is no such volume, or its record cannot be believed.
-    pub async fn condition(&self, handle: &VolumeHandle) -> Result<Condition, FindError> {
+    /// When there is no such volume, its record cannot be believed, or the vendor's API does not say.
+    pub async fn condition(&self, volume: &VolumeRef) -> Result<Condition, FindError> {
+        match volume {
+            VolumeRef::Directory(handle) => self.condition_of_directory(handle).await,
+            VolumeRef::Shared(_) | VolumeRef::FileSystem(_) | VolumeRef::AccessPoint(_) => {
+                match self.facts(volume).await {
+                    Ok(_) => Ok(Condition::Well),
+                    Err(FindError::Export(fault)) => Ok(out_of_reach(&fault)),
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    async fn condition_of_directory(&self, handle: &VolumeHandle) -> Result<Condition, FindError> {
         let record = match self.find(handle).await {
             Ok(record) => record,
-            Err(FindError::Export(fault)) => return Ok(Condition::OutOfReach(fault.to_string())),
+            Err(FindError::Export(fault)) => return Ok(out_of_reach(&fault)),
             Err(error) => return Err(error),
         };
         let server = || handle.export.spec.host.to_string();
@@ -67,16 +81,16 @@ mod tests {
         let servers = Servers::default().with("a.test");
         let controller = servers.controller();
         let created = controller.create(request("pvc-1", &[])).await.unwrap();
-        let handle = VolumeHandle::parse(created.id.as_str()).unwrap();
-        assert_eq!(controller.condition(&handle).await.unwrap(), Condition::Well);
+        let volume = VolumeRef::parse(created.id.as_str()).unwrap();
+        assert_eq!(controller.condition(&volume).await.unwrap(), Condition::Well);
         servers.silence("a.test");
-        let silent = controller.condition(&handle).await.unwrap();
+        let silent = controller.condition(&volume).await.unwrap();
         assert!(matches!(silent, Condition::OutOfReach(_)), "{silent:?}");
         servers.speak("a.test");
         servers.replace_by_link("a.test", "pvc-1");
-        let Condition::Lost(why) = controller.condition(&handle).await.unwrap() else { panic!() };
+        let Condition::Lost(why) = controller.condition(&volume).await.unwrap() else { panic!() };
         assert!(why.contains("symbolic link"), "{why}");
-        let other = VolumeHandle::parse("v1:a.test:/:pvc-2").unwrap();
+        let other = VolumeRef::parse("v1:a.test:/:pvc-2").unwrap();
         let missing = controller.condition(&other).await;
         assert!(matches!(missing, Err(FindError::NotFound(_))));
     }

@@ -12,12 +12,14 @@ use crate::nfs::client::Kind;
 use crate::nfs::client::Name;
 use crate::nfs::client::NameError;
 use crate::nfs::client::NfsFault;
+use crate::nfs::client::Place;
 use crate::nfs::client::Status;
 use crate::runtime::FailurePoint;
 
 /// What everything of ours on an export is in. A volume's directory is never hidden.
 pub const HOME: &str = ".alinas-csi";
 const VOLUMES: &str = "volumes";
+const ENDING: &str = ".json";
 const TRASH: &str = "trash";
 /// Nobody but root looks in.
 const PRIVATE: u32 = 0o700;
@@ -97,6 +99,13 @@ impl Home {
         record.map(Some).map_err(|source| HomeFault::Record { file, source })
     }
 
+    /// The keys of all records; what somebody else has put there is none.
+    pub(super) async fn keys(&self, tree: &mut dyn Tree) -> Result<Vec<VolumeKey>, HomeFault> {
+        let names = names_in(tree, &self.volumes, &Name::parse(VOLUMES)?).await?;
+        let key = |name: &String| VolumeKey::parse(name.strip_suffix(ENDING)?);
+        Ok(names.iter().filter_map(key).collect())
+    }
+
     /// Writes the record of a volume that has none. Where another process has done so meanwhile, its record is
     /// answered, and left as it is.
     pub(super) async fn write_first(
@@ -155,7 +164,23 @@ fn aside_of(key: &VolumeKey) -> Result<Name, NameError> {
 }
 
 fn file_of(key: &VolumeKey) -> Result<Name, NameError> {
-    Name::parse(&format!("{key}.json"))
+    Name::parse(&format!("{key}{ENDING}"))
+}
+
+/// The names in a directory that are text.
+pub(super) async fn names_in(
+    tree: &mut dyn Tree,
+    directory: &Handle,
+    shown: &Name,
+) -> Result<Vec<String>, HomeFault> {
+    let (mut names, mut from) = (Vec::new(), Some(Place::default()));
+    while let Some(place) = from {
+        let page = tree.read_directory(directory, shown, place).await?;
+        let texts = page.entries.iter().map(|entry| std::str::from_utf8(entry.name.as_bytes()));
+        names.extend(texts.filter_map(Result::ok).map(str::to_owned));
+        from = page.next;
+    }
+    Ok(names)
 }
 
 /// A directory that is one: a link in its place is refused, wherever it leads.

@@ -39,6 +39,7 @@ pub mod find;
 pub mod home;
 #[cfg(test)]
 mod hostile_tests;
+pub mod list;
 pub mod network;
 mod origin;
 pub mod quota;
@@ -72,6 +73,9 @@ pub use create::CreateRequest;
 pub use create::Created;
 pub use delete::DeleteError;
 pub use find::FindError;
+pub use list::InUse;
+pub use list::ListError;
+pub use list::Listed;
 pub use network::NetworkExports;
 pub use record::Origin;
 pub use record::VolumeRecord;
@@ -92,6 +96,8 @@ pub struct Controller {
     in_flight: InFlight,
     /// The vendor's API, where it is set up.
     cloud: Option<Cloud>,
+    /// The volumes of a cluster, where there is one.
+    in_use: Option<InUse>,
 }
 
 impl Controller {
@@ -100,7 +106,8 @@ impl Controller {
     pub fn new(exports: Arc<dyn Exports>, clock: Arc<dyn Clock>) -> Self {
         let sweeper = Sweeper::new(Arc::clone(&exports));
         let copier = Copier::new(Arc::clone(&exports), Arc::clone(&clock));
-        Self { exports, sweeper, copier, clock, in_flight: InFlight::default(), cloud: None }
+        let (in_flight, cloud, in_use) = (InFlight::default(), None, None);
+        Self { exports, sweeper, copier, clock, in_flight, cloud, in_use }
     }
 
     /// The same, with the vendor's API for what only that can make.

@@ -21,6 +21,7 @@ use crate::controller::home::Home;
 use crate::controller::home::HomeFault;
 use crate::controller::home::ensure_directory;
 use crate::controller::home::find_directory;
+use crate::controller::home::names_in;
 use crate::controller::home::place_first;
 use crate::controller::home::write_within;
 use crate::controller::origin::Source;
@@ -35,7 +36,6 @@ use crate::model::VolumeKey;
 use crate::model::volume_handle::HandleError;
 use crate::nfs::client::Handle;
 use crate::nfs::client::Name;
-use crate::nfs::client::Place;
 use crate::runtime::FailurePoint;
 use crate::runtime::in_flight::Busy;
 
@@ -447,14 +447,6 @@ async fn keys(tree: &mut dyn Tree) -> Result<Vec<VolumeKey>, HomeFault> {
     let Some(snapshots) = find_directory(tree, &home.directory, &name).await? else {
         return Ok(Vec::new());
     };
-    let (mut keys, mut from) = (Vec::new(), Some(Place::default()));
-    while let Some(place) = from {
-        let page = tree.read_directory(&snapshots, &name, place).await?;
-        let texts = page.entries.iter().filter_map(|entry| {
-            std::str::from_utf8(entry.name.as_bytes()).ok().and_then(VolumeKey::parse)
-        });
-        keys.extend(texts);
-        from = page.next;
-    }
-    Ok(keys)
+    let names = names_in(tree, &snapshots, &name).await?;
+    Ok(names.iter().filter_map(|name| VolumeKey::parse(name)).collect())
 }

@@ -10,6 +10,7 @@ use tonic::async_trait;
 use crate::controller::Condition;
 use crate::controller::Controller;
 use crate::controller::Facts;
+use crate::controller::Listed;
 use crate::controller::SnapshotError;
 use crate::controller::snapshot::Listing;
 use crate::csi::controller_code as code;
@@ -22,6 +23,7 @@ use crate::csi::refusal::Call;
 use crate::csi::refusal::OrRefuse;
 use crate::csi::refusal::not_served;
 use crate::csi::topology::TopologyKey;
+use crate::model::VolumeRef;
 use crate::model::attributes::SIDECAR_PREFIX;
 use crate::proto::csi;
 use crate::proto::csi::VolumeHealthErrorType;
@@ -31,9 +33,6 @@ use crate::proto::csi::validate_volume_capabilities_response::Confirmed;
 use crate::proto::csi::volume_health::VolumeHealthEntry;
 
 /// What the sidecars may call. Only what truly works is here.
-///
-/// ListVolumes is not: an id says where its volume is, and nobody knows of all of them. A list that is short after
-/// a restart would be taken for volumes that are gone.
 const CAPABILITIES: [Type; 11] = [
     Type::CreateDeleteVolume,
     Type::ExpandVolume,
@@ -47,6 +46,10 @@ const CAPABILITIES: [Type; 11] = [
     Type::GetSnapshot,
     Type::GetVolumeHealth,
 ];
+
+/// And these where there is a cluster to ask which volumes there are. An id says where its volume is, and nobody else
+/// knows of all of them: a list that is short after a restart would be taken for volumes that are gone.
+const LISTS: [Type; 2] = [Type::ListVolumes, Type::ListVolumeHealth];
 
 /// Serves `csi.v1.Controller`.
 #[derive(Debug)]
@@ -172,7 +175,9 @@ impl csi::controller_server::Controller for ControllerService {
         &self,
         _request: Request<csi::ControllerGetCapabilitiesRequest>,
     ) -> Result<Response<csi::ControllerGetCapabilitiesResponse>, Status> {
-        let capabilities = CAPABILITIES.map(controller_capability).into();
+        let lists: &[Type] = if self.controller.knows_volumes() { &LISTS } else { &[] };
+        let capabilities = CAPABILITIES.iter().chain(lists);
+        let capabilities = capabilities.copied().map(controller_capability).collect();
         Ok(Response::new(csi::ControllerGetCapabilitiesResponse { capabilities }))
     }
 
@@ -211,10 +216,45 @@ impl csi::controller_server::Controller for ControllerService {
     ) -> Result<Response<csi::ControllerGetVolumeHealthResponse>, Status> {
         let message = request.into_inner();
         let call = Call { name: "ControllerGetVolumeHealth", volume: &message.volume_id };
-        let handle = request::handle(&message.volume_id).or_refuse(call, request::code_of)?;
-        let condition = self.controller.condition(&handle).await.or_refuse(call, code::find)?;
+        let found = request::volume(&message.volume_id).or_refuse(call, request::code_of)?;
+        let condition = self.controller.condition(&found).await.or_refuse(call, code::find)?;
         let volume_health = Some(health(message.volume_id, condition));
         Ok(Response::new(csi::ControllerGetVolumeHealthResponse { volume_health }))
+    }
+
+    async fn list_volumes(
+        &self,
+        request: Request<csi::ListVolumesRequest>,
+    ) -> Result<Response<csi::ListVolumesResponse>, Status> {
+        let call = Call { name: "ListVolumes", volume: "" };
+        let csi::ListVolumesRequest { max_entries, starting_token } = request.into_inner();
+        let most = request::most(max_entries).or_refuse(call, request::code_of)?;
+        let listed = self.controller.list_volumes(&starting_token, most).await;
+        let Listed { entries, next } = listed.or_refuse(call, code::list)?;
+        let entry = |(id, facts): (VolumeRef, Facts)| csi::list_volumes_response::Entry {
+            volume: Some(volume(id.to_string(), &facts)),
+            status: Some(csi::list_volumes_response::VolumeStatus::default()),
+        };
+        Ok(Response::new(csi::ListVolumesResponse {
+            entries: entries.into_iter().map(entry).collect(),
+            next_token: next.unwrap_or_default(),
+        }))
+    }
+
+    async fn controller_list_volume_health(
+        &self,
+        request: Request<csi::ControllerListVolumeHealthRequest>,
+    ) -> Result<Response<csi::ControllerListVolumeHealthResponse>, Status> {
+        let call = Call { name: "ControllerListVolumeHealth", volume: "" };
+        let message = request.into_inner();
+        let most = request::most(message.max_entries).or_refuse(call, request::code_of)?;
+        let listed = self.controller.list_conditions(&message.starting_token, most).await;
+        let Listed { entries, next } = listed.or_refuse(call, code::list)?;
+        let entry = |(id, condition): (VolumeRef, Condition)| health(id.to_string(), condition);
+        Ok(Response::new(csi::ControllerListVolumeHealthResponse {
+            entries: entries.into_iter().map(entry).collect(),
+            next_token: next.unwrap_or_default(),
+        }))
     }
 
     async fn create_snapshot(
@@ -285,9 +325,6 @@ impl csi::controller_server::Controller for ControllerService {
             ControllerPublishVolumeRequest -> ControllerPublishVolumeResponse;
         controller_unpublish_volume: "ControllerUnpublishVolume",
             ControllerUnpublishVolumeRequest -> ControllerUnpublishVolumeResponse;
-        list_volumes: "ListVolumes", ListVolumesRequest -> ListVolumesResponse;
-        controller_list_volume_health: "ControllerListVolumeHealth",
-            ControllerListVolumeHealthRequest -> ControllerListVolumeHealthResponse;
     }
 }
 

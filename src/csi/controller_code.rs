@@ -15,6 +15,7 @@ use crate::controller::CreateError;
 use crate::controller::DeleteError;
 use crate::controller::ExportFault;
 use crate::controller::FindError;
+use crate::controller::ListError;
 use crate::controller::SnapshotError;
 use crate::controller::home::HomeFault;
 use crate::csi::code::refused;
@@ -138,6 +139,15 @@ pub(super) fn snapshot(error: &SnapshotError) -> Code {
     }
 }
 
+pub(super) fn list(error: &ListError) -> Code {
+    match error {
+        ListError::NoCluster => Code::Unimplemented,
+        ListError::Cluster(_) => Code::Unavailable,
+        ListError::Find(error) => find(error),
+        ListError::Token(_) => Code::Aborted,
+    }
+}
+
 pub(super) fn capacity(error: &CapacityError) -> Code {
     match error {
         CapacityError::Export(fault) => export(fault),
@@ -190,6 +200,7 @@ mod tests {
     use crate::controller::api::Need;
     use crate::controller::quota::SizeError;
     use crate::controller::record::RecordError;
+    use crate::kubernetes::KubernetesFault;
     use crate::model::ClassError;
     use crate::model::ExportPath;
     use crate::model::ServerName;
@@ -395,6 +406,17 @@ mod tests {
         }
         for (fault, code) in exports() {
             assert_eq!(capacity(&CapacityError::Export(Box::new(fault))), code);
+        }
+        for (error, code) in [
+            (ListError::NoCluster, Code::Unimplemented),
+            (ListError::Token(text()), Code::Aborted),
+            (ListError::Find(FindError::NotFound(text())), Code::NotFound),
+            (
+                ListError::Cluster(KubernetesFault::Forbidden { action: "list", why: text() }),
+                Code::Unavailable,
+            ),
+        ] {
+            assert_eq!(list(&error), code);
         }
         for (source, code) in homes() {
             assert_eq!(snapshot(&SnapshotError::Home { server: text(), source }), code);

@@ -231,6 +231,11 @@ pub(super) fn volume(id: &str) -> Result<VolumeRef, ControllerRequestError> {
     VolumeRef::parse(id).ok_or_else(|| ControllerRequestError::NoVolume(id.to_owned()))
 }
 
+/// How many entries a list may have; 0 for any number.
+pub(super) fn most(max_entries: i32) -> Result<usize, ControllerRequestError> {
+    usize::try_from(max_entries).map_err(|_| ControllerRequestError::MaxEntries(max_entries))
+}
+
 /// As [`volume`], where it has to be a directory of its own.
 pub(super) fn handle(id: &str) -> Result<VolumeHandle, ControllerRequestError> {
     match volume(id)? {

@@ -66,8 +66,7 @@ pub(super) fn list(message: &csi::ListSnapshotsRequest) -> Result<Asked, Control
         let found = SnapshotHandle::parse(&message.snapshot_id);
         return Ok(found.map_or(Asked::None, Asked::One));
     }
-    let most = usize::try_from(message.max_entries)
-        .map_err(|_| ControllerRequestError::MaxEntries(message.max_entries))?;
+    let most = request::most(message.max_entries)?;
     if message.source_volume_id.is_empty() {
         return Ok(Asked::Many { volume: None, most });
     }

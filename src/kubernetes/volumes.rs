@@ -20,6 +20,8 @@ pub struct UsedVolume {
     pub about: About,
     /// The claim that it is bound to.
     pub claim: Option<About>,
+    /// Its id, as the driver gave it or as an administrator chose it.
+    pub handle: String,
     /// What it says about itself.
     pub attributes: HashMap<String, String>,
     /// Its mount options.
@@ -44,6 +46,7 @@ pub(super) fn used(volume: PersistentVolume, driver: &str) -> Option<UsedVolume>
     Some(UsedVolume {
         about: About::volume(&name, &volume.metadata.uid.unwrap_or_default()),
         claim: spec.claim_ref.as_ref().and_then(claim),
+        handle: csi.volume_handle,
         attributes: csi.volume_attributes.unwrap_or_default().into_iter().collect(),
         mount_options: spec.mount_options.unwrap_or_default(),
     })
@@ -53,6 +56,43 @@ pub(super) fn used(volume: PersistentVolume, driver: &str) -> Option<UsedVolume>
 fn claim(reference: &ObjectReference) -> Option<About> {
     let ObjectReference { namespace, name, uid, .. } = reference;
     Some(About::claim(namespace.as_deref()?, name.as_deref()?, uid.as_deref()?))
+}
+
+#[cfg(test)]
+pub(crate) mod fake {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A cluster whose PersistentVolumes have these handles; none where it does not answer.
+    #[derive(Debug, Default)]
+    pub(crate) struct FakeVolumes(Mutex<Option<Vec<String>>>);
+
+    impl FakeVolumes {
+        pub(crate) fn have(&self, handles: &[&str]) {
+            let handles = handles.iter().map(ToString::to_string).collect();
+            *self.0.lock().unwrap() = Some(handles);
+        }
+    }
+
+    #[async_trait]
+    impl Volumes for FakeVolumes {
+        async fn of_driver(&self, _driver: &str) -> Result<Vec<UsedVolume>, KubernetesFault> {
+            let handles = self.0.lock().unwrap().clone();
+            let handles = handles.ok_or(KubernetesFault::Forbidden {
+                action: "list PersistentVolumes",
+                why: "no right".to_owned(),
+            })?;
+            let volume = |handle: String| UsedVolume {
+                about: About::volume(&handle, "u"),
+                claim: None,
+                handle,
+                attributes: HashMap::new(),
+                mount_options: Vec::new(),
+            };
+            Ok(handles.into_iter().map(volume).collect())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -76,7 +116,7 @@ mod tests {
         let found = used(bound.clone(), "d").unwrap();
         assert_eq!(found.about, About::volume("pv-1", "u-1"));
         assert_eq!(found.claim, Some(About::claim("shop", "data", "u-2")));
-        assert_eq!(found.attributes["server"], "nas.corp");
+        assert_eq!((found.handle.as_str(), found.attributes["server"].as_str()), ("h", "nas.corp"));
         assert_eq!(used(bound, "other"), None);
         let foreseen = volume(serde_json::json!({
             "metadata": {"name": "pv-1"},

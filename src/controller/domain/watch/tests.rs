@@ -56,6 +56,7 @@ fn volume(number: u8, server: &str) -> UsedVolume {
     UsedVolume {
         about: About::volume(&format!("pv-{number}"), "u"),
         claim: (number > 0).then(|| About::claim("shop", &format!("data-{number}"), "u")),
+        handle: format!("handle-{number}"),
         attributes,
         mount_options: Vec::new(),
     }
