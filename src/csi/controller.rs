@@ -1,4 +1,6 @@
 //! The Controller service: one short handler for each call.
+//!
+//! LONG: as many calls as CSI has.
 
 use std::collections::HashMap;
 
@@ -199,9 +201,18 @@ impl csi::controller_server::Controller for ControllerService {
         request: Request<csi::GetCapacityRequest>,
     ) -> Result<Response<csi::GetCapacityResponse>, Status> {
         let call = Call { name: "GetCapacity", volume: "" };
-        let free = match request::capacity(request.get_ref()).or_refuse(call, request::code_of)? {
-            Room::On(class) => {
-                self.controller.free_bytes(&class).await.or_refuse(call, code::capacity)?
+        let message = request.into_inner();
+        let near = message.accessible_topology.as_ref();
+        let free = match request::capacity(&message).or_refuse(call, request::code_of)? {
+            Room::On(mut class) => {
+                let narrowed =
+                    controller_topology::narrow(&mut class, self.topology.as_ref(), near);
+                match narrowed.or_refuse(call, request::code_of)? {
+                    true => {
+                        self.controller.free_bytes(&class).await.or_refuse(call, code::capacity)?
+                    }
+                    false => 0,
+                }
             }
             Room::Nowhere => 0,
             Room::Unbounded => u64::MAX,

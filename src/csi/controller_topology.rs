@@ -64,6 +64,22 @@ fn place_directory(
     Ok(Zones(Some((key.clone(), zones))))
 }
 
+/// Leaves of a class the servers whose volumes can be mounted from a topology. `false`: there is none.
+pub(super) fn narrow(
+    class: &mut StorageClass,
+    key: Option<&TopologyKey>,
+    topology: Option<&csi::Topology>,
+) -> Result<bool, ControllerRequestError> {
+    let Some(topology) = topology else { return Ok(true) };
+    let requisite = vec![topology.clone()];
+    let requirement = csi::TopologyRequirement { requisite, preferred: Vec::new() };
+    match place_directory(class, key, Some(&requirement)) {
+        Ok(_) => Ok(true),
+        Err(ControllerRequestError::NotInZone { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// What the volume is to say about its claim.
 pub(super) fn claim(parameters: &HashMap<String, String>) -> Vec<(String, String)> {
     let keys = CLAIM.iter().map(|key| format!("{SIDECAR_PREFIX}{key}"));
@@ -120,6 +136,23 @@ mod tests {
         let expected = key().topology(&Zone::parse("y").unwrap());
         assert_eq!(zones.of(&context("b.test")), [expected]);
         assert_eq!(placed("zone", None).0.places.len(), 2);
+    }
+
+    #[test]
+    fn room_is_asked_of_the_servers_near_a_node_where_volumes_are_bound_to_their_zone() {
+        let near = |accessibility, zone: &str| {
+            let topology = key().topology(&Zone::parse(zone).unwrap());
+            let mut class = class(accessibility);
+            let is_any = narrow(&mut class, Some(&key()), Some(&topology)).unwrap();
+            let servers = class.places.iter().map(|place| place.server.clone());
+            (is_any, servers.collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(near("zone", "y"), (true, "b.test".to_owned()));
+        assert_eq!(near("everywhere", "y"), (true, "a.test b.test".to_owned()));
+        assert!(!near("zone", "z").0);
+        let mut whole = class("zone");
+        assert!(narrow(&mut whole, None, None).unwrap());
+        assert_eq!(whole, class("zone"));
     }
 
     #[test]
