@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::service::Routes;
 
+use crate::app::call_times::CallTimes;
 use crate::app::cluster::ClusterArgs;
 use crate::app::csi_server;
 use crate::app::csi_server::Drained;
@@ -187,13 +188,13 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     }
     let identity = IdentityService::of_controller(args.driver_name, capabilities)
         .with_expansion(VolumeExpansion::Online);
-    let services = Server::builder()
-        .add_service(IdentityServer::new(identity))
-        .add_service(ControllerServer::new(service));
+    let services =
+        Routes::new(IdentityServer::new(identity)).add_service(ControllerServer::new(service));
     let told_to_stop = told_to_stop.cancelled_owned();
     // Nothing is waited for but the answers: what is done in the background ends below.
     let nothing_more = std::future::ready(());
-    let served = csi_server::serve(listener, services, told_to_stop, nothing_more, DRAIN);
+    let times = CallTimes::default();
+    let served = csi_server::serve(listener, services, times, told_to_stop, nothing_more, DRAIN);
     let drained = tokio::select! {
         served = served => served.map_err(ControllerRoleError::Serve)?,
         // Neither ends.

@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use crate::app::metrics::Scraped;
 use crate::app::metrics::family::Family;
 use crate::app::metrics::family::Kind;
-use crate::app::metrics::family::Samples;
 use crate::app::metrics::text;
+use crate::app::metrics::value::Samples;
+use crate::app::metrics::value::only;
 use crate::controller::domain::watch::Board;
 use crate::controller::domain::watch::TargetReport;
 use crate::controller::domain::watch::WatchReport;
@@ -68,7 +69,7 @@ pub static CONTROLLER_FAMILIES: [Family<ControllerReport>; 7] = [
         samples: |report| {
             let each = |target: &TargetReport| {
                 let state = |word: &str| {
-                    (vec![target.target.clone(), word.to_owned()], u64::from(target.life == word))
+                    (vec![target.target.clone(), word.to_owned()], (target.life == word).into())
                 };
                 states().map(state).collect::<Samples>()
             };
@@ -112,7 +113,7 @@ pub static CONTROLLER_FAMILIES: [Family<ControllerReport>; 7] = [
         kind: Kind::Counter,
         labels: &[],
         help: "How often PersistentVolumes could not be listed, so that mount targets in use were not known anew",
-        samples: |report| vec![(vec![], report.watch.list_failures)],
+        samples: |report| only(report.watch.list_failures),
     },
     Family {
         name: "alinas_csi_controller_events_total",
@@ -122,7 +123,7 @@ pub static CONTROLLER_FAMILIES: [Family<ControllerReport>; 7] = [
                not taken after three attempts or too many at once (dropped)",
         samples: |report| {
             let events = report.events.iter();
-            events.map(|(outcome, count)| (vec![(*outcome).to_owned()], *count)).collect()
+            events.map(|(outcome, count)| (vec![(*outcome).to_owned()], (*count).into())).collect()
         },
     },
 ];
@@ -139,7 +140,9 @@ fn states() -> impl Iterator<Item = &'static str> {
 
 fn of_targets(report: &ControllerReport, value: impl Fn(&TargetReport) -> Option<u64>) -> Samples {
     let targets = report.watch.targets.iter();
-    targets.filter_map(|target| Some((vec![target.target.clone()], value(target)?))).collect()
+    targets
+        .filter_map(|target| Some((vec![target.target.clone()], value(target)?.into())))
+        .collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,10 @@
 //! LONG: it is a table, and the document that is written from it.
 
 use crate::app::metrics::controller_family::CONTROLLER_FAMILIES;
+use crate::app::metrics::node_family::NODE_FAMILIES;
+use crate::app::metrics::value::Samples;
+use crate::app::metrics::value::Value;
+use crate::app::metrics::value::only;
 use crate::app::status::kind_word;
 use crate::proto::tunnel::ListResponse;
 use crate::proto::tunnel::ListenerStatus;
@@ -32,14 +36,13 @@ pub struct Family<R: 'static = ListResponse> {
 /// Whether a value only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// From the start of the tunnel process, or of the watchdog where that counts.
+    /// From the start of the process that counts.
     Counter,
     /// What it is now.
     Gauge,
+    /// How many took how long, in seconds, from the start of the process that counts.
+    Histogram,
 }
-
-/// Values of the labels, in order, and the value.
-pub(super) type Samples = Vec<(Vec<String>, u64)>;
 
 const TUNNEL: [&str; 2] = ["target", "address"];
 const STATES: [&str; 6] = ["reachable", "unreachable", "untried", "waiting", "closing", "unknown"];
@@ -51,7 +54,7 @@ pub static FAMILIES: [Family; 20] = [
         kind: Kind::Gauge,
         labels: &[],
         help: "1 where the tunnel process has answered within two seconds; where it has not, what it counts is left out",
-        samples: |report| vec![(vec![], report.listeners_missing_because.is_empty().into())],
+        samples: |report| only(report.listeners_missing_because.is_empty()),
     },
     Family {
         name: "alinas_csi_tunnel_process_restarts_total",
@@ -61,7 +64,7 @@ pub static FAMILIES: [Family; 20] = [
                answer and was killed (unanswering), or did not come to serve (not-ready)",
         samples: |report| {
             let restarts = report.restarts_by_reason.iter();
-            restarts.map(|restarts| (vec![restarts.reason.clone()], restarts.count)).collect()
+            restarts.map(|one| (vec![one.reason.clone()], one.count.into())).collect()
         },
     },
     Family {
@@ -72,7 +75,7 @@ pub static FAMILIES: [Family; 20] = [
                or another one took its place, without a pause (replace)",
         samples: |report| {
             let repairs = report.repairs.iter();
-            repairs.map(|repairs| (vec![repairs.repair.clone()], repairs.count)).collect()
+            repairs.map(|one| (vec![one.repair.clone()], one.count.into())).collect()
         },
     },
     Family {
@@ -80,14 +83,14 @@ pub static FAMILIES: [Family; 20] = [
         kind: Kind::Gauge,
         labels: &[],
         help: "For how long the tunnel process has been running; 0 where none runs",
-        samples: |report| vec![(vec![], report.process_seconds)],
+        samples: |report| only(report.process_seconds),
     },
     Family {
         name: "alinas_csi_tunnel_fips",
         kind: Kind::Gauge,
         labels: &[],
         help: "1 where the tunnel process takes all cryptography of its sessions from a FIPS module",
-        samples: |report| vec![(vec![], report.fips.into())],
+        samples: |report| only(report.fips),
     },
     Family {
         name: "alinas_csi_tunnel_buffer_bytes",
@@ -95,7 +98,7 @@ pub static FAMILIES: [Family; 20] = [
         labels: &[],
         help: "Memory that connections have in use for bytes that are on their way; from 8 MiB on each further direction \
                gets a sixteenth of what the ones before have",
-        samples: |report| vec![(vec![], report.buffer_bytes)],
+        samples: |report| only(report.buffer_bytes),
     },
     Family {
         name: "alinas_csi_tunnels",
@@ -146,8 +149,8 @@ pub static FAMILIES: [Family; 20] = [
             each(report, |tunnel| {
                 let Some(listener) = &tunnel.listener else { return vec![] };
                 vec![
-                    (vec!["to_server".to_owned()], listener.bytes_to_server),
-                    (vec!["to_kernel".to_owned()], listener.bytes_to_kernel),
+                    (vec!["to_server".to_owned()], listener.bytes_to_server.into()),
+                    (vec!["to_kernel".to_owned()], listener.bytes_to_kernel.into()),
                 ]
             })
         },
@@ -239,6 +242,9 @@ pub fn page() -> String {
     let mut page = PREFACE.to_owned();
     rows(&mut page, &FAMILIES);
     page += EPILOGUE;
+    page += NODE_PREFACE;
+    rows(&mut page, &NODE_FAMILIES);
+    page += NODE_EPILOGUE;
     page += CONTROLLER_PREFACE;
     rows(&mut page, &CONTROLLER_FAMILIES);
     page + CONTROLLER_EPILOGUE
@@ -249,6 +255,7 @@ fn rows<R>(page: &mut String, families: &[Family<R>]) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
         let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
         let labels = if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };
@@ -285,6 +292,24 @@ Worth an alert:
     alinas_csi_tunnel_server_certificate_not_after_timestamp_seconds - time() < 7 * 86400
 ";
 
+const NODE_PREFACE: &str = "
+## The node plugin
+
+The role `node` serves its own with `--metrics-listen ADDRESS:PORT`, in the chart with `metrics.enabled`, too, at the port \
+`metrics.pluginPort`. Counters begin at 0 with each process. `method` is a call of CSI and `code` the gRPC code that it was \
+answered with. Reading them asks no server.
+
+| name | kind | labels | meaning |
+| --- | --- | --- | --- |
+";
+
+const NODE_EPILOGUE: &str = "
+Worth an alert:
+
+    histogram_quantile(0.9, sum by (method, le) (rate(alinas_csi_node_call_duration_seconds_bucket[15m]))) > 30   # pods wait
+    min_over_time(alinas_csi_node_mounts{state=\"half-made\"}[10m]) > 0    # the node plugin ended in the middle of a mount
+";
+
 const CONTROLLER_PREFACE: &str = "
 ## The controller
 
@@ -309,7 +334,7 @@ fn each(report: &ListResponse, samples: impl Fn(&TunnelState) -> Samples) -> Sam
         let host = tunnel.spec.as_ref().map(|spec| spec.host.clone()).unwrap_or_default();
         let address = tunnel.endpoint.as_ref().map(|endpoint| endpoint.address.clone());
         let own = [host, address.unwrap_or_default()];
-        let labelled = move |(more, value): (Vec<String>, u64)| {
+        let labelled = move |(more, value): (Vec<String>, Value)| {
             (own.iter().cloned().chain(more).collect(), value)
         };
         samples(tunnel).into_iter().map(labelled).collect::<Samples>()
@@ -318,7 +343,7 @@ fn each(report: &ListResponse, samples: impl Fn(&TunnelState) -> Samples) -> Sam
 }
 
 fn of_tunnels(report: &ListResponse, value: impl Fn(&TunnelState) -> Option<u64>) -> Samples {
-    each(report, |tunnel| value(tunnel).into_iter().map(|value| (vec![], value)).collect())
+    each(report, |tunnel| value(tunnel).into_iter().map(|value| (vec![], value.into())).collect())
 }
 
 fn of_listeners(report: &ListResponse, value: impl Fn(&ListenerStatus) -> u64) -> Samples {
@@ -346,7 +371,7 @@ fn tunnels_by_state(report: &ListResponse) -> Samples {
     };
     let states: Vec<_> = report.tunnels.iter().map(state).collect();
     let count = |word: &str| states.iter().filter(|state| *state == word).count() as u64;
-    STATES.into_iter().map(|word| (vec![word.to_owned()], count(word))).collect()
+    STATES.into_iter().map(|word| (vec![word.to_owned()], count(word).into())).collect()
 }
 
 fn health(health: &TunnelHealth) -> Samples {
@@ -362,14 +387,14 @@ fn handshakes(listener: &ListenerStatus) -> Samples {
             handshake.library.clone(),
             handshake.resumed.to_string(),
         ];
-        (labels, handshake.count)
+        (labels, handshake.count.into())
     };
     listener.handshakes.iter().map(sample).collect()
 }
 
 fn failures(listener: &ListenerStatus) -> Samples {
     let failures = listener.dial_failures.iter();
-    failures.map(|failure| (vec![kind_word(failure.kind())], failure.count)).collect()
+    failures.map(|failure| (vec![kind_word(failure.kind())], failure.count.into())).collect()
 }
 
 fn weaknesses(session: &TlsSession) -> Samples {
