@@ -30,6 +30,7 @@ use crate::csi::NodeId;
 use crate::csi::NodeService;
 use crate::csi::TopologyKey;
 use crate::csi::VolumeDefaults;
+use crate::host::mount_stats::ProcMountStats;
 use crate::host::mount_table::ProcMountTable;
 use crate::host::worker::ChildWorker;
 use crate::kubernetes::About;
@@ -143,7 +144,8 @@ impl NodeArgs {
     fn serve_metrics(&self, node: &Node, calls: &CallTimes, stop: &CancellationToken) {
         if let Some(address) = self.metrics.metrics_listen {
             let driver = self.driver_name.to_string();
-            let scrape = NodeScrape { node: node.clone(), driver, calls: calls.clone() };
+            let (node, calls, stats) = (node.clone(), calls.clone(), Arc::new(ProcMountStats));
+            let scrape = NodeScrape { node, stats, driver, calls };
             tokio::spawn(metrics::run(address, Arc::new(scrape), stop.clone()));
         }
     }

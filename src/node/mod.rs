@@ -29,6 +29,7 @@ use crate::nfs::farewell::Mountd;
 use crate::runtime::InFlight;
 
 pub mod access;
+pub mod accounts;
 mod background;
 pub mod census;
 pub mod deadline;

@@ -297,7 +297,14 @@ const NODE_PREFACE: &str = "
 
 The role `node` serves its own with `--metrics-listen ADDRESS:PORT`, in the chart with `metrics.enabled`, too, at the port \
 `metrics.pluginPort`. Counters begin at 0 with each process. `method` is a call of CSI and `code` the gRPC code that it was \
-answered with. Reading them asks no server.
+answered with.
+
+What is mounted, and what the kernel's NFS client counts of it, is read from `/proc/self/mountinfo` and `/proc/self/mountstats` at a \
+scrape, for at most two seconds. That asks no server and touches no mount, so a server that is dead delays nothing. \
+`volume` is the PersistentVolume; of a volume at no pod it is its id. The kernel counts for a superblock: volumes that are \
+directories of one mount target, mounted with the same options, have one together and are counted as the volume `shared`. \
+Which volumes these are is said by `alinas_csi_node_volume_pods`. The option `nosharecache` gives a volume a superblock of \
+its own, and caches of its own with it.
 
 | name | kind | labels | meaning |
 | --- | --- | --- | --- |
@@ -307,6 +314,7 @@ const NODE_EPILOGUE: &str = "
 Worth an alert:
 
     histogram_quantile(0.9, sum by (method, le) (rate(alinas_csi_node_call_duration_seconds_bucket[15m]))) > 30   # pods wait
+    increase(alinas_csi_node_nfs_retransmissions_total[15m]) > 100         # calls are lost on the way, or answered late
     min_over_time(alinas_csi_node_mounts{state=\"half-made\"}[10m]) > 0    # the node plugin ended in the middle of a mount
 ";
 
