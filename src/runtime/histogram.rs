@@ -26,6 +26,21 @@ pub const CALLS: [Duration; 12] = [
     Duration::from_secs(120),
 ];
 
+/// The bounds of what happens on the network: from a server next door to one that is given up.
+pub const NETWORK: [Duration; 11] = [
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+];
+
 /// How many took how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
@@ -129,6 +144,6 @@ mod tests {
 
     #[test]
     fn bounds_ascend() {
-        assert!(CALLS.is_sorted());
+        assert!(CALLS.is_sorted() && NETWORK.is_sorted());
     }
 }

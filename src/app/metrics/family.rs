@@ -5,6 +5,8 @@
 //!
 //! LONG: it is a table, and the document that is written from it.
 
+use std::time::Duration;
+
 use crate::app::metrics::controller_family::CONTROLLER_FAMILIES;
 use crate::app::metrics::node_family::NODE_FAMILIES;
 use crate::app::metrics::value::Samples;
@@ -17,6 +19,7 @@ use crate::proto::tunnel::TlsSession;
 use crate::proto::tunnel::TunnelHealth;
 use crate::proto::tunnel::TunnelState;
 use crate::tls::Weakness;
+use crate::tunnel::convert::histogram_from_wire;
 use crate::watchdog::health::Verdict;
 
 /// A family: series of one name.
@@ -48,7 +51,7 @@ const TUNNEL: [&str; 2] = ["target", "address"];
 const STATES: [&str; 6] = ["reachable", "unreachable", "untried", "waiting", "closing", "unknown"];
 
 /// Every metric that there is.
-pub static FAMILIES: [Family; 20] = [
+pub static FAMILIES: [Family; 23] = [
     Family {
         name: "alinas_csi_tunnel_up",
         kind: Kind::Gauge,
@@ -119,17 +122,26 @@ pub static FAMILIES: [Family; 20] = [
         },
     },
     Family {
-        name: "alinas_csi_tunnel_round_trip_microseconds",
+        name: "alinas_csi_tunnel_last_round_trip_seconds",
         kind: Kind::Gauge,
         labels: &TUNNEL,
         help: "How long the last NFS NULL call to the server took that was answered; none is made while data flows",
         samples: |report| {
             of_tunnels(report, |tunnel| {
-                tunnel
-                    .health
-                    .as_ref()
-                    .map(|health| health.round_trip_micros)
-                    .filter(|time| *time > 0)
+                let micros = tunnel.health.as_ref()?.round_trip_micros;
+                (micros > 0).then(|| Duration::from_micros(micros))
+            })
+        },
+    },
+    Family {
+        name: "alinas_csi_tunnel_round_trip_seconds",
+        kind: Kind::Histogram,
+        labels: &TUNNEL,
+        help: "How long NFS NULL calls to the server took that were answered, by way of the tunnel process; none is made \
+               while data flows",
+        samples: |report| {
+            of_tunnels(report, |tunnel| {
+                tunnel.health.as_ref()?.round_trips.as_ref().map(histogram_from_wire)
             })
         },
     },
@@ -184,6 +196,25 @@ pub static FAMILIES: [Family; 20] = [
         samples: |report| {
             each(report, |tunnel| tunnel.listener.iter().flat_map(handshakes).collect())
         },
+    },
+    Family {
+        name: "alinas_csi_tunnel_handshake_duration_seconds",
+        kind: Kind::Histogram,
+        labels: &TUNNEL,
+        help: "How long the TLS handshakes of those sessions took, without name, connection and revocation",
+        samples: |report| {
+            of_tunnels(report, |tunnel| {
+                tunnel.listener.as_ref()?.handshake_times.as_ref().map(histogram_from_wire)
+            })
+        },
+    },
+    Family {
+        name: "alinas_csi_tunnel_address_changes_total",
+        kind: Kind::Counter,
+        labels: &TUNNEL,
+        help: "How often a session for the kernel began at another address than the one before: the mount target's name \
+               leads elsewhere, or one of its addresses did not answer",
+        samples: |report| of_listeners(report, |listener| listener.address_changes),
     },
     Family {
         name: "alinas_csi_tunnel_dial_failures_total",
@@ -350,7 +381,10 @@ fn each(report: &ListResponse, samples: impl Fn(&TunnelState) -> Samples) -> Sam
     report.tunnels.iter().flat_map(of).collect()
 }
 
-fn of_tunnels(report: &ListResponse, value: impl Fn(&TunnelState) -> Option<u64>) -> Samples {
+fn of_tunnels<V: Into<Value>>(
+    report: &ListResponse,
+    value: impl Fn(&TunnelState) -> Option<V>,
+) -> Samples {
     each(report, |tunnel| value(tunnel).into_iter().map(|value| (vec![], value.into())).collect())
 }
 

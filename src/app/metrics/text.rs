@@ -109,6 +109,12 @@ mod tests {
             format!("alinas_csi_tunnel_bytes_total{{{a},direction=\"to_server\"}} 3145728"),
             format!("alinas_csi_tunnel_session_weak{{{a},reason=\"static-rsa\"}} 1"),
             format!("alinas_csi_tunnel_session_weak{{{a},reason=\"any-name\"}} 0"),
+            format!("alinas_csi_tunnel_handshake_duration_seconds_bucket{{le=\"0.005\",{a}}} 0"),
+            format!("alinas_csi_tunnel_handshake_duration_seconds_bucket{{le=\"+Inf\",{a}}} 1"),
+            format!("alinas_csi_tunnel_handshake_duration_seconds_sum{{{a}}} 0.007"),
+            format!("alinas_csi_tunnel_round_trip_seconds_bucket{{le=\"0.005\",{a}}} 1"),
+            format!("alinas_csi_tunnel_last_round_trip_seconds{{{a}}} 0.001234"),
+            format!("alinas_csi_tunnel_address_changes_total{{{a}}} 3"),
             "alinas_csi_tunnel_dial_failures_total{target=\"b.nas.example.com\",address=\"127.0.1.2\",\
              kind=\"connection-refused\"} 5"
                 .to_owned(),
