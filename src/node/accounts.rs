@@ -56,7 +56,9 @@ impl Volumes {
     #[must_use]
     pub fn of(staged: &[StagedVolume]) -> Self {
         let mut sorted = staged.to_vec();
-        sorted.sort_by(|one, other| one.name.cmp(&other.name));
+        sorted.sort_by(|one, other| (&one.name, &one.target).cmp(&(&other.name, &other.target)));
+        // Somebody has mounted over it. A name must not be in a scrape twice.
+        sorted.dedup_by(|one, other| one.name == other.name && one.target == other.target);
         let mut of_devices = HashMap::new();
         for volume in &sorted {
             *of_devices.entry(volume.device.clone()).or_default() += 1;
@@ -154,6 +156,13 @@ mod tests {
         assert_eq!(accounts, [("c".to_owned(), 5), (SHARED.to_owned(), 10)]);
         let shares: Vec<_> = volumes.named().iter().map(|named| named.shares).collect();
         assert_eq!(shares, [true, true, false, true, true]);
+    }
+
+    #[test]
+    fn a_volume_that_is_mounted_twice_at_its_place_is_one() {
+        let volumes = Volumes::of(&[volume("a", "0:1"), volume("a", "0:1")]);
+        let named = volumes.named();
+        assert_eq!((named.len(), named[0].shares), (1, false));
     }
 
     #[test]
