@@ -102,7 +102,9 @@ impl ControllerArgs {
     fn begin_beside(
         &self,
         dialer: &Dialer,
-        api: Option<(Region, Arc<dyn MountTargets>)>,
+        nas: Option<&Nas>,
+        controller: &Controller,
+        calls: &CallTimes,
         stop: &CancellationToken,
     ) {
         let is_wanted = self.cluster.events || self.watch_mount_targets;
@@ -113,7 +115,7 @@ impl ControllerArgs {
         let volumes = cluster.filter(|_| self.watch_mount_targets);
         let watcher = volumes.map(|volumes| {
             let mut sights = NetworkSights::new(Arc::new(SystemNames), dialer.clone());
-            if let Some((region, targets)) = api {
+            if let Some((region, targets)) = nas.map(mount_targets) {
                 sights = sights.with_api(region, targets);
             }
             let (volumes, sights) = (Arc::new(volumes), Arc::new(sights));
@@ -124,7 +126,14 @@ impl ControllerArgs {
             tokio::spawn(watcher.run(stop.clone()));
         }
         if let Some(address) = self.metrics.metrics_listen {
-            let scrape = ControllerScrape { board, events }.shared();
+            let scrape = ControllerScrape {
+                board,
+                events,
+                calls: calls.clone(),
+                nas: nas.map(|nas| nas.client.counts().clone()),
+                controller: controller.clone(),
+            };
+            let scrape = scrape.shared();
             tokio::spawn(metrics::run(address, scrape, stop.clone()));
         }
     }
@@ -167,13 +176,14 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     let nas = Nas::set_up(&args.nas, variable, &trust, Arc::clone(&clock)).await?;
     let stop = CancellationToken::new();
     let _stops = stop.clone().drop_guard();
-    args.begin_beside(&dialer, nas.as_ref().map(mount_targets), &stop);
-    let exports = Arc::new(NetworkExports::new(dialer));
+    let exports = Arc::new(NetworkExports::new(dialer.clone()));
     let mut controller = Controller::new(exports, clock);
     if let Some(nas) = &nas {
         let client: Arc<NasClient> = Arc::clone(&nas.client);
         controller = controller.with_cloud(Cloud::new(client, args.driver_name.to_string()));
     }
+    let times = CallTimes::default();
+    args.begin_beside(&dialer, nas.as_ref(), &controller, &times, &stop);
     tracing::info!(
         driver.name = %args.driver_name,
         driver.version = env!("CARGO_PKG_VERSION"),
@@ -193,7 +203,6 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     let told_to_stop = told_to_stop.cancelled_owned();
     // Nothing is waited for but the answers: what is done in the background ends below.
     let nothing_more = std::future::ready(());
-    let times = CallTimes::default();
     let served = csi_server::serve(listener, services, times, told_to_stop, nothing_more, DRAIN);
     let drained = tokio::select! {
         served = served => served.map_err(ControllerRoleError::Serve)?,

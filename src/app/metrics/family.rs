@@ -354,7 +354,8 @@ const CONTROLLER_PREFACE: &str = "
 
 It serves its own with `--metrics-listen ADDRESS:PORT`, in the chart with `controller.metrics.enabled`. `target` is a mount \
 target that PersistentVolumes of this driver use, watched with `--watch-mount-targets` (`controller.watchMountTargets`); the states are \
-those of the events in [events.md](events.md).
+those of the events in [events.md](events.md). Counters begin at 0 with each process. Of several replicas the one that leads \
+is called, and each counts for itself.
 
 | name | kind | labels | meaning |
 | --- | --- | --- | --- |
@@ -365,6 +366,8 @@ Worth an alert:
 
     alinas_csi_controller_mount_target_state{state!~\"fine|doubtful|unknown\"} == 1   # volumes wait, or soon will
     alinas_csi_controller_mount_target_certificate_not_after_timestamp_seconds - time() < 7 * 86400
+    rate(alinas_csi_controller_nas_calls_total{outcome=~\"throttled|crowded\"}[15m]) > 0    # claims wait for the API's limits
+    increase(alinas_csi_controller_trash_failures_total[1h]) > 3                     # space is not given back
     increase(alinas_csi_controller_events_total{outcome=\"dropped\"}[1h]) > 0        # the API server does not take events
 ";
 

@@ -14,6 +14,7 @@ use crate::app::metrics::family::Kind;
 use crate::app::metrics::text;
 use crate::app::metrics::value::Samples;
 use crate::app::metrics::value::Value;
+use crate::app::metrics::value::of_calls;
 use crate::app::metrics::value::only;
 use crate::host::mount_stats::MountStats;
 use crate::host::mount_stats::OPERATIONS;
@@ -79,12 +80,7 @@ pub static NODE_FAMILIES: [Family<NodeReport>; 11] = [
         labels: &["method", "code"],
         help: "How long calls of CSI took, by method and by the code that they were answered with; CANCELLED where the \
                caller hung up",
-        samples: |report| {
-            let calls = report.calls.iter().cloned();
-            calls
-                .map(|((method, code), all)| (vec![method.to_owned(), code.to_owned()], all.into()))
-                .collect()
-        },
+        samples: |report| of_calls(&report.calls),
     },
     Family {
         name: "alinas_csi_node_mount_duration_seconds",

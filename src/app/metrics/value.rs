@@ -40,6 +40,14 @@ impl From<Histogram> for Value {
 /// Values of the labels, in order, and the value.
 pub(super) type Samples = Vec<(Vec<String>, Value)>;
 
+/// Those of calls, by method and code.
+pub(super) fn of_calls(calls: &[((&'static str, &'static str), Histogram)]) -> Samples {
+    let calls = calls.iter().cloned();
+    calls
+        .map(|((method, code), all)| (vec![method.to_owned(), code.to_owned()], all.into()))
+        .collect()
+}
+
 /// The one series of a family without labels.
 pub(super) fn only(value: impl Into<Value>) -> Samples {
     vec![(vec![], value.into())]
