@@ -15,6 +15,7 @@ use std::time::Duration;
 use alinas_csi::app::metrics;
 use alinas_csi::app::metrics::Scraped;
 use alinas_csi::app::metrics::family::FAMILIES;
+use alinas_csi::app::metrics::family::Kind;
 use alinas_csi::host::mount_table::ProcMountTable;
 use alinas_csi::host::neighbours::NodeNeighbours;
 use alinas_csi::host::nfs_clients::KernelNfsClients;
@@ -186,8 +187,10 @@ async fn every_metric_of_the_table_is_in_a_scrape_of_a_tunnel_with_a_connection(
 
     let scraped = node.scrape().await;
     for family in &FAMILIES {
+        let more = if family.kind == Kind::Histogram { "_count" } else { "" };
         let series = |line: &str| {
-            line.strip_prefix(family.name).is_some_and(|rest| rest.starts_with([' ', '{']))
+            let rest = line.strip_prefix(family.name).and_then(|rest| rest.strip_prefix(more));
+            rest.is_some_and(|rest| rest.starts_with([' ', '{']))
         };
         assert!(scraped.lines().any(series), "{} is missing in {scraped}", family.name);
     }
@@ -196,6 +199,8 @@ async fn every_metric_of_the_table_is_in_a_scrape_of_a_tunnel_with_a_connection(
         "alinas_csi_tunnel_up 1".to_owned(),
         "alinas_csi_tunnels{state=\"reachable\"} 1".to_owned(),
         format!("alinas_csi_tunnel_open_connections{{{tunnel}}} 1"),
+        format!("alinas_csi_tunnel_handshake_duration_seconds_count{{{tunnel}}} 1"),
+        format!("alinas_csi_tunnel_address_changes_total{{{tunnel}}} 0"),
         format!("alinas_csi_tunnel_bytes_total{{{tunnel},direction=\"to_server\"}} 44"),
         format!("alinas_csi_tunnel_session_weak{{{tunnel},reason=\"static-rsa\"}} 0"),
     ] {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::service::Routes;
 
+use crate::app::call_times::CallTimes;
 use crate::app::cluster::ClusterArgs;
 use crate::app::csi_server;
 use crate::app::csi_server::Drained;
@@ -103,7 +104,9 @@ impl ControllerArgs {
     fn begin_beside(
         &self,
         dialer: &Dialer,
-        api: Option<(Region, Arc<dyn MountTargets>)>,
+        nas: Option<&Nas>,
+        controller: &Controller,
+        calls: &CallTimes,
         cluster: Option<Cluster>,
         stop: &CancellationToken,
     ) {
@@ -113,7 +116,7 @@ impl ControllerArgs {
         let volumes = cluster.filter(|_| self.watch_mount_targets);
         let watcher = volumes.map(|volumes| {
             let mut sights = NetworkSights::new(Arc::new(SystemNames), dialer.clone());
-            if let Some((region, targets)) = api {
+            if let Some((region, targets)) = nas.map(mount_targets) {
                 sights = sights.with_api(region, targets);
             }
             let (volumes, sights) = (Arc::new(volumes), Arc::new(sights));
@@ -124,7 +127,14 @@ impl ControllerArgs {
             tokio::spawn(watcher.run(stop.clone()));
         }
         if let Some(address) = self.metrics.metrics_listen {
-            let scrape = ControllerScrape { board, events }.shared();
+            let scrape = ControllerScrape {
+                board,
+                events,
+                calls: calls.clone(),
+                nas: nas.map(|nas| nas.client.counts().clone()),
+                controller: controller.clone(),
+            };
+            let scrape = scrape.shared();
             tokio::spawn(metrics::run(address, scrape, stop.clone()));
         }
     }
@@ -167,21 +177,21 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     let nas = Nas::set_up(&args.nas, variable, &trust, Arc::clone(&clock)).await?;
     let stop = CancellationToken::new();
     let _stops = stop.clone().drop_guard();
-    let is_in_cluster = args.cluster.events || args.watch_mount_targets;
-    let cluster = is_in_cluster.then(|| args.cluster.connect()).flatten();
-    let api = nas.as_ref().map(mount_targets);
-    args.begin_beside(&dialer, api, cluster.clone(), &stop);
-    let exports = Arc::new(NetworkExports::new(dialer));
+    let exports = Arc::new(NetworkExports::new(dialer.clone()));
     let mut controller = Controller::new(exports, clock);
     if let Some(nas) = &nas {
         let client: Arc<NasClient> = Arc::clone(&nas.client);
         controller = controller.with_cloud(Cloud::new(client, args.driver_name.to_string()));
     }
-    if let Some(cluster) = cluster.filter(|_| args.watch_mount_targets) {
+    let is_in_cluster = args.cluster.events || args.watch_mount_targets;
+    let cluster = is_in_cluster.then(|| args.cluster.connect()).flatten();
+    if let Some(cluster) = cluster.clone().filter(|_| args.watch_mount_targets) {
         let in_use = InUse::new(Arc::new(cluster), args.driver_name.as_str());
         controller = controller.with_volumes(in_use);
         tokio::spawn(controller.clone().resume(stop.clone()));
     }
+    let times = CallTimes::default();
+    args.begin_beside(&dialer, nas.as_ref(), &controller, &times, cluster, &stop);
     tracing::info!(
         driver.name = %args.driver_name,
         driver.version = env!("CARGO_PKG_VERSION"),
@@ -196,13 +206,12 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     }
     let identity = IdentityService::of_controller(args.driver_name, capabilities)
         .with_expansion(VolumeExpansion::Online);
-    let services = Server::builder()
-        .add_service(IdentityServer::new(identity))
-        .add_service(ControllerServer::new(service));
+    let services =
+        Routes::new(IdentityServer::new(identity)).add_service(ControllerServer::new(service));
     let told_to_stop = told_to_stop.cancelled_owned();
     // Nothing is waited for but the answers: what is done in the background ends below.
     let nothing_more = std::future::ready(());
-    let served = csi_server::serve(listener, services, told_to_stop, nothing_more, DRAIN);
+    let served = csi_server::serve(listener, services, times, told_to_stop, nothing_more, DRAIN);
     let drained = tokio::select! {
         served = served => served.map_err(ControllerRoleError::Serve)?,
         // Neither ends.

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::server::Router;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+use crate::app::call_times::CallTimes;
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,20 +18,22 @@ pub(super) enum Drained {
     Cut,
 }
 
-/// Serves until `told_to_stop`, answers what was asked before, and then waits for `operations`; for all that together
+/// Serves until `told_to_stop`, noting how long each call takes, answers what was asked before, and then waits for `operations`; for all that together
 /// at most `grace`.
 ///
 /// # Errors
 /// When the server gives up.
 pub(super) async fn serve(
     listener: UnixListener,
-    services: Router,
+    services: Routes,
+    times: CallTimes,
     told_to_stop: impl Future<Output = ()> + Send,
     operations: impl Future<Output = ()> + Send,
     grace: Duration,
 ) -> Result<Drained, tonic::transport::Error> {
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let incoming = UnixListenerStream::new(listener);
+    let services = Server::builder().layer(times).add_routes(services);
     let server = services.serve_with_incoming_shutdown(incoming, async {
         told_to_stop.await;
         // The receiver is gone only when the server has ended by itself.

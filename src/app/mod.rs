@@ -4,6 +4,7 @@
 //! every module only its part. A question is one too; it is answered without a log or a runtime.
 
 mod alinas_conf;
+pub mod call_times;
 pub mod cluster;
 mod command;
 pub mod completion;

@@ -11,11 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
-use tonic::transport::Server;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
+use crate::app::call_times::CallTimes;
 use crate::app::cluster::ClusterArgs;
 use crate::app::csi_server;
 use crate::app::csi_server::Drained;
+use crate::app::metrics;
+use crate::app::metrics::MetricsArgs;
+use crate::app::metrics::node_family::NodeScrape;
 use crate::app::signals;
 use crate::csi::CsiEndpoint;
 use crate::csi::DriverName;
@@ -25,6 +30,7 @@ use crate::csi::NodeId;
 use crate::csi::NodeService;
 use crate::csi::TopologyKey;
 use crate::csi::VolumeDefaults;
+use crate::host::mount_stats::ProcMountStats;
 use crate::host::mount_table::ProcMountTable;
 use crate::host::worker::ChildWorker;
 use crate::kubernetes::About;
@@ -128,9 +134,22 @@ pub struct NodeArgs {
 
     #[command(flatten)]
     pub cluster: ClusterArgs,
+
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 impl NodeArgs {
+    /// Serves metrics, where they are wanted, until `stop`.
+    fn serve_metrics(&self, node: &Node, calls: &CallTimes, stop: &CancellationToken) {
+        if let Some(address) = self.metrics.metrics_listen {
+            let driver = self.driver_name.to_string();
+            let (node, calls, stats) = (node.clone(), calls.clone(), Arc::new(ProcMountStats));
+            let scrape = NodeScrape { node, stats, driver, calls };
+            tokio::spawn(metrics::run(address, Arc::new(scrape), stop.clone()));
+        }
+    }
+
     /// The API server, where something is wanted of it.
     fn connect(&self) -> Option<Cluster> {
         let is_wanted = self.cluster.events
@@ -203,6 +222,8 @@ pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
         csi.socket = %args.csi_endpoint.path().display(),
         "serving CSI"
     );
+    let calls = CallTimes::default();
+    args.serve_metrics(&node, &calls, &stop);
     let cluster = args.connect();
     let own_node = args.own_node(cluster.as_ref());
     let node_name = args.node_id.to_string();
@@ -227,7 +248,8 @@ pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
         });
     }
     let identity = IdentityService::new(args.driver_name, capabilities, tunnels);
-    let drained = serve(listener, identity, node, service, stop.cancelled_owned())
+    let services = Routes::new(IdentityServer::new(identity)).add_service(NodeServer::new(service));
+    let drained = serve(listener, services, calls, node, stop.cancelled_owned())
         .await
         .map_err(NodeRoleError::Serve)?;
     tracing::info!(?drained, "stopped");
@@ -244,15 +266,12 @@ fn tell_untainted(events: &Reporter, node: &str, taint: &str, found: Untainted) 
 
 async fn serve(
     listener: UnixListener,
-    identity: IdentityService,
+    services: Routes,
+    calls: CallTimes,
     node: Node,
-    service: NodeService,
     told_to_stop: impl Future<Output = ()> + Send,
 ) -> Result<Drained, tonic::transport::Error> {
-    let services = Server::builder()
-        .add_service(IdentityServer::new(identity))
-        .add_service(NodeServer::new(service));
-    csi_server::serve(listener, services, told_to_stop, node.drained(), DRAIN).await
+    csi_server::serve(listener, services, calls, told_to_stop, node.drained(), DRAIN).await
 }
 
 #[cfg(test)]
@@ -310,6 +329,7 @@ mod tests {
     struct Served {
         _home: tempfile::TempDir,
         channel: Channel,
+        calls: CallTimes,
         stop: oneshot::Sender<()>,
         role: tokio::task::JoinHandle<Result<Drained, tonic::transport::Error>>,
     }
@@ -328,13 +348,16 @@ mod tests {
         let id = NodeId::parse("node-1").unwrap();
         let node = world.node();
         let service = NodeService::new(node.clone(), id);
-        let role = tokio::spawn(serve(listener, identity, node, service, told_to_stop));
+        let services =
+            Routes::new(IdentityServer::new(identity)).add_service(NodeServer::new(service));
+        let calls = CallTimes::default();
+        let role = tokio::spawn(serve(listener, services, calls.clone(), node, told_to_stop));
         let connect = tower::service_fn(move |_| {
             let path = path.clone();
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         });
         let channel = Endpoint::from_static("http://node").connect_with_connector_lazy(connect);
-        Served { _home: home, channel, stop, role }
+        Served { _home: home, channel, calls, stop, role }
     }
 
     fn stats_message() -> csi::NodeGetVolumeStatsRequest {
@@ -358,6 +381,8 @@ mod tests {
             (status.code(), status.message()),
             (Code::InvalidArgument, "volume id is empty")
         );
+        let counted: Vec<_> = served.calls.all().into_iter().map(|(call, _)| call).collect();
+        assert_eq!(counted, [("NodeStageVolume", "INVALID_ARGUMENT"), ("Probe", "OK")]);
         served.stop.send(()).unwrap();
         assert_eq!(served.role.await.unwrap().unwrap(), Drained::Whole);
     }

@@ -81,6 +81,7 @@ pub use record::Origin;
 pub use record::VolumeRecord;
 pub use snapshot::Snapshot;
 pub use snapshot::SnapshotError;
+pub use sweep::SweepReport;
 pub use sweep::Sweeper;
 pub use tree::ExportFault;
 pub use tree::Exports;
@@ -114,6 +115,12 @@ impl Controller {
     #[must_use]
     pub fn with_cloud(self, cloud: Cloud) -> Self {
         Self { cloud: Some(cloud), ..self }
+    }
+
+    /// How far the trash is emptied.
+    #[must_use]
+    pub fn trash(&self) -> SweepReport {
+        self.sweeper.report()
     }
 
     /// Ends what is done in the background. The trash remembers what was left, and so do the places of work.

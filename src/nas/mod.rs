@@ -8,6 +8,7 @@
 
 pub mod action;
 pub mod client;
+pub mod counts;
 pub mod credentials;
 pub mod endpoint;
 pub mod fault;
@@ -27,6 +28,7 @@ pub use action::Action;
 pub use client::CALL_DEADLINE;
 pub use client::Deleted;
 pub use client::NasClient;
+pub use counts::NasCounts;
 pub use credentials::Credentials;
 pub use credentials::CredentialsHolder;
 pub use endpoint::Endpoint;

@@ -79,6 +79,12 @@ impl Background {
         }
     }
 
+    /// How many are being tried.
+    pub(super) fn being_tried(&self) -> usize {
+        let goes_on = |trying: &&Trying| !matches!(*trying.news.borrow(), News::Ended(_));
+        self.all().values().filter(goes_on).count()
+    }
+
     /// Begins to mount, and waits for the first try.
     pub(super) async fn begin(
         &self,

@@ -23,12 +23,15 @@ use crate::host::mount_table::MountTable;
 use crate::host::worker::Worker;
 use crate::model::VolumeId;
 use crate::nfs::Engine;
+use crate::nfs::engine::MountTimes;
 use crate::nfs::engine::Network;
 use crate::nfs::farewell::Mountd;
 use crate::runtime::InFlight;
 
 pub mod access;
+pub mod accounts;
 mod background;
+pub mod census;
 pub mod deadline;
 pub mod directory;
 #[cfg(test)]
@@ -46,8 +49,10 @@ pub mod unstage;
 pub mod zone;
 
 use background::Background;
+use census::Reading;
 
 pub use access::AccessMode;
+pub use census::Census;
 pub use plain_record::PlainRecordFiles;
 pub use plain_record::PlainRecords;
 pub use publish::PublishError;
@@ -76,6 +81,7 @@ pub struct Node {
     mountd: Arc<dyn Mountd>,
     engine: Engine,
     background: Background,
+    reading: Reading,
     in_flight: InFlight,
     operations: TaskTracker,
 }
@@ -100,9 +106,16 @@ impl Node {
             mountd,
             engine,
             background: Background::default(),
+            reading: Reading::default(),
             in_flight: InFlight::default(),
             operations: TaskTracker::new(),
         }
+    }
+
+    /// How long mounts took, by version and by what came of them.
+    #[must_use]
+    pub fn mount_times(&self) -> &MountTimes {
+        self.engine.times()
     }
 
     /// Returns once no operation is under way, those included whose caller hung up. What is tried in the

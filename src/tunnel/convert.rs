@@ -1,6 +1,7 @@
 //! The words of the wire and those of the domain.
 
 use std::net::SocketAddrV4;
+use std::time::Duration;
 
 use crate::model::RemotePort;
 use crate::model::ServerName;
@@ -17,6 +18,7 @@ use crate::model::tls_policy::TlsBackend;
 use crate::model::tls_policy::TlsVersion;
 use crate::model::tunnel_spec::ServerNameError;
 use crate::proto::tunnel as wire;
+use crate::runtime::Histogram;
 use crate::tls::Negotiated;
 use crate::tls::Weakness;
 
@@ -62,6 +64,33 @@ pub fn spec_to_wire(spec: &TunnelSpec) -> wire::TunnelSpec {
         port: spec.port.number().into(),
         server_name: spec.server_name.to_string(),
         policy: Some(policy_to_wire(&spec.policy)),
+    }
+}
+
+/// Writes how many took how long.
+#[must_use]
+pub fn histogram_to_wire(histogram: &Histogram) -> wire::Histogram {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let bucket = |(bound, count): &(Duration, u64)| wire::HistogramBucket {
+        bound_micros: micros(*bound),
+        count: *count,
+    };
+    wire::Histogram {
+        buckets: histogram.buckets.iter().map(bucket).collect(),
+        longer: histogram.longer,
+        sum_micros: micros(histogram.sum),
+    }
+}
+
+/// Reads how many took how long, also with the bounds of another release.
+#[must_use]
+pub fn histogram_from_wire(histogram: &wire::Histogram) -> Histogram {
+    let bucket =
+        |bucket: &wire::HistogramBucket| (Duration::from_micros(bucket.bound_micros), bucket.count);
+    Histogram {
+        buckets: histogram.buckets.iter().map(bucket).collect(),
+        longer: histogram.longer,
+        sum: Duration::from_micros(histogram.sum_micros),
     }
 }
 

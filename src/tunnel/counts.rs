@@ -7,20 +7,32 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use crate::proto::tunnel::DialFailureCount;
 use crate::proto::tunnel::HandshakeCount;
 use crate::proto::tunnel::tunnel_failure::Kind;
+use crate::runtime::Histogram;
+use crate::runtime::histogram;
 use crate::tls::Negotiated;
 
 /// The counts of one tunnel.
 #[derive(Debug, Default)]
 pub(super) struct Counts(Mutex<Kinds>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kinds {
     handshakes: BTreeMap<Handshake, u64>,
+    times: Histogram,
     failures: BTreeMap<Kind, u64>,
+    moves: u64,
+}
+
+impl Default for Kinds {
+    fn default() -> Self {
+        let times = Histogram::new(&histogram::NETWORK);
+        Self { handshakes: BTreeMap::new(), times, failures: BTreeMap::new(), moves: 0 }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,15 +44,22 @@ struct Handshake {
 }
 
 impl Counts {
-    /// A session came about.
-    pub(super) fn agreed(&self, negotiated: &Negotiated) {
+    /// A session came about, and its handshake took so long.
+    pub(super) fn agreed(&self, negotiated: &Negotiated, took: Duration) {
         let handshake = Handshake {
             version: negotiated.version.clone(),
             suite: negotiated.suite.clone(),
             library: negotiated.library.as_str(),
             resumed: negotiated.resumed,
         };
-        *self.kinds().handshakes.entry(handshake).or_default() += 1;
+        let mut kinds = self.kinds();
+        *kinds.handshakes.entry(handshake).or_default() += 1;
+        kinds.times.observe(took);
+    }
+
+    /// A session came about at another address than the one before.
+    pub(super) fn moved(&self) {
+        self.kinds().moves += 1;
     }
 
     /// None did.
@@ -53,6 +72,16 @@ impl Counts {
         let kinds = self.kinds();
         let resumed = kinds.handshakes.iter().filter(|(handshake, _)| handshake.resumed);
         resumed.map(|(_, count)| count).sum()
+    }
+
+    /// How long handshakes took.
+    pub(super) fn times(&self) -> Histogram {
+        self.kinds().times.clone()
+    }
+
+    /// How often the server was at another address than before.
+    pub(super) fn moves(&self) -> u64 {
+        self.kinds().moves
     }
 
     /// Sessions, as they travel.
@@ -89,10 +118,11 @@ mod tests {
         let whole = Negotiated { version: "TLSv1.3".to_owned(), ..Negotiated::default() };
         let resumed = Negotiated { resumed: true, ..whole.clone() };
         for negotiated in [&whole, &resumed, &resumed] {
-            counts.agreed(negotiated);
+            counts.agreed(negotiated, Duration::from_secs(1));
         }
         let seen: Vec<_> = counts.handshakes().iter().map(|one| (one.resumed, one.count)).collect();
         assert_eq!((seen, counts.resumed()), (vec![(false, 1), (true, 2)], 2));
+        assert_eq!((counts.times().count(), counts.times().sum.as_secs()), (3, 3));
 
         for kind in [Kind::NotTls, Kind::ConnectionRefused, Kind::NotTls] {
             counts.failed(kind);

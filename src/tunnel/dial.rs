@@ -85,6 +85,8 @@ pub struct Dialled {
     pub remote: SocketAddr,
     /// What was agreed on.
     pub negotiated: Negotiated,
+    /// How long the handshake took.
+    pub took: Duration,
 }
 
 impl Dialer {
@@ -258,8 +260,10 @@ impl Dialer {
     ) -> Result<Dialled, DialFault> {
         let (policy, name) = (&spec.policy, &spec.server_name);
         let handshake = Handshake { policy, name, library, beginning, client };
+        let began = Instant::now();
         let Agreed { session, mut negotiated, question } =
             self.agree(spec, remote, stream, handshake).await?;
+        let took = began.elapsed();
         if let Some(question) = question {
             negotiated.revocation = ocsp::ask(question).await.map_err(|fault| DialFault::Tls {
                 target: spec.clone(),
@@ -267,7 +271,7 @@ impl Dialer {
                 source: Box::new(fault),
             })?;
         }
-        Ok(Dialled { session, remote, negotiated })
+        Ok(Dialled { session, remote, negotiated, took })
     }
 
     async fn agree<S: AsyncRead + AsyncWrite + Unpin>(

@@ -185,8 +185,8 @@ impl Listener {
             let dialling = drain.run_until_cancelled(self.dial_while_it_waits(&kernel));
             // Boxed, so that a connection does not keep the room that only its handshake needs.
             let Some(dialled) = Box::pin(dialling).await.flatten() else { return Ok(()) };
-            let Dialled { session, remote, negotiated } = dialled;
-            self.tunnel.dialled(remote, negotiated);
+            let Dialled { session, remote, negotiated, took } = dialled;
+            self.tunnel.dialled(remote, negotiated, took);
             match relay(kernel, session, &self.buffers, &self.tunnel.traffic, drain).await? {
                 Relayed::Whole => return Ok(()),
                 Relayed::WornOut(still_open) => kernel = still_open,

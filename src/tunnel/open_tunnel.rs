@@ -33,6 +33,7 @@ use crate::tls::Weakness;
 use crate::tls::certificate::date;
 use crate::tunnel::admission::Refusal;
 use crate::tunnel::convert::endpoint_to_wire;
+use crate::tunnel::convert::histogram_to_wire;
 use crate::tunnel::convert::session_to_wire;
 use crate::tunnel::convert::spec_to_wire;
 use crate::tunnel::counts::Counts;
@@ -153,7 +154,8 @@ impl OpenTunnel {
         OpenConnection(self)
     }
 
-    pub(super) fn dialled(&self, remote: SocketAddr, negotiated: Negotiated) {
+    pub(super) fn dialled(&self, remote: SocketAddr, negotiated: Negotiated, took: Duration) {
+        self.counts.agreed(&negotiated, took);
         self.note_session(remote, negotiated);
         let mut life = self.life();
         match &*life {
@@ -171,11 +173,13 @@ impl OpenTunnel {
 
     /// Says what is agreed on when it is another than before, not at every connect.
     fn note_session(&self, remote: SocketAddr, negotiated: Negotiated) {
-        self.counts.agreed(&negotiated);
         if let Some(certificate) = &negotiated.first_to_end {
             lock(&self.expiry).seen(certificate);
         }
         let mut session = lock(&self.session);
+        if session.as_ref().is_some_and(|last| last.remote.ip() != remote.ip()) {
+            self.counts.moved();
+        }
         let before = session.as_ref().map(|last| last.negotiated.agreed());
         if before != Some(negotiated.agreed()) {
             let Negotiated { version, suite, group, library, .. } = &negotiated;
@@ -289,6 +293,8 @@ impl OpenTunnel {
             sessions_resumed: self.counts.resumed(),
             handshakes: self.counts.handshakes(),
             dial_failures: self.counts.failures(),
+            handshake_times: Some(histogram_to_wire(&self.counts.times())),
+            address_changes: self.counts.moves(),
             state: state.to_owned(),
             last_error,
         }
@@ -324,8 +330,11 @@ mod tests {
     use crate::model::RemotePort;
     use crate::model::ServerName;
     use crate::model::tls_policy::CertificateCheck;
+    use crate::tunnel::convert::histogram_from_wire;
 
     use super::*;
+
+    const TOOK: Duration = Duration::from_millis(3);
 
     fn tunnel() -> OpenTunnel {
         let host = ServerName::parse("nas.example.com").unwrap();
@@ -338,13 +347,25 @@ mod tests {
     }
 
     #[test]
+    fn sessions_at_another_address_are_counted_and_another_port_is_none() {
+        let tunnel = tunnel();
+        for remote in ["192.0.2.7:2049", "192.0.2.7:12049", "192.0.2.8:2049", "192.0.2.8:2049"] {
+            tunnel.dialled(remote.parse().unwrap(), Negotiated::default(), TOOK);
+        }
+        let status = tunnel.status();
+        assert_eq!(status.address_changes, 1);
+        let times = histogram_from_wire(&status.handshake_times.unwrap());
+        assert_eq!((times.count(), times.sum), (4, 4 * TOOK));
+    }
+
+    #[test]
     fn pauses_grow_to_their_limit_and_begin_anew_after_a_success() {
         let tunnel = tunnel();
         let mut pauses: Vec<Duration> = (0..20).map(|_| tunnel.dial_failed(&fault())).collect();
         assert!(pauses[0] <= 2 * SHORTEST_PAUSE, "{pauses:?}");
         assert!(pauses[10..].iter().all(|pause| *pause >= LONGEST_PAUSE), "{pauses:?}");
         assert!(pauses.iter().all(|pause| *pause <= 2 * LONGEST_PAUSE), "{pauses:?}");
-        tunnel.dialled("192.0.2.7:2049".parse().unwrap(), Negotiated::default());
+        tunnel.dialled("192.0.2.7:2049".parse().unwrap(), Negotiated::default(), TOOK);
         pauses = vec![tunnel.dial_failed(&fault())];
         assert!(pauses[0] <= 2 * SHORTEST_PAUSE, "{pauses:?}");
     }
@@ -360,7 +381,7 @@ mod tests {
         assert_eq!(tunnel.status().state, "unreachable");
         assert_eq!(tunnel.status().dial_failures[0].kind(), Kind::NameNotFound);
         assert!(tunnel.status().last_error.contains("no address"));
-        tunnel.dialled("192.0.2.7:2049".parse().unwrap(), Negotiated::default());
+        tunnel.dialled("192.0.2.7:2049".parse().unwrap(), Negotiated::default(), TOOK);
         assert_eq!(tunnel.status().last_error, "");
     }
 
@@ -375,7 +396,7 @@ mod tests {
             resumed: true,
             ..Negotiated::default()
         };
-        tunnel.dialled("192.0.2.7:2049".parse().unwrap(), negotiated);
+        tunnel.dialled("192.0.2.7:2049".parse().unwrap(), negotiated, TOOK);
         let status = tunnel.status();
         assert_eq!(
             (status.remote_address.as_str(), status.sessions_resumed),
@@ -396,7 +417,7 @@ mod tests {
         let ending = |not_after| CertificateFacts { not_after, ..CertificateFacts::default() };
         let negotiated =
             Negotiated { first_to_end: Some(ending(40 * DAY)), ..Negotiated::default() };
-        tunnel.dialled("192.0.2.7:2049".parse().unwrap(), negotiated);
+        tunnel.dialled("192.0.2.7:2049".parse().unwrap(), negotiated, TOOK);
         assert_eq!(tunnel.warning_due(DAY), None);
         assert_eq!(tunnel.warning_due(35 * DAY), Some(7));
         tunnel.warn_of_expiry(Some(&ending(100 * DAY)), 35 * DAY);

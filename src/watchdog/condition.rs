@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::TunnelSpec;
+use crate::runtime::Histogram;
+use crate::runtime::histogram;
 use crate::watchdog::health::Action;
 use crate::watchdog::health::Event;
 use crate::watchdog::health::Health;
@@ -17,6 +19,7 @@ use crate::watchdog::health::Verdict;
 pub(super) struct Condition {
     health: Health,
     round_trip: Option<Duration>,
+    round_trips: Histogram,
     why: String,
     /// What its process had handed to the kernel at the last look.
     carried: Option<u64>,
@@ -31,6 +34,8 @@ pub struct Shown {
     pub lasting: Duration,
     /// Of the last NFS NULL call that was answered.
     pub round_trip: Option<Duration>,
+    /// Of all of them.
+    pub round_trips: Histogram,
     /// What went wrong at the last call; empty where nothing did.
     pub why: String,
 }
@@ -39,7 +44,8 @@ impl Condition {
     /// Of a tunnel that nobody has looked at. Different seeds spread the first looks.
     pub(super) fn new(seed: u32) -> Self {
         let health = Health::new(seed.into(), Instant::now());
-        Self { health, round_trip: None, why: String::new(), carried: None }
+        let round_trips = Histogram::new(&histogram::NETWORK);
+        Self { health, round_trip: None, round_trips, why: String::new(), carried: None }
     }
 
     /// When it is to be looked at.
@@ -56,6 +62,7 @@ impl Condition {
     /// Takes note of an answer through the tunnel.
     pub(super) fn answered(&mut self, target: &TunnelSpec, round_trip: Duration) -> Action {
         self.round_trip = Some(round_trip);
+        self.round_trips.observe(round_trip);
         self.note(target, Event::Answered, "")
     }
 
@@ -80,6 +87,7 @@ impl Condition {
             verdict: self.health.verdict(),
             lasting: self.health.since().elapsed(),
             round_trip: self.round_trip,
+            round_trips: self.round_trips.clone(),
             why: self.why.clone(),
         }
     }
@@ -121,6 +129,7 @@ mod tests {
         }
         let shown = condition.shown();
         assert_eq!((shown.verdict, shown.why.as_str()), (Verdict::ServerDown, "refused, too"));
+        assert_eq!(shown.round_trips.count(), 1);
         assert_eq!(
             (shown.lasting, shown.round_trip),
             (Duration::ZERO, Some(Duration::from_millis(3)))

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::host::net_namespace::NetNamespace;
 use crate::proto::tunnel as proto;
 use crate::runtime::Chain;
+use crate::tunnel::convert::histogram_to_wire;
 use crate::tunnel::convert::spec_to_wire;
 use crate::watchdog::condition::Shown;
 use crate::watchdog::driver::Life;
@@ -116,6 +117,7 @@ fn health_to_wire(health: &Shown) -> proto::TunnelHealth {
         seconds: health.lasting.as_secs(),
         round_trip_micros: health.round_trip.map_or(0, micros),
         why: health.why.clone(),
+        round_trips: Some(histogram_to_wire(&health.round_trips)),
     }
 }
 

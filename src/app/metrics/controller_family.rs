@@ -6,17 +6,25 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::app::call_times::CallTimes;
 use crate::app::metrics::Scraped;
 use crate::app::metrics::family::Family;
 use crate::app::metrics::family::Kind;
-use crate::app::metrics::family::Samples;
 use crate::app::metrics::text;
+use crate::app::metrics::value::Samples;
+use crate::app::metrics::value::of_calls;
+use crate::app::metrics::value::only;
+use crate::controller::Controller;
+use crate::controller::SweepReport;
 use crate::controller::domain::watch::Board;
 use crate::controller::domain::watch::TargetReport;
 use crate::controller::domain::watch::WatchReport;
 use crate::controller::domain::watch::step::Life;
 use crate::controller::domain::watch::step::Trouble;
 use crate::kubernetes::Reporter;
+use crate::nas::NasCounts;
+use crate::nas::counts::Outcome;
+use crate::runtime::Histogram;
 
 /// What the controller knows.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +33,12 @@ pub struct ControllerReport {
     pub watch: WatchReport,
     /// Events by what became of them.
     pub events: Vec<(&'static str, u64)>,
+    /// How long calls took, by method and code.
+    pub calls: Vec<((&'static str, &'static str), Histogram)>,
+    /// Attempts to call the API of NAS, by call and outcome.
+    pub nas: Vec<((&'static str, Outcome), u64)>,
+    /// How far the trash is emptied.
+    pub trash: SweepReport,
 }
 
 /// Where a controller is scraped.
@@ -34,6 +48,12 @@ pub struct ControllerScrape {
     pub board: Option<Board>,
     /// Where events are said.
     pub events: Reporter,
+    /// How long calls took.
+    pub calls: CallTimes,
+    /// Of the API of NAS, where it is set up.
+    pub nas: Option<NasCounts>,
+    /// Who empties the trash.
+    pub controller: Controller,
 }
 
 #[async_trait]
@@ -42,6 +62,9 @@ impl Scraped for ControllerScrape {
         let report = ControllerReport {
             watch: self.board.as_ref().map(Board::report).unwrap_or_default(),
             events: self.events.counts().by_outcome().to_vec(),
+            calls: self.calls.all(),
+            nas: self.nas.as_ref().map(NasCounts::all).unwrap_or_default(),
+            trash: self.controller.trash(),
         };
         text::of(&CONTROLLER_FAMILIES, &report)
     }
@@ -56,7 +79,7 @@ impl ControllerScrape {
 }
 
 /// Every metric of the controller.
-pub static CONTROLLER_FAMILIES: [Family<ControllerReport>; 7] = [
+pub static CONTROLLER_FAMILIES: [Family<ControllerReport>; 12] = [
     Family {
         name: "alinas_csi_controller_mount_target_state",
         kind: Kind::Gauge,
@@ -68,7 +91,7 @@ pub static CONTROLLER_FAMILIES: [Family<ControllerReport>; 7] = [
         samples: |report| {
             let each = |target: &TargetReport| {
                 let state = |word: &str| {
-                    (vec![target.target.clone(), word.to_owned()], u64::from(target.life == word))
+                    (vec![target.target.clone(), word.to_owned()], (target.life == word).into())
                 };
                 states().map(state).collect::<Samples>()
             };
@@ -112,7 +135,7 @@ pub static CONTROLLER_FAMILIES: [Family<ControllerReport>; 7] = [
         kind: Kind::Counter,
         labels: &[],
         help: "How often PersistentVolumes could not be listed, so that mount targets in use were not known anew",
-        samples: |report| vec![(vec![], report.watch.list_failures)],
+        samples: |report| only(report.watch.list_failures),
     },
     Family {
         name: "alinas_csi_controller_events_total",
@@ -122,8 +145,51 @@ pub static CONTROLLER_FAMILIES: [Family<ControllerReport>; 7] = [
                not taken after three attempts or too many at once (dropped)",
         samples: |report| {
             let events = report.events.iter();
-            events.map(|(outcome, count)| (vec![(*outcome).to_owned()], *count)).collect()
+            events.map(|(outcome, count)| (vec![(*outcome).to_owned()], (*count).into())).collect()
         },
+    },
+    Family {
+        name: "alinas_csi_controller_call_duration_seconds",
+        kind: Kind::Histogram,
+        labels: &["method", "code"],
+        help: "How long calls of CSI took, by method and by the code that they were answered with; CANCELLED where the \
+               caller hung up",
+        samples: |report| of_calls(&report.calls),
+    },
+    Family {
+        name: "alinas_csi_controller_nas_calls_total",
+        kind: Kind::Counter,
+        labels: &["action", "outcome"],
+        help: "Attempts to call the API of NAS, by call and by what came of each: done (ok), too often for the service \
+               (throttled), refused for another reason (refused), not sent because its turn would have come too late \
+               (crowded), no answer that can be understood or nothing to sign with (failed)",
+        samples: |report| {
+            let label = |(action, outcome): (&str, Outcome)| {
+                vec![action.to_owned(), outcome.word().to_owned()]
+            };
+            report.nas.iter().map(|(key, count)| (label(*key), (*count).into())).collect()
+        },
+    },
+    Family {
+        name: "alinas_csi_controller_trash_sweeps",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Exports whose trash is being emptied in the background, or is to be tried again",
+        samples: |report| only(report.trash.under_way),
+    },
+    Family {
+        name: "alinas_csi_controller_trash_removed_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Files, directories and links that were removed from trash in the background",
+        samples: |report| only(report.trash.removed),
+    },
+    Family {
+        name: "alinas_csi_controller_trash_failures_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "How often emptying the trash of an export has failed; it is tried again after five minutes at most",
+        samples: |report| only(report.trash.failures),
     },
 ];
 
@@ -139,12 +205,15 @@ fn states() -> impl Iterator<Item = &'static str> {
 
 fn of_targets(report: &ControllerReport, value: impl Fn(&TargetReport) -> Option<u64>) -> Samples {
     let targets = report.watch.targets.iter();
-    targets.filter_map(|target| Some((vec![target.target.clone()], value(target)?))).collect()
+    targets
+        .filter_map(|target| Some((vec![target.target.clone()], value(target)?.into())))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::histogram;
 
     fn example() -> ControllerReport {
         let target = |target: &str, life, certificate_ends| TargetReport {
@@ -164,6 +233,9 @@ mod tests {
                 list_failures: 2,
             },
             events: vec![("said", 5), ("dropped", 0)],
+            calls: vec![(("CreateVolume", "OK"), Histogram::new(&histogram::CALLS))],
+            nas: vec![(("CreateDir", Outcome::Ok), 4), (("CreateDir", Outcome::Throttled), 2)],
+            trash: SweepReport { under_way: 1, removed: 28, failures: 3 },
         }
     }
 
@@ -180,10 +252,19 @@ mod tests {
             "alinas_csi_controller_mount_target_certificate_not_after_timestamp_seconds{target=\"a.test\"} 1900000000",
             "alinas_csi_controller_volume_list_failures_total 2",
             "alinas_csi_controller_events_total{outcome=\"said\"} 5",
+            "alinas_csi_controller_call_duration_seconds_count{method=\"CreateVolume\",code=\"OK\"} 0",
+            "alinas_csi_controller_nas_calls_total{action=\"CreateDir\",outcome=\"ok\"} 4",
+            "alinas_csi_controller_nas_calls_total{action=\"CreateDir\",outcome=\"throttled\"} 2",
+            "alinas_csi_controller_trash_sweeps 1",
+            "alinas_csi_controller_trash_removed_total 28",
+            "alinas_csi_controller_trash_failures_total 3",
         ] {
             assert!(text.lines().any(|one| one == line), "{line} in {text}");
         }
         assert!(!text.contains("timestamp_seconds{target=\"b.test\"}"), "{text}");
+        for family in &CONTROLLER_FAMILIES {
+            assert!(!family.samples(&example()).is_empty(), "{} is never set", family.name);
+        }
     }
 
     #[test]

@@ -5,7 +5,13 @@
 //!
 //! LONG: it is a table, and the document that is written from it.
 
+use std::time::Duration;
+
 use crate::app::metrics::controller_family::CONTROLLER_FAMILIES;
+use crate::app::metrics::node_family::NODE_FAMILIES;
+use crate::app::metrics::value::Samples;
+use crate::app::metrics::value::Value;
+use crate::app::metrics::value::only;
 use crate::app::status::kind_word;
 use crate::proto::tunnel::ListResponse;
 use crate::proto::tunnel::ListenerStatus;
@@ -13,6 +19,7 @@ use crate::proto::tunnel::TlsSession;
 use crate::proto::tunnel::TunnelHealth;
 use crate::proto::tunnel::TunnelState;
 use crate::tls::Weakness;
+use crate::tunnel::convert::histogram_from_wire;
 use crate::watchdog::health::Verdict;
 
 /// A family: series of one name.
@@ -32,26 +39,25 @@ pub struct Family<R: 'static = ListResponse> {
 /// Whether a value only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// From the start of the tunnel process, or of the watchdog where that counts.
+    /// From the start of the process that counts.
     Counter,
     /// What it is now.
     Gauge,
+    /// How many took how long, in seconds, from the start of the process that counts.
+    Histogram,
 }
-
-/// Values of the labels, in order, and the value.
-pub(super) type Samples = Vec<(Vec<String>, u64)>;
 
 const TUNNEL: [&str; 2] = ["target", "address"];
 const STATES: [&str; 6] = ["reachable", "unreachable", "untried", "waiting", "closing", "unknown"];
 
 /// Every metric that there is.
-pub static FAMILIES: [Family; 20] = [
+pub static FAMILIES: [Family; 23] = [
     Family {
         name: "alinas_csi_tunnel_up",
         kind: Kind::Gauge,
         labels: &[],
         help: "1 where the tunnel process has answered within two seconds; where it has not, what it counts is left out",
-        samples: |report| vec![(vec![], report.listeners_missing_because.is_empty().into())],
+        samples: |report| only(report.listeners_missing_because.is_empty()),
     },
     Family {
         name: "alinas_csi_tunnel_process_restarts_total",
@@ -61,7 +67,7 @@ pub static FAMILIES: [Family; 20] = [
                answer and was killed (unanswering), or did not come to serve (not-ready)",
         samples: |report| {
             let restarts = report.restarts_by_reason.iter();
-            restarts.map(|restarts| (vec![restarts.reason.clone()], restarts.count)).collect()
+            restarts.map(|one| (vec![one.reason.clone()], one.count.into())).collect()
         },
     },
     Family {
@@ -72,7 +78,7 @@ pub static FAMILIES: [Family; 20] = [
                or another one took its place, without a pause (replace)",
         samples: |report| {
             let repairs = report.repairs.iter();
-            repairs.map(|repairs| (vec![repairs.repair.clone()], repairs.count)).collect()
+            repairs.map(|one| (vec![one.repair.clone()], one.count.into())).collect()
         },
     },
     Family {
@@ -80,14 +86,14 @@ pub static FAMILIES: [Family; 20] = [
         kind: Kind::Gauge,
         labels: &[],
         help: "For how long the tunnel process has been running; 0 where none runs",
-        samples: |report| vec![(vec![], report.process_seconds)],
+        samples: |report| only(report.process_seconds),
     },
     Family {
         name: "alinas_csi_tunnel_fips",
         kind: Kind::Gauge,
         labels: &[],
         help: "1 where the tunnel process takes all cryptography of its sessions from a FIPS module",
-        samples: |report| vec![(vec![], report.fips.into())],
+        samples: |report| only(report.fips),
     },
     Family {
         name: "alinas_csi_tunnel_buffer_bytes",
@@ -95,7 +101,7 @@ pub static FAMILIES: [Family; 20] = [
         labels: &[],
         help: "Memory that connections have in use for bytes that are on their way; from 8 MiB on each further direction \
                gets a sixteenth of what the ones before have",
-        samples: |report| vec![(vec![], report.buffer_bytes)],
+        samples: |report| only(report.buffer_bytes),
     },
     Family {
         name: "alinas_csi_tunnels",
@@ -116,17 +122,26 @@ pub static FAMILIES: [Family; 20] = [
         },
     },
     Family {
-        name: "alinas_csi_tunnel_round_trip_microseconds",
+        name: "alinas_csi_tunnel_last_round_trip_seconds",
         kind: Kind::Gauge,
         labels: &TUNNEL,
         help: "How long the last NFS NULL call to the server took that was answered; none is made while data flows",
         samples: |report| {
             of_tunnels(report, |tunnel| {
-                tunnel
-                    .health
-                    .as_ref()
-                    .map(|health| health.round_trip_micros)
-                    .filter(|time| *time > 0)
+                let micros = tunnel.health.as_ref()?.round_trip_micros;
+                (micros > 0).then(|| Duration::from_micros(micros))
+            })
+        },
+    },
+    Family {
+        name: "alinas_csi_tunnel_round_trip_seconds",
+        kind: Kind::Histogram,
+        labels: &TUNNEL,
+        help: "How long NFS NULL calls to the server took that were answered, by way of the tunnel process; none is made \
+               while data flows",
+        samples: |report| {
+            of_tunnels(report, |tunnel| {
+                tunnel.health.as_ref()?.round_trips.as_ref().map(histogram_from_wire)
             })
         },
     },
@@ -146,8 +161,8 @@ pub static FAMILIES: [Family; 20] = [
             each(report, |tunnel| {
                 let Some(listener) = &tunnel.listener else { return vec![] };
                 vec![
-                    (vec!["to_server".to_owned()], listener.bytes_to_server),
-                    (vec!["to_kernel".to_owned()], listener.bytes_to_kernel),
+                    (vec!["to_server".to_owned()], listener.bytes_to_server.into()),
+                    (vec!["to_kernel".to_owned()], listener.bytes_to_kernel.into()),
                 ]
             })
         },
@@ -181,6 +196,25 @@ pub static FAMILIES: [Family; 20] = [
         samples: |report| {
             each(report, |tunnel| tunnel.listener.iter().flat_map(handshakes).collect())
         },
+    },
+    Family {
+        name: "alinas_csi_tunnel_handshake_duration_seconds",
+        kind: Kind::Histogram,
+        labels: &TUNNEL,
+        help: "How long the TLS handshakes of those sessions took, without name, connection and revocation",
+        samples: |report| {
+            of_tunnels(report, |tunnel| {
+                tunnel.listener.as_ref()?.handshake_times.as_ref().map(histogram_from_wire)
+            })
+        },
+    },
+    Family {
+        name: "alinas_csi_tunnel_address_changes_total",
+        kind: Kind::Counter,
+        labels: &TUNNEL,
+        help: "How often a session for the kernel began at another address than the one before: the mount target's name \
+               leads elsewhere, or one of its addresses did not answer",
+        samples: |report| of_listeners(report, |listener| listener.address_changes),
     },
     Family {
         name: "alinas_csi_tunnel_dial_failures_total",
@@ -239,6 +273,9 @@ pub fn page() -> String {
     let mut page = PREFACE.to_owned();
     rows(&mut page, &FAMILIES);
     page += EPILOGUE;
+    page += NODE_PREFACE;
+    rows(&mut page, &NODE_FAMILIES);
+    page += NODE_EPILOGUE;
     page += CONTROLLER_PREFACE;
     rows(&mut page, &CONTROLLER_FAMILIES);
     page + CONTROLLER_EPILOGUE
@@ -249,6 +286,7 @@ fn rows<R>(page: &mut String, families: &[Family<R>]) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
         let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
         let labels = if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };
@@ -285,12 +323,39 @@ Worth an alert:
     alinas_csi_tunnel_server_certificate_not_after_timestamp_seconds - time() < 7 * 86400
 ";
 
+const NODE_PREFACE: &str = "
+## The node plugin
+
+The role `node` serves its own with `--metrics-listen ADDRESS:PORT`, in the chart with `metrics.enabled`, too, at the port \
+`metrics.pluginPort`. Counters begin at 0 with each process. `method` is a call of CSI and `code` the gRPC code that it was \
+answered with.
+
+What is mounted, and what the kernel's NFS client counts of it, is read from `/proc/self/mountinfo` and `/proc/self/mountstats` at a \
+scrape, for at most two seconds. That asks no server and touches no mount, so a server that is dead delays nothing. \
+`volume` is the PersistentVolume; of a volume at no pod it is its id. The kernel counts for a superblock: volumes that are \
+directories of one mount target, mounted with the same options, have one together and are counted as the volume `shared`. \
+Which volumes these are is said by `alinas_csi_node_volume_pods`. The option `nosharecache` gives a volume a superblock of \
+its own, and caches of its own with it.
+
+| name | kind | labels | meaning |
+| --- | --- | --- | --- |
+";
+
+const NODE_EPILOGUE: &str = "
+Worth an alert:
+
+    histogram_quantile(0.9, sum by (method, le) (rate(alinas_csi_node_call_duration_seconds_bucket[15m]))) > 30   # pods wait
+    increase(alinas_csi_node_nfs_retransmissions_total[15m]) > 100         # calls are lost on the way, or answered late
+    min_over_time(alinas_csi_node_mounts{state=\"half-made\"}[10m]) > 0    # the node plugin ended in the middle of a mount
+";
+
 const CONTROLLER_PREFACE: &str = "
 ## The controller
 
 It serves its own with `--metrics-listen ADDRESS:PORT`, in the chart with `controller.metrics.enabled`. `target` is a mount \
 target that PersistentVolumes of this driver use, watched with `--watch-mount-targets` (`controller.watchMountTargets`); the states are \
-those of the events in [events.md](events.md).
+those of the events in [events.md](events.md). Counters begin at 0 with each process. Of several replicas the one that leads \
+is called, and each counts for itself.
 
 | name | kind | labels | meaning |
 | --- | --- | --- | --- |
@@ -301,6 +366,8 @@ Worth an alert:
 
     alinas_csi_controller_mount_target_state{state!~\"fine|doubtful|unknown\"} == 1   # volumes wait, or soon will
     alinas_csi_controller_mount_target_certificate_not_after_timestamp_seconds - time() < 7 * 86400
+    rate(alinas_csi_controller_nas_calls_total{outcome=~\"throttled|crowded\"}[15m]) > 0    # claims wait for the API's limits
+    increase(alinas_csi_controller_trash_failures_total[1h]) > 3                     # space is not given back
     increase(alinas_csi_controller_events_total{outcome=\"dropped\"}[1h]) > 0        # the API server does not take events
 ";
 
@@ -309,7 +376,7 @@ fn each(report: &ListResponse, samples: impl Fn(&TunnelState) -> Samples) -> Sam
         let host = tunnel.spec.as_ref().map(|spec| spec.host.clone()).unwrap_or_default();
         let address = tunnel.endpoint.as_ref().map(|endpoint| endpoint.address.clone());
         let own = [host, address.unwrap_or_default()];
-        let labelled = move |(more, value): (Vec<String>, u64)| {
+        let labelled = move |(more, value): (Vec<String>, Value)| {
             (own.iter().cloned().chain(more).collect(), value)
         };
         samples(tunnel).into_iter().map(labelled).collect::<Samples>()
@@ -317,8 +384,11 @@ fn each(report: &ListResponse, samples: impl Fn(&TunnelState) -> Samples) -> Sam
     report.tunnels.iter().flat_map(of).collect()
 }
 
-fn of_tunnels(report: &ListResponse, value: impl Fn(&TunnelState) -> Option<u64>) -> Samples {
-    each(report, |tunnel| value(tunnel).into_iter().map(|value| (vec![], value)).collect())
+fn of_tunnels<V: Into<Value>>(
+    report: &ListResponse,
+    value: impl Fn(&TunnelState) -> Option<V>,
+) -> Samples {
+    each(report, |tunnel| value(tunnel).into_iter().map(|value| (vec![], value.into())).collect())
 }
 
 fn of_listeners(report: &ListResponse, value: impl Fn(&ListenerStatus) -> u64) -> Samples {
@@ -346,7 +416,7 @@ fn tunnels_by_state(report: &ListResponse) -> Samples {
     };
     let states: Vec<_> = report.tunnels.iter().map(state).collect();
     let count = |word: &str| states.iter().filter(|state| *state == word).count() as u64;
-    STATES.into_iter().map(|word| (vec![word.to_owned()], count(word))).collect()
+    STATES.into_iter().map(|word| (vec![word.to_owned()], count(word).into())).collect()
 }
 
 fn health(health: &TunnelHealth) -> Samples {
@@ -362,14 +432,14 @@ fn handshakes(listener: &ListenerStatus) -> Samples {
             handshake.library.clone(),
             handshake.resumed.to_string(),
         ];
-        (labels, handshake.count)
+        (labels, handshake.count.into())
     };
     listener.handshakes.iter().map(sample).collect()
 }
 
 fn failures(listener: &ListenerStatus) -> Samples {
     let failures = listener.dial_failures.iter();
-    failures.map(|failure| (vec![kind_word(failure.kind())], failure.count)).collect()
+    failures.map(|failure| (vec![kind_word(failure.kind())], failure.count.into())).collect()
 }
 
 fn weaknesses(session: &TlsSession) -> Samples {

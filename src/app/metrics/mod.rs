@@ -1,6 +1,7 @@
 //! Metrics for Prometheus: what a role knows at the moment of a scrape. One endpoint for each role that has any.
 //!
-//! Nothing is counted here. The tables of [`family`] and [`controller_family`] say what there is; docs/metrics.md is
+//! Nothing is counted here. The tables of [`family`], [`node_family`] and
+//! [`controller_family`] say what there is; docs/metrics.md is
 //! written from them. Whoever reaches the address may read: which mount targets are used, how much, and how well
 //! protected.
 //!
@@ -9,7 +10,9 @@
 
 pub mod controller_family;
 pub mod family;
+pub mod node_family;
 mod text;
+mod value;
 
 use std::convert::Infallible;
 use std::io;

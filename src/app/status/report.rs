@@ -1,4 +1,6 @@
 //! The answer as it is written for machines: names that stay, times in RFC 3339, no value left out.
+//!
+//! LONG: a quarter of it is the example that the tests of the table, of the metrics and of itself read.
 
 use serde::Serialize;
 
@@ -211,7 +213,7 @@ impl From<wire::TunnelUser> for Volume {
 
 impl From<wire::TunnelHealth> for Health {
     fn from(health: wire::TunnelHealth) -> Self {
-        let wire::TunnelHealth { state, seconds, round_trip_micros, why } = health;
+        let wire::TunnelHealth { state, seconds, round_trip_micros, why, round_trips: _ } = health;
         let round_trip_micros = (round_trip_micros != 0).then_some(round_trip_micros);
         Self { state, for_seconds: seconds, round_trip_micros, why: some(why) }
     }
@@ -291,6 +293,14 @@ pub(in crate::app) fn example() -> wire::ListResponse {
         since: EXAMPLE_NOW - 7200,
         ..wire::TlsSession::default()
     };
+    let times = |micros: u64| wire::Histogram {
+        buckets: vec![wire::HistogramBucket {
+            bound_micros: 5000,
+            count: u64::from(micros <= 5000),
+        }],
+        longer: u64::from(micros > 5000),
+        sum_micros: micros,
+    };
     let weak = wire::ListenerStatus {
         connections_open: 1,
         connections_total: 4,
@@ -300,6 +310,8 @@ pub(in crate::app) fn example() -> wire::ListResponse {
         session: Some(session),
         remote_address: "192.0.2.7:2049".to_owned(),
         state: "reachable".to_owned(),
+        handshake_times: Some(times(7000)),
+        address_changes: 3,
         ..wire::ListenerStatus::default()
     };
     let failure = wire::DialFailureCount {
@@ -317,6 +329,7 @@ pub(in crate::app) fn example() -> wire::ListResponse {
         seconds: 61,
         round_trip_micros: 1234,
         why: why.to_owned(),
+        round_trips: Some(times(1234)),
     };
     let tunnel = |host, address, volumes: &[&str], listener, health| wire::TunnelState {
         spec: spec(host),

@@ -27,6 +27,8 @@ use tokio::time::timeout_at;
 
 use crate::nas::action::Action;
 use crate::nas::action::VERSION;
+use crate::nas::counts::NasCounts;
+use crate::nas::counts::Outcome;
 use crate::nas::credentials::Credentials;
 use crate::nas::credentials::CredentialsFault;
 use crate::nas::credentials::CredentialsHolder;
@@ -74,6 +76,7 @@ pub struct NasClient {
     endpoint: Endpoint,
     region: Region,
     paces: Paces,
+    counts: NasCounts,
 }
 
 impl NasClient {
@@ -86,13 +89,20 @@ impl NasClient {
         endpoint: Endpoint,
         region: Region,
     ) -> Self {
-        Self { http, credentials, clock, endpoint, region, paces: Paces::default() }
+        let (paces, counts) = (Paces::default(), NasCounts::default());
+        Self { http, credentials, clock, endpoint, region, paces, counts }
     }
 
     /// The region whose API is called.
     #[must_use]
     pub fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// What came of its calls.
+    #[must_use]
+    pub fn counts(&self) -> &NasCounts {
+        &self.counts
     }
 
     async fn all<L: Listing>(&self, request: &L) -> Result<Vec<L::Item>, NasFault> {
@@ -114,7 +124,11 @@ impl NasClient {
         let by = Instant::now() + CALL_DEADLINE;
         let (mut so_far, mut pauses, mut last) = (SoFar::default(), pauses(), None);
         loop {
-            let (turn, used) = match self.ready(action, by).await {
+            let ready = self.ready(action, by).await;
+            if let Err(cause) = &ready {
+                self.counts.note(action, Outcome::of(cause));
+            }
+            let (turn, used) = match ready {
                 Ok(ready) => ready,
                 // What stood in the way is worth more than that time has run out over it.
                 Err(crowded @ NasCause::Crowded { .. }) => {
@@ -123,7 +137,9 @@ impl NasClient {
                 Err(cause) => return Err(self.fault(action, so_far, cause)),
             };
             so_far.attempts += 1;
-            let cause = match self.attempt(action, &query, &used, turn, by).await {
+            let answer = self.attempt(action, &query, &used, turn, by).await;
+            self.counts.note(action, answer.as_ref().map_or_else(Outcome::of, |_| Outcome::Ok));
+            let cause = match answer {
                 Ok(answer) => return Ok(answer),
                 Err(cause) => cause,
             };

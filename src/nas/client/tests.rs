@@ -205,6 +205,34 @@ async fn each_call_says_what_its_documentation_asks_for() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_attempt_is_counted_by_what_came_of_it() {
+    let scene = scene();
+    let (client, http) = (&scene.client, &scene.http);
+    scene.refuse(400, "Throttling.User");
+    http.answer(200, DONE);
+    client.ensure_dir(&directory()).await.unwrap();
+    scene.refuse(403, "NoPermission");
+    client.ensure_file_system_deleted(&id()).await.unwrap_err();
+    http.answer(200, "none of ours");
+    client.create_file_system(&file_system()).await.unwrap_err();
+    let counted: Vec<_> = client
+        .counts()
+        .all()
+        .into_iter()
+        .map(|((action, outcome), count)| (action, outcome.word(), count))
+        .collect();
+    assert_eq!(
+        counted,
+        [
+            ("CreateDir", "ok", 1),
+            ("CreateDir", "throttled", 1),
+            ("CreateFileSystem", "failed", 1),
+            ("DeleteFileSystem", "refused", 1),
+        ]
+    );
+}
+
 /// In the shape of the examples on the vendor's pages.
 #[tokio::test]
 async fn descriptions_are_read_as_the_service_writes_them() {

@@ -16,6 +16,7 @@ mod network;
 mod story;
 #[cfg(test)]
 mod tests;
+mod times;
 mod underway;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::nfs::policy::Policy;
 use joined::Joined;
 pub use network::HostNetwork;
 pub use network::Network;
+pub use times::MountTimes;
 use underway::Underway;
 
 /// Makes mounts. A clone is the same engine.
@@ -51,6 +53,7 @@ pub struct Engine {
     worker: Arc<dyn Worker>,
     mounts: Arc<dyn MountTable>,
     kernel: KernelOptions,
+    times: MountTimes,
 }
 
 /// What a mount is doing, for whoever waits for it.
@@ -76,13 +79,20 @@ impl Engine {
         mounts: Arc<dyn MountTable>,
     ) -> Self {
         let kernel = KernelOptions::new(Arc::clone(&worker));
-        Self { network: Arc::new(Joined::new(network)), worker, mounts, kernel }
+        let network = Arc::new(Joined::new(network));
+        Self { network, worker, mounts, kernel, times: MountTimes::default() }
     }
 
     /// The engine of this host. Its program must answer to [`crate::host::worker::ARGUMENT`].
     #[must_use]
     pub fn of_this_host() -> Self {
         Self::new(Arc::new(HostNetwork), Arc::new(ChildWorker::default()), Arc::new(ProcMountTable))
+    }
+
+    /// How long mounts took.
+    #[must_use]
+    pub fn times(&self) -> &MountTimes {
+        &self.times
     }
 
     /// Mounts, for as long as the request's patience lasts. `request.target` is spelled as the kernel's mount
@@ -99,6 +109,7 @@ impl Engine {
         cancel: CancellationToken,
         progress: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<Mounted, MountFault> {
+        let began = Instant::now();
         let cancel = cancel.child_token();
         let _cancels_when_dropped = cancel.clone().drop_guard();
         let underway = Underway::new(self.clone(), &request, cancel, Box::new(progress));
@@ -110,7 +121,10 @@ impl Engine {
             underway.drive(|answer, now| policy.next(answer, now)).await
         };
         match tokio::spawn(work).await {
-            Ok(outcome) => outcome,
+            Ok(outcome) => {
+                self.times.note(&outcome, began.elapsed());
+                outcome
+            }
             Err(ended) => match ended.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 // Only the end of the runtime aborts the task, and then nobody resumes this one either.
