@@ -149,7 +149,7 @@ pub static NODE_FAMILIES: [Family<NodeReport>; 11] = [
         name: "alinas_csi_node_nfs_timeouts_total",
         kind: Kind::Counter,
         labels: &OPERATION,
-        help: "How often the time of the option timeo was over before a call was answered",
+        help: "How often all the time that the options timeo and retrans give was over before a call was answered",
         samples: |report| of_operations(report, |counts| counts.timeouts.into()),
     },
     Family {
