@@ -166,7 +166,7 @@ fn access_mode(mode: i32) -> Result<AccessMode, RequestError> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::proto::csi::volume_capability::AccessMode as WireAccessMode;
     use crate::proto::csi::volume_capability::BlockVolume;
@@ -179,7 +179,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::csi) fn stage_message() -> csi::NodeStageVolumeRequest {
+    pub(crate) fn stage_message() -> csi::NodeStageVolumeRequest {
         csi::NodeStageVolumeRequest {
             volume_id: "fake-vol-id-0123456789".to_owned(),
             staging_target_path: "/stage".to_owned(),

@@ -43,7 +43,7 @@ pub struct OperationCounts {
     pub calls: u64,
     /// How often one was sent again.
     pub retransmissions: u64,
-    /// How often `timeo=` was over before the answer was there.
+    /// How often all that `timeo=` and `retrans=` give was over before the answer was there.
     pub timeouts: u64,
     /// From the sending of each to its answer, all together.
     pub round_trips: Duration,

@@ -149,7 +149,7 @@ pub static NODE_FAMILIES: [Family<NodeReport>; 11] = [
         name: "alinas_csi_node_nfs_timeouts_total",
         kind: Kind::Counter,
         labels: &OPERATION,
-        help: "How often the time of the option timeo was over before a call was answered",
+        help: "How often all the time that the options timeo and retrans give was over before a call was answered",
         samples: |report| of_operations(report, |counts| counts.timeouts.into()),
     },
     Family {
@@ -215,11 +215,21 @@ mod tests {
     use std::path::PathBuf;
     use std::time::Duration;
 
+    use tower::Layer;
+    use tower::Service;
+
     use super::*;
+    use crate::csi::NodeId;
+    use crate::csi::NodeService;
+    use crate::csi::request::tests::stage_message;
     use crate::host::mount_stats::NfsCounts;
+    use crate::host::mount_stats::fake::FakeMountStats;
     use crate::node::Census;
     use crate::node::accounts::Volumes;
     use crate::node::census::StagedVolume;
+    use crate::node::fake::World;
+    use crate::proto::csi::NodeStageVolumeRequest;
+    use crate::proto::csi::node_server::Node as _;
     use crate::runtime::histogram;
 
     fn took(seconds: u64) -> Histogram {
@@ -301,6 +311,45 @@ mod tests {
         for family in &NODE_FAMILIES {
             assert!(!family.samples(&example()).is_empty(), "{} is never set", family.name);
         }
+    }
+
+    /// By whoever knows it, and not by an example.
+    #[tokio::test(start_paused = true)]
+    async fn every_metric_of_the_node_is_in_a_scrape_once_a_volume_is_staged() {
+        let driver = "alinas.csi.alibabacloud.com";
+        let home = tempfile::tempdir().unwrap();
+        let stage = home.path().canonicalize().unwrap();
+        let stage = stage.join(format!("plugins/kubernetes.io/csi/{driver}/f0/globalmount"));
+        std::fs::create_dir_all(&stage).unwrap();
+        let world = World::default();
+        let node = world.node();
+        let service = NodeService::new(node.clone(), NodeId::parse("node-1").unwrap());
+        let service = Arc::new(service);
+        let calls = CallTimes::default();
+        let mut timed = calls.layer(tower::service_fn(|request: hyper::Request<_>| {
+            let (service, message) = (Arc::clone(&service), request.into_body());
+            async move {
+                let staged = service.node_stage_volume(tonic::Request::new(message)).await;
+                staged.map(|_| hyper::Response::new(()))
+            }
+        }));
+        let staging_target_path = stage.to_string_lossy().into_owned();
+        let message = NodeStageVolumeRequest { staging_target_path, ..stage_message() };
+        let call = hyper::Request::builder().uri("/csi.v1.Node/NodeStageVolume").body(message);
+        timed.call(call.unwrap()).await.unwrap();
+        let stats = FakeMountStats([(stage, NfsCounts::default())].into());
+        let scrape = NodeScrape { node, stats: Arc::new(stats), driver: driver.to_owned(), calls };
+        let text = scrape.text().await;
+        for family in &NODE_FAMILIES {
+            let more = if family.kind == Kind::Histogram { "_count" } else { "" };
+            let name = format!("{}{more}", family.name);
+            let series = |line: &str| {
+                line.strip_prefix(&*name).is_some_and(|rest| rest.starts_with([' ', '{']))
+            };
+            assert!(text.lines().any(series), "{name} is missing in {text}");
+        }
+        assert!(text.contains("outcome=\"mounted\"} 1\n"), "{text}");
+        assert!(text.contains("volume=\"f0\",counted=\"alone\"} 0\n"), "{text}");
     }
 
     #[test]
