@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    /// Of a 6.1 kernel, shortened; the second mount of the first place is on top.
+    /// In the form of a 6.1 kernel; the second mount of the first place is on top.
     const TEXT: &str = "\
 device proc mounted on /proc with fstype proc
 no device mounted on /odd with fstype odd
@@ -229,6 +229,24 @@ device nas.example:/c mounted on /c with fstype nfs statvers=1.1
                 ("other", 3, 1, 0, 8),
             ]
         );
+    }
+
+    /// Of Linux 6.1 in the lab: six bytes written over NFSv3, and read over 4.0, where 2 MiB were written, too.
+    #[test]
+    fn what_a_kernel_has_shown_is_understood() {
+        let shown = include_str!("golden/mountstats-6.1.txt");
+        let all = read(shown.as_bytes(), &places(&["/mnt/a", "/mnt/b"])).unwrap();
+        let figures = |at: &str| {
+            let counts = &all[Path::new(at)];
+            let calls = counts.operations.map(|one| one.calls);
+            (counts.bytes_read, counts.bytes_written, calls)
+        };
+        assert_eq!(figures("/mnt/a"), (0, 6, [0, 1, 0, 2, 1, 6]));
+        assert_eq!(figures("/mnt/b"), (6, 2 << 20, [1, 4, 1, 1, 0, 20]));
+        let written = all[Path::new("/mnt/b")].operations[1];
+        assert_eq!(written.round_trips, Duration::from_millis(708));
+        let sent_again = |counts: &NfsCounts| counts.operations.map(|one| one.retransmissions);
+        assert!(all.values().all(|counts| sent_again(counts) == [0; OPERATIONS.len()]));
     }
 
     #[test]
