@@ -199,7 +199,7 @@ fn the_controller_specs_of_csi_sanity_pass_with_file_systems() -> Result<()> {
     let sanity = std::env::var_os("ALINAS_CSI_SANITY")
         .ok_or_else(|| Failure::new("set ALINAS_CSI_SANITY to the csi-sanity binary"))?;
     let folder = nas.folder();
-    let parameters = "volumeAs: filesystem\nvpcId: vpc-1\nvSwitchId: vsw-1\n";
+    let parameters = "volumeAs: filesystem\nonDelete: delete\nvpcId: vpc-1\nvSwitchId: vsw-1\n";
     fs::write(folder.join("parameters.yaml"), parameters)?;
     let (report, log) = (folder.join("report.json"), folder.join("sanity.log"));
     let mut command = Command::new(sanity);

@@ -96,7 +96,7 @@ impl World {
             self.make("subpath", &[server, ("onDelete", "delete")])?,
             self.make("archived", &[server, ("onDelete", "archive")])?,
             self.make("sharepath", &[server, ("volumeAs", "sharepath"), ("path", "/sharepath")])?,
-            self.make("filesystem", &of(&[("volumeAs", "filesystem")]))?,
+            self.make("filesystem", &of(&[("volumeAs", "filesystem"), ("onDelete", "delete")]))?,
             self.make(
                 "accesspoint",
                 &of(&[

@@ -82,7 +82,7 @@ pub const KEYS: &[Key] = &[
         default: "archive",
         help: "What becomes of the data with the volume: \"archive\" renames the directory to \
                archived-NAME.TIME, \"delete\" removes it, \"retain\" leaves it. A file system is removed or retained as \
-               a whole, and removed where nothing is said; the directory of an access point, and one that is shared, are \
+               a whole, and retained where nothing is said; the directory of an access point, and one that is shared, are \
                always retained.",
     },
     Key {
@@ -92,7 +92,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "deleteVolume",
-        default: "true",
+        default: "false",
         help: "The vendor's word, for file systems: \"true\" is onDelete=delete, \"false\" is onDelete=retain.",
     },
     Key {

@@ -315,7 +315,7 @@ fn file_system_on_delete(given: &Given) -> Result<OnDelete, ClassError> {
         (Some(ours), Some(vendor_s)) if ours != vendor_s => {
             Err(ClassError::Contradiction("onDelete", "deleteVolume"))
         }
-        (ours, vendor_s) => Ok(ours.or(vendor_s).unwrap_or(OnDelete::Delete)),
+        (ours, vendor_s) => Ok(ours.or(vendor_s).unwrap_or(OnDelete::Retain)),
     }
 }
 
@@ -383,7 +383,7 @@ mod tests {
             (Some(0), Some("cn-hangzhou-b"))
         );
         let VolumeClass::FileSystem(plain) = made("filesystem", &[]).unwrap() else { panic!() };
-        assert_eq!((plain.on_delete, plain.root.mode), (OnDelete::Delete, 0o777));
+        assert_eq!((plain.on_delete, plain.root.mode), (OnDelete::Retain, 0o777));
     }
 
     #[test]

@@ -65,10 +65,13 @@ pub const KEY: (&str, &str) = ("LTAI5tExample", "a secret");
 /// The VPC that mount targets are made in.
 pub const NETWORK: [(&str, &str); 2] = [("vpcId", "vpc-1"), ("vSwitchId", "vsw-1")];
 
-/// A volume that is a file system of its own.
+/// A volume that is a file system of its own, removed with it unless `more` says otherwise.
 #[must_use]
 pub fn file_system(name: &str, more: &[(&str, &str)]) -> csi::CreateVolumeRequest {
-    claim(name, &[&[("volumeAs", "filesystem")], &NETWORK[..], more].concat())
+    claim(
+        name,
+        &[&[("volumeAs", "filesystem"), ("onDelete", "delete")], &NETWORK[..], more].concat(),
+    )
 }
 
 /// The part of an id that names a file system.

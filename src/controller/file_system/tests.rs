@@ -8,8 +8,12 @@ use crate::controller::fake::Servers;
 use crate::controller::fake_api::Account;
 use crate::nas::Action;
 
-const CLASS: [(&str, &str); 3] =
-    [("volumeAs", "filesystem"), ("vpcId", "vpc-1"), ("vSwitchId", "vsw-1")];
+const CLASS: [(&str, &str); 4] = [
+    ("volumeAs", "filesystem"),
+    ("vpcId", "vpc-1"),
+    ("vSwitchId", "vsw-1"),
+    ("onDelete", "delete"),
+];
 
 fn account() -> Account {
     Account::new(Servers::default())
@@ -139,7 +143,7 @@ async fn what_the_token_alone_knows_gets_its_tags_before_it_is_a_volume() {
 #[tokio::test(start_paused = true)]
 async fn a_file_system_that_is_to_be_retained_stays_and_is_no_volume_any_more() {
     let account = account();
-    let volume = made(&account, &[("deleteVolume", "false")]).await;
+    let volume = made(&account, &[("onDelete", "retain")]).await;
     let controller = account.controller();
     let removed = controller.remove(&volume).await.unwrap();
     assert_eq!(removed, Removed::Now(OnDelete::Retain));
