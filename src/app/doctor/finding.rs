@@ -251,7 +251,7 @@ pub(in crate::app) fn page() -> String {
             let _ = writeln!(text, "| `{word}` | {what} |");
         }
     }
-    text
+    text + BUNDLE
 }
 
 const HEAD: &str = "\
@@ -266,6 +266,21 @@ Printed by `alinas-csi explain --doctor`; a test holds this file to it.
 The checks are done in this order; each rests on those before it, so the first that fails is the one to mend, and the
 last line says how. Nothing is mounted and nothing is changed. It ends with 1 where a check has failed, else with 0;
 `-o json` and `-o yaml` are for machines.
+";
+
+const BUNDLE: &str = "
+## A support archive
+
+    alinas-csi doctor --bundle bundle.tar DOMAIN:/PATH
+    kubectl exec -n kube-system ds/alinas-csi-node -c watchdog -- /alinas-csi doctor --bundle - > bundle.tar
+
+It has the findings, what `status` says, version and kernel, the NFS mounts of the kernel's table, the settings, the
+records of the state directory and the last lines of log files (`notes.txt` says what is missing). Logs of pods are not
+in it: add what `kubectl logs` says. It is a plain tar of 10 MiB at most; FILE gets mode 0600.
+
+No secret is put into it: of the vendor's variables it is told that they are set and no more, and what this process can
+find out about tokens, access key secrets and private keys is taken out of every text. Names of mount targets, volumes
+and directories, addresses and perhaps ids of access keys are in it. Look into it before you give it away.
 ";
 
 #[cfg(test)]

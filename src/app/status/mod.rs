@@ -149,6 +149,15 @@ pub(super) async fn ask_in(state_dir: &Path) -> Result<wire::ListResponse, Statu
     ask(&state_dir.join(WATCHDOG_SOCKET)).await
 }
 
+/// The answer for machines.
+///
+/// # Errors
+/// Says why there is none.
+pub(super) async fn json_in(state_dir: &Path) -> Result<String, StatusError> {
+    let listed = ask_in(state_dir).await?;
+    write(&Report::read(listed, SystemClock.now().epoch_seconds()), Output::Json)
+}
+
 async fn ask(socket: &Path) -> Result<wire::ListResponse, StatusError> {
     timeout(DEADLINE, ask_patiently(socket))
         .await
