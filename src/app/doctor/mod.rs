@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | [`finding`] | the table of checks, what was found, what to do about it |
 //! | [`node`] | what can be seen without a server |
+//! | [`api`] | the API of NAS, and the clock by it |
 //! | [`server`] | a mount target, by the ways that a mount goes |
 //! | [`bundle`] | all of it and more in an archive, for whoever is asked for help |
 //!
 //! Nothing is mounted and nothing is changed. Every question has a deadline.
 
+mod api;
 mod bundle;
 mod finding;
 mod node;
@@ -30,6 +32,7 @@ use crate::app::doctor::finding::Diagnosis;
 use crate::app::doctor::finding::Finding;
 pub(super) use crate::app::doctor::finding::page;
 use crate::app::doctor::server::Subject;
+use crate::app::nas::NasArgs;
 use crate::app::print;
 use crate::app::say;
 use crate::app::status;
@@ -68,6 +71,8 @@ pub struct DoctorArgs {
     /// The kubelet's root directory.
     #[arg(long, value_name = "PATH", default_value = "/var/lib/kubelet")]
     kubelet_dir: PathBuf,
+    #[command(flatten)]
+    nas: NasArgs,
     /// For people, or for machines.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
@@ -153,19 +158,24 @@ async fn write_bundle(
 
 async fn look(arguments: &DoctorArgs) -> Diagnosis {
     let mut findings = node::look(&arguments.state_dir, &arguments.kubelet_dir).await;
+    let trust = Trust::new(arguments.ca_file.as_deref()).map(Arc::new);
+    let asked = api::look(&arguments.nas, variable, trust.as_ref().ok()).await;
+    findings.extend(asked);
     if let Some(text) = &arguments.subject {
-        match subject(text, arguments) {
-            Err(finding) => findings.push(finding),
-            Ok(subject) => match Trust::new(arguments.ca_file.as_deref()) {
-                Ok(trust) => {
-                    let dialer = Dialer::new(Arc::new(trust));
-                    findings.extend(server::look(&dialer, &subject).await);
-                }
-                Err(error) => findings.push(Finding::of_fault(Check::Tls, &Chain(&error))),
-            },
+        match (subject(text, arguments), trust) {
+            (Err(finding), _) => findings.push(finding),
+            (Ok(subject), Ok(trust)) => {
+                findings.extend(server::look(&Dialer::new(trust), &subject).await);
+            }
+            (Ok(_), Err(error)) => findings.push(Finding::of_fault(Check::Tls, &Chain(&error))),
         }
     }
     Diagnosis::of(findings, arguments.subject.is_some())
+}
+
+#[expect(clippy::disallowed_methods, reason = "app is where the environment is looked up")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn subject(text: &str, arguments: &DoctorArgs) -> Result<Subject, Finding> {

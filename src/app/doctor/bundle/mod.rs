@@ -31,6 +31,7 @@ use tokio::time::timeout;
 
 pub(super) use crate::app::doctor::bundle::archive::write;
 
+use crate::app::doctor;
 use crate::app::doctor::bundle::archive::Archive;
 use crate::app::doctor::bundle::scrub::Scrub;
 use crate::app::log_file;
@@ -74,14 +75,9 @@ impl Places {
             processes: "/proc".into(),
             settings_file: crate::app::alinas_conf::FILE.into(),
             credentials: CredentialsPath::USUAL.into(),
-            look_up: Box::new(variable),
+            look_up: Box::new(doctor::variable),
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "app is where the environment is looked up")]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
 }
 
 /// The archive, and how many files it has.
