@@ -27,9 +27,8 @@ fn capabilities(sidecar: &Sidecar) -> Result<Vec<i32>> {
     let mut client = sidecar.client.clone();
     let asked = client.controller_get_capabilities(csi::ControllerGetCapabilitiesRequest {});
     let answer = sidecar.runtime.block_on(asked)?.into_inner();
-    let number = |capability: csi::ControllerServiceCapability| match capability.r#type {
-        Some(Type::Rpc(rpc)) => Some(rpc.r#type),
-        None => None,
+    let number = |capability: csi::ControllerServiceCapability| {
+        capability.r#type.map(|Type::Rpc(rpc)| rpc.r#type)
     };
     Ok(answer.capabilities.into_iter().filter_map(number).collect())
 }

@@ -133,7 +133,7 @@ fn run(command_line: CommandLine) -> ExitCode {
     let role = match command {
         Command::Question(question) => return answer(&question),
         Command::Status(arguments) => return status::run(&arguments),
-        Command::Doctor(arguments) => return doctor::run(&arguments),
+        Command::Doctor(arguments) => return doctor::run(&arguments, &log),
         Command::Mounting(Mounting::Mount(arguments)) => return mount::run(&arguments, &log),
         Command::Mounting(Mounting::Umount(arguments)) => return umount::run(&arguments, &log),
         Command::Role(role) => role,

@@ -15,6 +15,8 @@ use crate::nas::PlainNetwork;
 use crate::nas::Region;
 use crate::nas::SecureNetwork;
 use crate::nas::credentials::CredentialSettings;
+use crate::nas::credentials::CredentialsFault;
+use crate::nas::credentials::Origin;
 use crate::nas::endpoint::EndpointError;
 use crate::nas::http::Exchangeable;
 use crate::runtime::Chain;
@@ -118,6 +120,14 @@ impl Nas {
         let client = NasClient::new(http, Arc::clone(&credentials), clock, endpoint, region);
         let (client, trust) = (Arc::new(client), Arc::clone(trust));
         Ok(Some(Self { client, credentials, secure, trust, changes }))
+    }
+
+    /// Where credentials are from, if there are any.
+    ///
+    /// # Errors
+    /// Says where they were looked for and what was wrong.
+    pub async fn origin(&self) -> Result<Origin, Arc<CredentialsFault>> {
+        self.credentials.current().await.map(|credentials| credentials.origin)
     }
 
     /// Renews credentials ahead of their end, and trusts whom the node trusts, until dropped.

@@ -213,6 +213,7 @@ pub(super) mod fake {
     pub(crate) struct FakeHttp {
         answers: Mutex<VecDeque<(Duration, Answer)>>,
         asked: Mutex<Vec<Request<Bytes>>>,
+        date: Mutex<Option<String>>,
     }
 
     impl FakeHttp {
@@ -227,6 +228,11 @@ pub(super) mod fake {
 
         pub(crate) fn answer_after(&self, delay: Duration, answer: Answer) {
             self.answers.lock().unwrap().push_back((delay, answer));
+        }
+
+        /// What its answers say of the time from now on.
+        pub(crate) fn date(&self, date: &str) {
+            *self.date.lock().unwrap() = Some(date.to_owned());
         }
 
         pub(crate) fn asked(&self) -> Vec<Request<Bytes>> {
@@ -250,7 +256,11 @@ pub(super) mod fake {
             }
             tokio::time::sleep(delay).await;
             let (status, body) = answer?;
-            Ok(Response::builder().status(status).body(Bytes::from(body)).unwrap())
+            let mut response = Response::builder().status(status);
+            if let Some(date) = &*self.date.lock().unwrap() {
+                response = response.header("Date", date);
+            }
+            Ok(response.body(Bytes::from(body)).unwrap())
         }
     }
 }

@@ -18,6 +18,8 @@ pub(super) enum Check {
     LocalPort,
     OtherClients,
     NameServers,
+    Clock,
+    Api,
     MountTarget,
     Name,
     Route,
@@ -41,7 +43,7 @@ enum Of {
 }
 
 /// In the order in which they are looked at: each rests on those before it.
-const TABLE: [Row; 21] = [
+const TABLE: [Row; 23] = [
     Row(Check::Kernel, "kernel", Of::Node, "its release, and whether it knows NFS"),
     Row(Check::Privileges, "privileges", Of::Node, "whether this process may mount"),
     Row(
@@ -77,6 +79,18 @@ const TABLE: [Row; 21] = [
         "whether the vendor's client has mounts here",
     ),
     Row(Check::NameServers, "name-servers", Of::Node, "whether the resolver has any"),
+    Row(
+        Check::Clock,
+        "clock",
+        Of::Node,
+        "how far it is from the `Date` that the API of NAS answers with, where that is set up",
+    ),
+    Row(
+        Check::Api,
+        "api",
+        Of::Node,
+        "where `--nas-region` is set: whether there are credentials, from where, and whether they may list file systems",
+    ),
     Row(Check::MountTarget, "mount-target", Of::Server, "what the form of the domain says"),
     Row(Check::Name, "name", Of::Server, "whether the domain resolves, and to what"),
     Row(Check::Route, "route", Of::Server, "which address of this node packets leave from"),
@@ -251,7 +265,7 @@ pub(in crate::app) fn page() -> String {
             let _ = writeln!(text, "| `{word}` | {what} |");
         }
     }
-    text
+    text + BUNDLE
 }
 
 const HEAD: &str = "\
@@ -266,6 +280,30 @@ Printed by `alinas-csi explain --doctor`; a test holds this file to it.
 The checks are done in this order; each rests on those before it, so the first that fails is the one to mend, and the
 last line says how. Nothing is mounted and nothing is changed. It ends with 1 where a check has failed, else with 0;
 `-o json` and `-o yaml` are for machines.
+
+The API of NAS is asked with the settings of the controller, so ask there:
+
+    kubectl exec -n kube-system deploy/alinas-csi-controller -c controller -- /alinas-csi doctor
+
+The clock is compared with the API's answers alone, to whole seconds. A mount target tells no time: its certificate only
+says whether it is valid by this machine's clock, which `tls` finds out. The API is asked once without a signature, for
+its `Date`, and once for the number of file systems (`nas:DescribeFileSystems`).
+";
+
+const BUNDLE: &str = "
+## A support archive
+
+    alinas-csi doctor --bundle bundle.tar DOMAIN:/PATH
+    kubectl exec -n kube-system ds/alinas-csi-node -c watchdog -- /alinas-csi doctor --bundle - > bundle.tar
+
+It has the findings, what `status` says, version and kernel, the NFS mounts of the kernel's table, the settings, the
+records of the state directory and the last lines of log files (`notes.txt` says what is missing). Logs of pods are not
+in it: add what `kubectl logs` says. It is a plain tar of 10 MiB at most; FILE gets mode
+0600. Where it cannot be written doctor ends with 64, after its findings.
+
+No secret is put into it: of the vendor's variables it is told that they are set and no more, and what this process can
+find out about tokens, access key secrets and private keys is taken out of every text. Names of mount targets, volumes
+and directories, addresses and perhaps ids of access keys are in it. Look into it before you give it away.
 ";
 
 #[cfg(test)]

@@ -4,15 +4,21 @@
 //! | --- | --- |
 //! | [`finding`] | the table of checks, what was found, what to do about it |
 //! | [`node`] | what can be seen without a server |
+//! | [`api`] | the API of NAS, and the clock by it |
 //! | [`server`] | a mount target, by the ways that a mount goes |
+//! | [`bundle`] | all of it and more in an archive, for whoever is asked for help |
 //!
 //! Nothing is mounted and nothing is changed. Every question has a deadline.
 
+mod api;
+mod bundle;
 mod finding;
 mod node;
 mod server;
 
 use std::io;
+use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,14 +26,18 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::app::USAGE;
+use crate::app::doctor::bundle::Places;
 use crate::app::doctor::finding::Check;
 use crate::app::doctor::finding::Diagnosis;
 use crate::app::doctor::finding::Finding;
 pub(super) use crate::app::doctor::finding::page;
 use crate::app::doctor::server::Subject;
+use crate::app::nas::NasArgs;
 use crate::app::print;
 use crate::app::say;
+use crate::app::status;
 use crate::app::status::Output;
+use crate::app::telemetry::LogArgs;
 use crate::model::ExportPath;
 use crate::model::MountTarget;
 use crate::model::RemotePort;
@@ -36,6 +46,9 @@ use crate::model::TunnelSpec;
 use crate::runtime::Chain;
 use crate::tls::Trust;
 use crate::tunnel::Dialer;
+
+/// The name of standard output, as usual.
+const STDOUT: &str = "-";
 
 /// What to look at.
 #[derive(Args, Debug)]
@@ -58,9 +71,15 @@ pub struct DoctorArgs {
     /// The kubelet's root directory.
     #[arg(long, value_name = "PATH", default_value = "/var/lib/kubelet")]
     kubelet_dir: PathBuf,
+    #[command(flatten)]
+    nas: NasArgs,
     /// For people, or for machines.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
+    /// Writes a support archive (tar) without secrets besides: findings, status, mounts, settings, records, last lines of
+    /// log files. With "-" it goes to standard output, and the findings to standard error.
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
 }
 
 /// Why nothing could be looked at.
@@ -70,14 +89,19 @@ enum DoctorError {
     Runtime(#[source] io::Error),
     #[error("failed to write the findings down: {0}")]
     Unwritable(String),
+    #[error("failed to write the support archive {file:?}")]
+    Bundle { file: PathBuf, source: io::Error },
 }
 
 /// Looks and prints.
-pub(super) fn run(arguments: &DoctorArgs) -> ExitCode {
-    match diagnose(arguments) {
-        Ok((text, is_failed)) => {
-            print(&text);
-            if is_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+pub(super) fn run(arguments: &DoctorArgs, log: &LogArgs) -> ExitCode {
+    match diagnose(arguments, log) {
+        Ok(is_failed) => {
+            if is_failed {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            }
         }
         Err(error) => {
             say(&format!("alinas-csi: {}\n", Chain(&error)));
@@ -86,31 +110,72 @@ pub(super) fn run(arguments: &DoctorArgs) -> ExitCode {
     }
 }
 
-fn diagnose(arguments: &DoctorArgs) -> Result<(String, bool), DoctorError> {
+fn diagnose(arguments: &DoctorArgs, log: &LogArgs) -> Result<bool, DoctorError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(DoctorError::Runtime)?;
     let diagnosis = runtime.block_on(look(arguments));
-    // A resolver that does not answer is not waited for.
+    let text = arguments.output.of(&diagnosis, finding::table).map_err(DoctorError::Unwritable)?;
+    let is_to_stdout = arguments.bundle.as_deref() == Some(Path::new(STDOUT));
+    // The findings first: an archive that fails does not hide them.
+    if is_to_stdout {
+        say(&text)
+    } else {
+        print(&text)
+    }
+    let written = match &arguments.bundle {
+        Some(file) => runtime.block_on(write_bundle(file, arguments, log, &diagnosis)),
+        None => Ok(()),
+    };
+    // Neither a resolver nor a disk that does not answer is waited for.
     runtime.shutdown_background();
-    let text = arguments.output.of(&diagnosis, finding::table);
-    Ok((text.map_err(DoctorError::Unwritable)?, diagnosis.is_failed()))
+    written.map(|()| diagnosis.is_failed())
+}
+
+async fn write_bundle(
+    file: &Path,
+    arguments: &DoctorArgs,
+    log: &LogArgs,
+    diagnosis: &Diagnosis,
+) -> Result<(), DoctorError> {
+    let failed = |source| DoctorError::Bundle { file: file.to_owned(), source };
+    let places = Places::of(&arguments.state_dir, log.log_dir.as_deref());
+    let findings = Output::Json.of(diagnosis, finding::table).map_err(DoctorError::Unwritable)?;
+    let status = status::json_in(&arguments.state_dir).await.map_err(|error| error.to_string());
+    let (bytes, files) = bundle::gather(places, findings, status).await.map_err(failed)?;
+    if file == Path::new(STDOUT) {
+        let mut out = io::stdout();
+        return out.write_all(&bytes).and_then(|()| out.flush()).map_err(failed);
+    }
+    bundle::write(file, &bytes).map_err(failed)?;
+    say(&format!(
+        "alinas-csi: wrote {} ({files} files, {} bytes); it has no secrets, but names of mount targets, volumes and \
+         directories\n",
+        file.display(),
+        bytes.len()
+    ));
+    Ok(())
 }
 
 async fn look(arguments: &DoctorArgs) -> Diagnosis {
     let mut findings = node::look(&arguments.state_dir, &arguments.kubelet_dir).await;
+    let trust = Trust::new(arguments.ca_file.as_deref()).map(Arc::new);
+    let asked = api::look(&arguments.nas, variable, trust.as_ref().ok()).await;
+    findings.extend(asked);
     if let Some(text) = &arguments.subject {
-        match subject(text, arguments) {
-            Err(finding) => findings.push(finding),
-            Ok(subject) => match Trust::new(arguments.ca_file.as_deref()) {
-                Ok(trust) => {
-                    let dialer = Dialer::new(Arc::new(trust));
-                    findings.extend(server::look(&dialer, &subject).await);
-                }
-                Err(error) => findings.push(Finding::of_fault(Check::Tls, &Chain(&error))),
-            },
+        match (subject(text, arguments), trust) {
+            (Err(finding), _) => findings.push(finding),
+            (Ok(subject), Ok(trust)) => {
+                findings.extend(server::look(&Dialer::new(trust), &subject).await);
+            }
+            (Ok(_), Err(error)) => findings.push(Finding::of_fault(Check::Tls, &Chain(&error))),
         }
     }
     Diagnosis::of(findings, arguments.subject.is_some())
+}
+
+#[expect(clippy::disallowed_methods, reason = "app is where the environment is looked up")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn subject(text: &str, arguments: &DoctorArgs) -> Result<Subject, Finding> {

@@ -5,12 +5,14 @@
 
 mod report;
 mod table;
+mod watch;
 
 #[cfg(test)]
 pub(super) use report::example;
 pub(super) use report::kind_word;
 
 use std::io;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +28,8 @@ use crate::app::node::WATCHDOG_SOCKET;
 use crate::app::print;
 use crate::app::say;
 use crate::app::status::report::Report;
+use crate::app::status::watch::Streams;
+use crate::app::status::watch::Watch;
 use crate::proto::tunnel as wire;
 use crate::proto::tunnel::tunnels_client::TunnelsClient;
 use crate::runtime::Clock;
@@ -49,6 +53,16 @@ pub struct StatusArgs {
     /// For people, or for machines.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
+    /// Looks again and again, every two seconds or every so many, and shows what is carried meanwhile.
+    #[arg(
+        long,
+        short,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u32).range(1..=86400)
+    )]
+    watch: Option<u32>,
 }
 
 /// How the answer is written.
@@ -83,7 +97,11 @@ pub(super) enum StatusError {
 
 /// Asks and prints.
 pub(super) fn run(arguments: &StatusArgs) -> ExitCode {
-    match answer(arguments) {
+    let answered = match arguments.watch {
+        Some(seconds) => watch(arguments, Duration::from_secs(seconds.into())),
+        None => answer(arguments),
+    };
+    match answered {
         Ok(text) => {
             print(&text);
             ExitCode::SUCCESS
@@ -102,12 +120,42 @@ fn answer(arguments: &StatusArgs) -> Result<String, StatusError> {
     write(&Report::read(listed, SystemClock.now().epoch_seconds()), arguments.output)
 }
 
+/// Ends when nobody reads any more.
+fn watch(arguments: &StatusArgs, every: Duration) -> Result<String, StatusError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let socket = arguments.state_dir.join(WATCHDOG_SOCKET);
+    let mut streams = Streams { out: &mut io::stdout(), errors: &mut io::stderr() };
+    let how = Watch {
+        every,
+        output: arguments.output,
+        in_place: arguments.output == Output::Table && io::stdout().is_terminal(),
+    };
+    let watching = watch::watch(
+        how,
+        async || ask(&socket).await,
+        || SystemClock.now().epoch_seconds(),
+        &mut streams,
+    );
+    // A reader that has seen enough, as `head` has, is no error.
+    let _ = runtime.map_err(StatusError::Runtime)?.block_on(watching);
+    Ok(String::new())
+}
+
 /// As the watchdog of a state directory says it.
 ///
 /// # Errors
 /// Says why there is no answer.
 pub(super) async fn ask_in(state_dir: &Path) -> Result<wire::ListResponse, StatusError> {
     ask(&state_dir.join(WATCHDOG_SOCKET)).await
+}
+
+/// The answer for machines.
+///
+/// # Errors
+/// Says why there is none.
+pub(super) async fn json_in(state_dir: &Path) -> Result<String, StatusError> {
+    let listed = ask_in(state_dir).await?;
+    write(&Report::read(listed, SystemClock.now().epoch_seconds()), Output::Json)
 }
 
 async fn ask(socket: &Path) -> Result<wire::ListResponse, StatusError> {
@@ -162,7 +210,9 @@ mod tests {
 
     fn asked_at(state_dir: &Path) -> String {
         let state_dir = state_dir.to_owned();
-        answer(&StatusArgs { state_dir, output: Output::Table }).unwrap_err().to_string()
+        answer(&StatusArgs { state_dir, output: Output::Table, watch: None })
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The answer as it is written for machines: names that stay, times in RFC 3339, no value left out.
 //!
-//! LONG: a quarter of it is the example that the tests of the table, of the metrics and of itself read.
+//! LONG: a quarter of it is the example that the tests of several tables share.
 
 use serde::Serialize;
 
@@ -12,12 +12,17 @@ const DAY: i64 = 24 * 60 * 60;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
+    /// When it was asked.
+    pub(super) time: String,
     pub(super) process: Process,
     /// Why the tunnels are shown without what goes through them.
     pub(super) problem: Option<String>,
     /// What else an operator should know.
     pub(super) notices: Vec<String>,
     pub(super) tunnels: Vec<Tunnel>,
+    /// It is one of several, so that people are shown what is carried now.
+    #[serde(skip)]
+    pub(super) is_watched: bool,
 }
 
 /// The tunnel process.
@@ -79,6 +84,8 @@ pub(super) struct Tunnel {
     pub(super) session: Option<Session>,
     pub(super) connections: Connections,
     pub(super) bytes: Bytes,
+    /// None where nobody looked before.
+    pub(super) throughput: Option<Throughput>,
     pub(super) sessions_resumed: u64,
     pub(super) dial_failures: Vec<Failures>,
     pub(super) last_error: Option<String>,
@@ -135,6 +142,14 @@ pub(super) struct Bytes {
     pub(super) to_kernel: u64,
 }
 
+/// Bytes a second since the last look.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Throughput {
+    pub(super) to_server_per_second: u64,
+    pub(super) to_kernel_per_second: u64,
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct Failures {
     pub(super) kind: String,
@@ -146,6 +161,7 @@ impl Report {
     pub(super) fn read(listed: wire::ListResponse, now: i64) -> Self {
         let restarts = listed.restarts_by_reason.into_iter();
         Self {
+            time: date(now),
             process: Process {
                 state: listed.process,
                 fips: listed.fips,
@@ -165,6 +181,7 @@ impl Report {
             problem: some(listed.listeners_missing_because),
             notices: listed.notices,
             tunnels: listed.tunnels.into_iter().map(|tunnel| Tunnel::read(tunnel, now)).collect(),
+            is_watched: false,
         }
     }
 }
@@ -195,6 +212,7 @@ impl Tunnel {
                 to_server: listener.bytes_to_server,
                 to_kernel: listener.bytes_to_kernel,
             },
+            throughput: None,
             sessions_resumed: listener.sessions_resumed,
             dial_failures: failures
                 .map(|failure| Failures { kind: kind_word(failure.kind()), count: failure.count })
@@ -258,7 +276,8 @@ fn some(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn date(seconds_since_epoch: i64) -> String {
+/// In RFC 3339.
+pub(super) fn date(seconds_since_epoch: i64) -> String {
     prost_types::Timestamp { seconds: seconds_since_epoch, nanos: 0 }.to_string()
 }
 

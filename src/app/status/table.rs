@@ -6,6 +6,7 @@ use crate::app::status::report::Certificate;
 use crate::app::status::report::Health;
 use crate::app::status::report::Report;
 use crate::app::status::report::Session;
+use crate::app::status::report::Throughput;
 use crate::app::status::report::Tunnel;
 
 type Cell = fn(&Tunnel) -> String;
@@ -38,6 +39,21 @@ const COLUMNS: [(&str, Cell); 22] = [
     ("LAST ERROR", |tunnel| or_dash(tunnel.last_error.as_ref())),
 ];
 
+/// Behind those of bytes, where there was a look before.
+const NOW: [(&str, Cell); 2] = [
+    ("TO SERVER NOW", |tunnel| now(tunnel, |throughput| throughput.to_server_per_second)),
+    ("FROM SERVER NOW", |tunnel| now(tunnel, |throughput| throughput.to_kernel_per_second)),
+];
+
+fn columns(is_watched: bool) -> Vec<(&'static str, Cell)> {
+    let mut columns = COLUMNS.to_vec();
+    if is_watched {
+        let behind = columns.iter().position(|(head, _)| *head == "OPEN").unwrap_or(columns.len());
+        columns.splice(behind..behind, NOW);
+    }
+    columns
+}
+
 /// The whole text.
 pub(super) fn of(report: &Report) -> String {
     let mut text = process(report);
@@ -48,8 +64,9 @@ pub(super) fn of(report: &Report) -> String {
     if report.tunnels.is_empty() {
         return text + "no tunnels\n";
     }
-    let mut rows = vec![heads()];
-    rows.extend(report.tunnels.iter().flat_map(rows_of));
+    let columns = columns(report.is_watched);
+    let mut rows = vec![heads(&columns)];
+    rows.extend(report.tunnels.iter().flat_map(|tunnel| rows_of(tunnel, &columns)));
     text += "\n";
     text += &aligned(&rows);
     let words: String = report.tunnels.iter().flat_map(words_of).collect();
@@ -80,15 +97,15 @@ fn process(report: &Report) -> String {
     text + if process.fips { ", FIPS mode\n" } else { "\n" }
 }
 
-fn heads() -> Vec<String> {
+fn heads(columns: &[(&'static str, Cell)]) -> Vec<String> {
     std::iter::once("VOLUME")
-        .chain(COLUMNS.iter().map(|(head, _)| *head))
+        .chain(columns.iter().map(|(head, _)| *head))
         .map(str::to_owned)
         .collect()
 }
 
-fn rows_of(tunnel: &Tunnel) -> Vec<Vec<String>> {
-    let cells: Vec<_> = COLUMNS.iter().map(|(_, cell)| clean(&cell(tunnel))).collect();
+fn rows_of(tunnel: &Tunnel, columns: &[(&'static str, Cell)]) -> Vec<Vec<String>> {
+    let cells: Vec<_> = columns.iter().map(|(_, cell)| clean(&cell(tunnel))).collect();
     let row = |volume: String| std::iter::once(volume).chain(cells.iter().cloned()).collect();
     if tunnel.volumes.is_empty() {
         return vec![row("-".to_owned())];
@@ -114,6 +131,11 @@ fn state(tunnel: &Tunnel) -> String {
 
 fn of_health(tunnel: &Tunnel, cell: impl Fn(&Health) -> Option<String>) -> String {
     or_dash(tunnel.health.as_ref().and_then(cell).as_ref())
+}
+
+fn now(tunnel: &Tunnel, bytes: impl Fn(&Throughput) -> u64) -> String {
+    let text = tunnel.throughput.as_ref().map(|throughput| size(bytes(throughput)) + "/s");
+    or_dash(text.as_ref())
 }
 
 /// `1.2ms`.

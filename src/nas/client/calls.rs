@@ -30,6 +30,7 @@ use crate::nas::types::DescribedAccessPoint;
 use crate::nas::types::DirQuota;
 use crate::nas::types::FileSystem;
 use crate::nas::types::FileSystemId;
+use crate::nas::types::Listing;
 use crate::nas::types::MountTarget;
 use crate::nas::types::RecycleBin;
 use crate::nas::types::RecycleBinAnswer;
@@ -108,6 +109,17 @@ impl NasClient {
     /// See [`NasFault`].
     pub async fn file_systems(&self, tags: &[Tag]) -> Result<Vec<FileSystem>, NasFault> {
         self.all(&DescribeFileSystems { file_system_id: None, tags }).await
+    }
+
+    /// How many file systems the region has: the smallest question, which asks for nothing but the right to read.
+    ///
+    /// # Errors
+    /// See [`NasFault`].
+    pub async fn number_of_file_systems(&self) -> Result<u64, NasFault> {
+        let request = DescribeFileSystems { file_system_id: None, tags: &[] };
+        let query = request.query().with("PageNumber", 1).with("PageSize", 1);
+        let page = self.call(Action::DescribeFileSystems, query).await?;
+        Ok(DescribeFileSystems::items(page).1)
     }
 
     /// Makes a mount target; its domain cannot be mounted before it is active.

@@ -4,6 +4,7 @@
 //! safe; it ends within [`CALL_DEADLINE`], whatever the network does. A call may be dropped at any time.
 
 mod calls;
+mod date;
 #[cfg(test)]
 mod tests;
 
@@ -103,6 +104,12 @@ impl NasClient {
     #[must_use]
     pub fn counts(&self) -> &NasCounts {
         &self.counts
+    }
+
+    /// Where it is called.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     async fn all<L: Listing>(&self, request: &L) -> Result<Vec<L::Item>, NasFault> {

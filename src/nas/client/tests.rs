@@ -465,3 +465,26 @@ async fn an_order_that_says_that_it_failed_has_failed() {
         "{fault}"
     );
 }
+
+#[tokio::test]
+async fn the_clock_of_the_service_is_told_without_credentials() {
+    let (scene, source) = (scene(), "Sun, 06 Nov 1994 08:49:37 GMT");
+    scene.refuse(400, "MissingAction");
+    assert_eq!(scene.client.date().await, Ok(None));
+    scene.http.date(source);
+    scene.refuse(400, "MissingAction");
+    assert_eq!(scene.client.date().await, Ok(Some(Duration::from_secs(784_111_777))));
+    scene.http.date("yesterday");
+    scene.refuse(400, "MissingAction");
+    assert_eq!(scene.client.date().await, Ok(None));
+    let asked = scene.http.asked();
+    assert!(asked.iter().all(|request| request.headers().is_empty()), "{asked:?}");
+}
+
+#[tokio::test]
+async fn file_systems_are_counted_by_asking_for_one() {
+    let scene = scene();
+    scene.http.answer(200, r#"{"RequestId":"R","TotalCount":7,"FileSystems":{"FileSystem":[]}}"#);
+    assert_eq!(scene.client.number_of_file_systems().await.unwrap(), 7);
+    assert!(scene.sent()[0].contains("PageNumber=1&PageSize=1&RegionId=cn-hangzhou"));
+}
