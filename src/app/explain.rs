@@ -1,4 +1,4 @@
-//! `alinas-csi explain`: what a mount option means, from the table that the parser reads.
+//! `alinas-csi explain`: what a mount option or the name of a message means, from the tables that the program reads.
 
 use clap::Args;
 
@@ -12,7 +12,8 @@ use crate::model::nfs_option::explain::UnknownOption;
 /// What to explain.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// An option in any spelling; with a value (rsize=5000), also what becomes of it.
+    /// A mount option in any spelling; with a value (rsize=5000), also what becomes of it. Or the name that a message
+    /// ends in, as in nfs.no-answer.
     #[arg(required_unless_present_any = ["all", "markdown", "metrics", "doctor", "events", "messages"])]
     option: Option<String>,
     /// Lists every option, a line each.
@@ -38,10 +39,12 @@ pub struct ExplainArgs {
 /// The text to print.
 ///
 /// # Errors
-/// When the option is in no table; names the nearest one.
+/// When it is in no table; names the nearest option.
 pub fn answer(arguments: &ExplainArgs) -> Result<String, UnknownOption> {
     match &arguments.option {
-        Some(option) => explain::explain(option),
+        Some(name) => {
+            explain::explain(name).or_else(|unknown| messages::explain(name).ok_or(unknown))
+        }
         None if arguments.markdown => Ok(explain::page()),
         None if arguments.metrics => Ok(metrics::family::page()),
         None if arguments.doctor => Ok(doctor::page()),
@@ -73,6 +76,7 @@ mod tests {
         assert!(ask(&["nfsvers"]).unwrap().starts_with("vers=VERSION"));
         assert!(ask(&["--all"]).unwrap().contains("\nrsize=NUMBER "));
         assert!(ask(&["--markdown"]).unwrap().starts_with("# Mount options\n"));
+        assert!(ask(&["nfs.no-answer"]).unwrap().starts_with("nfs.no-answer ("));
         assert!(ask(&["--messages"]).unwrap().contains("| `nfs.export-missing` | tunnel |"));
     }
 

@@ -25,6 +25,25 @@ pub(super) fn page() -> String {
     page
 }
 
+/// What a name means, a line for each of its rows. None where it is none; the brackets that a message has about it may
+/// be there.
+pub(super) fn explain(name: &str) -> Option<String> {
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let marked = format!("| `{name}` |");
+    let line = |row: &str| {
+        let cells: Vec<_> = row.trim_end_matches('|').split('|').map(str::trim).collect();
+        match cells.as_slice() {
+            [about, what, to_do] => {
+                format!("{name} ({}): {what}; {to_do}\n", about.trim_matches('`'))
+            }
+            _ => format!("{name}: {}\n", cells.join("; ")),
+        }
+    };
+    let page = page();
+    let text: String = page.lines().filter_map(|row| row.strip_prefix(&marked)).map(line).collect();
+    (!text.is_empty()).then_some(text)
+}
+
 /// Every kind but the unspecified one, which is 0.
 fn kinds() -> impl Iterator<Item = Kind> {
     (1_i32..).map_while(|number| Kind::try_from(number).ok())
@@ -35,7 +54,7 @@ const HEAD: &str = "\
 
 Everything that goes wrong is said in one line: what was tried, on what, why it failed, what to do. This page has \
 every cause that has a name. A name never changes, while a sentence may be bettered. Look for a part of the sentence \
-that you have before you, or for the name.
+that you have before you, or for the name; `alinas-csi explain NAME` knows it, too.
 
 It is written from the tables in the code: `alinas-csi explain --messages > docs/messages.md`. Reasons of events are \
 in [events.md](events.md), the checks of `alinas-csi doctor` in [doctor.md](doctor.md). The ten troubles that are \
@@ -81,6 +100,22 @@ mod tests {
     fn the_document_about_messages_is_what_the_tables_say() {
         let committed = include_str!("../../docs/messages.md");
         assert!(committed == page(), "docs/messages.md is old; renew it (see above)");
+    }
+
+    #[test]
+    fn a_name_is_explained_by_each_of_its_rows() {
+        let denied = explain("[nfs.export-denied]").unwrap();
+        let begins =
+            ["nfs.export-denied (tunnel): the mount target", "nfs.export-denied (plain): the"];
+        assert!(
+            denied.lines().zip(begins).all(|(line, begin)| line.starts_with(begin)),
+            "{denied}"
+        );
+        assert_eq!(denied.lines().count(), 2);
+        let weakness = Weakness::ALL[0];
+        let text = format!("{}: {}\n", weakness.word(), weakness.text());
+        assert_eq!(explain(weakness.word()), Some(text));
+        assert!(explain("").is_none() && explain("nfs").is_none() && explain("any").is_none());
     }
 
     #[test]
