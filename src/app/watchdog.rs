@@ -55,6 +55,7 @@ use crate::watchdog::hosts;
 use crate::watchdog::neighbourhood;
 use crate::watchdog::process::SelfLauncher;
 use crate::watchdog::reaper;
+use crate::watchdog::record;
 use crate::watchdog::record::RecordStore;
 use crate::watchdog::service;
 use crate::watchdog::service::ServeError;
@@ -225,7 +226,7 @@ async fn run_until(
     let state = StateDir::open(&args.state_dir)?;
     let _ours_alone = succession::ours_alone(&state).await?;
     let has_tunnels =
-        !state.sub("tunnels")?.names().map_err(WatchdogRoleError::Records)?.is_empty();
+        !state.sub(record::FOLDER)?.names().map_err(WatchdogRoleError::Records)?.is_empty();
     namespace::ensure(Some(state.path()), has_tunnels, args.dangerous_any_network_namespace)?;
     namespace::note(&state);
     let (life, shown) = watch::channel(Life::default());
@@ -269,7 +270,7 @@ fn load(
     mounts: Arc<dyn MountTable>,
     life: watch::Receiver<Life>,
 ) -> Result<Tunnels, WatchdogRoleError> {
-    let records = RecordStore::new(state.sub("tunnels")?);
+    let records = RecordStore::new(state.sub(record::FOLDER)?);
     let clients = Arc::new(KernelNfsClients::default());
     let neighbours = Arc::new(NodeNeighbours::default());
     let kernel = KernelView { clients, mounts, neighbours };

@@ -26,7 +26,7 @@ use crate::host::state_dir::StateDir;
 const VERSION: u32 = 1;
 
 /// The directory, within the state directory.
-const FOLDER: &str = "plain";
+pub const FOLDER: &str = "plain";
 
 /// What a volume was staged with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

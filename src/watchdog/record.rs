@@ -98,6 +98,8 @@ impl RecordError {
     }
 }
 
+/// Where records are, in the state directory.
+pub const FOLDER: &str = "tunnels";
 /// What the names of damaged records end in that were set aside.
 const ASIDE: &str = ".damaged";
 

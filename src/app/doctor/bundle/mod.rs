@@ -38,9 +38,11 @@ use crate::app::log_file;
 use crate::host::mount_table;
 use crate::kubernetes::access;
 use crate::model::client_identity::CredentialsPath;
+use crate::node::plain_record;
 use crate::runtime::Clock;
 use crate::runtime::SystemClock;
 use crate::tls::fips;
+use crate::watchdog::record;
 
 /// For everything that is read here.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -213,9 +215,9 @@ fn records(state_dir: &Path) -> Vec<(String, String)> {
         stem.is_some_and(|stem| stem.chars().all(|one| one.is_ascii_hexdigit() || one == '.'))
     };
     let mut found = Vec::new();
-    for below in ["", "plain/"] {
+    for below in [record::FOLDER, plain_record::FOLDER] {
         let names = regular_files(&state_dir.join(below), is_record);
-        found.extend(names.into_iter().map(|name| format!("{below}{name}")));
+        found.extend(names.into_iter().map(|name| format!("{below}/{name}")));
     }
     found.truncate(MOST_RECORDS);
     let read = |name: String| {

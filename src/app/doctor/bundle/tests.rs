@@ -23,7 +23,9 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let node = Self { home: tempfile::tempdir().unwrap() };
-        for folder in ["state/plain", "logs", "nas", "kubernetes", "proc/7", "proc/self"] {
+        for folder in
+            ["state/tunnels", "state/plain", "logs", "nas", "kubernetes", "proc/7", "proc/self"]
+        {
             fs::create_dir_all(node.path(folder)).unwrap();
         }
         node
@@ -81,10 +83,10 @@ fn with_secrets() -> (Node, Places) {
     node.write("alinas-utils.conf", "[mount]\naccess_key_secret = mounted-secret\n");
     let ram = node.path("ram-of-a-volume");
     node.write(
-        "state/127.0.1.1.json",
+        "state/tunnels/127.0.1.1.json",
         &json!({"version": 3, "policy": {"identity": {"ram": ram}}}).to_string(),
     );
-    node.write("state/127.0.1.2.json.damaged", KEY);
+    node.write("state/tunnels/127.0.1.2.json.damaged", KEY);
     let mut log = SECRETS.map(|secret| format!("INFO it is {secret} said=\"{secret}\"\n")).concat();
     log += &json!({"key": KEY, "secrets": SECRETS}).to_string();
     node.write("logs/mount.log", &log);
@@ -113,7 +115,7 @@ async fn no_secret_is_found_in_the_archive_whatever_place_it_is_in() {
     assert_eq!(log.matches("INFO it is <left out> said=").count(), SECRETS.len(), "{log}");
     assert!(archive.iter().all(|(name, _)| !name.ends_with(".pem") && !name.ends_with(".key")));
     assert!(text(&archive, "state-directory.txt").contains(" client.key\n"));
-    assert_eq!(text(&archive, "records/127.0.1.2.json.damaged"), "<left out>\n");
+    assert_eq!(text(&archive, "records/tunnels/127.0.1.2.json.damaged"), "<left out>\n");
     let settings: Value = serde_json::from_str(text(&archive, "settings.json")).unwrap();
     assert_eq!(settings["variables"]["ALINAS_CSI_LOG"], "info");
     let folder = node.path("nas").display().to_string();
