@@ -1,6 +1,6 @@
 //! The generated protobuf types, and nothing else.
 //!
-//! Hand-written code lives in the layers that use them: `csi` for the Container Storage Interface, `node`,
+//! Hand-written code lives in the layers that use them: `csi` for the Container Storage Interface and the kubelet, `node`,
 //! `watchdog` and `tunnel` for the tunnel service.
 
 /// The Container Storage Interface, from `proto/csi/v1/csi.proto`.
@@ -27,4 +27,17 @@ pub mod csi {
 )]
 pub mod tunnel {
     tonic::include_proto!("alinas.tunnel.v1");
+}
+
+/// The kubelet's way to learn of a driver, from `proto/kubelet/pluginregistration/v1/api.proto`.
+#[allow(
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::pedantic,
+    reason = "generated code"
+)]
+pub mod kubelet {
+    tonic::include_proto!("pluginregistration");
 }

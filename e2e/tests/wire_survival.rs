@@ -401,6 +401,51 @@ async fn a_watchdog_takes_over_from_one_that_still_lives_and_agrees() {
     release(&node).await;
 }
 
+const MAKES_WAY: &[&str] = &["--make-way"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_pod_takes_over_while_the_former_one_lives_and_nobody_waits() {
+    let mut node = Node::with(MAKES_WAY).await;
+    let mut before = None;
+    let told = under_calls(&mut node, async |node| {
+        let former = node.tunnel().await;
+        let next = watchdog(&node.lab, node.port, MAKES_WAY);
+        before = Some(std::mem::replace(&mut node.watchdog, next));
+        node.until_running(former).await;
+        until_gone(former).await;
+    })
+    .await;
+    assert!(told.longest < HAND_OVER, "{told:?}");
+    let mut before = before.unwrap();
+    assert!(!before.has_ended(), "the kubelet would start it again, and it would take over");
+    signal(before.id(), Signal::TERM);
+    before.wait_for_end(DEADLINE).unwrap();
+    release(&node).await;
+    // Without a next one, the tunnel process ends first.
+    let last = node.tunnel().await;
+    signal(node.watchdog.id(), Signal::TERM);
+    node.watchdog.wait_for_end(DEADLINE).unwrap();
+    until_gone(last).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watchdog_that_made_way_serves_again_where_the_next_one_dies() {
+    let node = Node::with(MAKES_WAY).await;
+    let address = node.acquire().await;
+    let former = node.tunnel().await;
+    let mut next = watchdog(&node.lab, node.port, MAKES_WAY);
+    let second = node.until_running(former).await;
+    // One that dies in a pod takes its tunnel process with it.
+    next.kill().unwrap();
+    signal(second, Signal::KILL);
+    until_gone(second).await;
+    node.until_running(second).await;
+    let caller = Caller::start(address);
+    sleep(A_WHILE).await;
+    let told = caller.stop().await;
+    assert!(told.calls > 0 && told.refused == 0, "{told:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watchdog_that_does_not_agree_keeps_its_directory_and_is_named() {
     let mut node = Node::new().await;

@@ -22,6 +22,7 @@ mod namespace;
 pub mod nas;
 mod nfsmount_conf;
 pub mod node;
+pub mod probe;
 mod signals;
 pub mod status;
 mod succession;
@@ -73,6 +74,8 @@ enum Command {
     Question(Question),
     /// Shows the tunnels of this node: where they lead, how they are secured, what they carry.
     Status(status::StatusArgs),
+    /// Asks the plugin on a CSI socket whether it works, for a probe of Kubernetes.
+    Probe(probe::ProbeArgs),
     /// Looks at this node, and at a mount target from it, and says what to do.
     Doctor(doctor::DoctorArgs),
 }
@@ -133,6 +136,7 @@ fn run(command_line: CommandLine) -> ExitCode {
     let role = match command {
         Command::Question(question) => return answer(&question),
         Command::Status(arguments) => return status::run(&arguments),
+        Command::Probe(arguments) => return probe::run(&arguments),
         Command::Doctor(arguments) => return doctor::run(&arguments, &log),
         Command::Mounting(Mounting::Mount(arguments)) => return mount::run(&arguments, &log),
         Command::Mounting(Mounting::Umount(arguments)) => return umount::run(&arguments, &log),

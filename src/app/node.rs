@@ -1,7 +1,7 @@
 //! The role `node`: serves the kubelet on a Unix socket until it is told to stop.
 //!
 //! It holds nothing that a mount needs: it can crash, restart or be upgraded at any time, and what it was asked
-//! to do half way is asked again.
+//! to do half way is asked again. With `--make-way` the next one may be started while it still serves ([`succession`]).
 //!
 //! LONG: a third of it are the settings, a third tests.
 
@@ -22,12 +22,16 @@ use crate::app::metrics;
 use crate::app::metrics::MetricsArgs;
 use crate::app::metrics::node_family::NodeScrape;
 use crate::app::signals;
+use crate::app::succession;
+use crate::app::succession::End;
 use crate::csi::CsiEndpoint;
 use crate::csi::DriverName;
 use crate::csi::IdentityService;
 use crate::csi::ListenError;
 use crate::csi::NodeId;
 use crate::csi::NodeService;
+use crate::csi::Registrar;
+use crate::csi::SuccessionService;
 use crate::csi::TopologyKey;
 use crate::csi::VolumeDefaults;
 use crate::host::mount_stats::ProcMountStats;
@@ -56,12 +60,13 @@ use crate::node::zone::ZoneSources;
 use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::node_server::NodeServer;
 use crate::proto::csi::plugin_capability::service::Type;
+use crate::proto::tunnel::succession_server::SuccessionServer;
 
 /// Where the watchdog listens, in the state directory.
 pub(super) const WATCHDOG_SOCKET: &str = "watchdog.sock";
 
 /// How long operations may go on after we were told to stop. One that is cut is asked again by the kubelet.
-const DRAIN: Duration = Duration::from_secs(25);
+pub(super) const DRAIN: Duration = Duration::from_secs(25);
 /// Kubernetes' default for `terminationGracePeriodSeconds`.
 const POD_GRACE_PERIOD: Duration = Duration::from_secs(30);
 const _: () = assert!(
@@ -132,6 +137,25 @@ pub struct NodeArgs {
     #[arg(long, env = "ALINAS_CSI_STARTUP_TAINT", value_name = "KEY")]
     pub startup_taint: Option<String>,
 
+    /// The kubelet's folder plugins_registry, to register the driver there; left out, somebody else does
+    /// (node-driver-registrar)
+    #[arg(
+        long,
+        env = "ALINAS_CSI_REGISTRATION_DIR",
+        value_name = "DIRECTORY",
+        requires = "kubelet_socket_path"
+    )]
+    pub registration_dir: Option<PathBuf>,
+
+    /// Where the CSI socket is, as the kubelet sees it
+    #[arg(long, env = "ALINAS_CSI_KUBELET_SOCKET_PATH", value_name = "PATH")]
+    pub kubelet_socket_path: Option<PathBuf>,
+
+    /// Make way for another node plugin that is started on the same socket, and then wait for the signal to end; and
+    /// take over from one that makes way: for a pod that is replaced by one that starts before it ends (maxSurge)
+    #[arg(long, env = "ALINAS_CSI_MAKE_WAY")]
+    pub make_way: bool,
+
     #[command(flatten)]
     pub cluster: ClusterArgs,
 
@@ -170,6 +194,15 @@ impl NodeArgs {
         ZoneSources::new(self.zone.clone(), node, instance)
     }
 
+    /// Keeps the driver registered, where that is ours to do.
+    fn register(&self, end: &End) {
+        let places = self.registration_dir.clone().zip(self.kubelet_socket_path.clone());
+        if let Some((folder, endpoint)) = places {
+            let registrar = Registrar { folder, driver: self.driver_name.clone(), endpoint };
+            tokio::spawn(registrar.run(end.stop.clone(), end.succeeded.clone()));
+        }
+    }
+
     /// A default that weakens is said once, and again by each tunnel that has it.
     fn volume_defaults(&self) -> VolumeDefaults {
         if let Some(danger) = self.tls_check.danger() {
@@ -202,9 +235,24 @@ pub enum NodeRoleError {
 /// # Errors
 /// Says why nothing could be served.
 pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
-    // First of all: node-driver-registrar exits when the socket is late.
-    let listener = args.csi_endpoint.listen().await?;
-    let stop = signals::stop_on_signal().map_err(NodeRoleError::Signals)?;
+    let told = signals::stop_on_signal().map_err(NodeRoleError::Signals)?;
+    loop {
+        let end = End::when(&told);
+        run_until(args.clone(), end.clone()).await?;
+        let socket = args.csi_endpoint.path();
+        if !end.succeeded.is_cancelled() || !succession::needed_again(socket, &told).await {
+            return Ok(());
+        }
+    }
+}
+
+async fn run_until(args: NodeArgs, end: End) -> Result<(), NodeRoleError> {
+    let stop = end.stop.clone();
+    // First of all: whoever registers us waits for the socket.
+    let listener = match args.make_way {
+        true => succession::listen(&args.csi_endpoint).await?,
+        false => args.csi_endpoint.listen().await?,
+    };
     let watchdog = args.state_dir.join(WATCHDOG_SOCKET);
     let tunnels: Arc<dyn Tunnels> = Arc::new(WatchdogTunnels::at(watchdog));
     let node = Node::new(
@@ -247,11 +295,20 @@ pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
             tell_untainted(&events, &node_name, &taint, found);
         });
     }
+    args.register(&end);
     let identity = IdentityService::new(args.driver_name, capabilities, tunnels);
-    let services = Routes::new(IdentityServer::new(identity)).add_service(NodeServer::new(service));
-    let drained = serve(listener, services, calls, node, stop.cancelled_owned())
+    let mut services =
+        Routes::new(IdentityServer::new(identity)).add_service(NodeServer::new(service));
+    if args.make_way {
+        let succession = SuccessionService::new(node.clone(), end.succeeded.clone());
+        services = services.add_service(SuccessionServer::new(succession));
+        end.may_come_early();
+    }
+    let drained = serve(listener, services, calls, node, stop.clone().cancelled_owned())
         .await
         .map_err(NodeRoleError::Serve)?;
+    // Where the server ended by itself, too.
+    stop.cancel();
     tracing::info!(?drained, "stopped");
     Ok(())
 }

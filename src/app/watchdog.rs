@@ -12,7 +12,8 @@
 //! sockets over from it. A host's service is restarted so without a pause.
 //!
 //! In a pod it would die with the container anyway. The records stay, and the next watchdog's tunnel process
-//! binds the same addresses before anything else: the kernel reconnects, and no mount fails.
+//! binds the same addresses before anything else: the kernel reconnects, and no mount fails. Where the next pod starts
+//! before this one ends, `--make-way` hands over to it without a pause ([`succession`]).
 //!
 //! # On SIGHUP
 //!
@@ -33,8 +34,10 @@ use crate::app::metrics;
 use crate::app::metrics::MetricsArgs;
 use crate::app::namespace;
 use crate::app::namespace::NamespaceFault;
+use crate::app::node::WATCHDOG_SOCKET;
 use crate::app::signals;
 use crate::app::succession;
+use crate::app::succession::End;
 use crate::host::hosts_file::HostsFile;
 use crate::host::mount_table::MountTable;
 use crate::host::mount_table::ProcMountTable;
@@ -125,6 +128,11 @@ pub struct WatchdogArgs {
     #[arg(long, env = "ALINAS_CSI_LEAVE_TUNNEL")]
     pub leave_tunnel: bool,
 
+    /// Make way for another watchdog that is started on the same state directory, and then wait for the signal to end:
+    /// for a pod that is replaced by one that starts before it ends (maxSurge).
+    #[arg(long, env = "ALINAS_CSI_MAKE_WAY", conflicts_with = "leave_tunnel")]
+    pub make_way: bool,
+
     /// Run in a network namespace that is not the host's, or not the one that tunnels were made in: for debugging.
     /// Mounts made elsewhere hang.
     #[arg(long, hide = true)]
@@ -179,7 +187,15 @@ pub(super) async fn run(
     let hosts_entries = args.hosts_entries || conf.hosts_entries;
     let args = WatchdogArgs { hosts_entries, ..args };
     let tunnel_arguments = args.tunnel_arguments(tunnel_log);
-    run_until(args, settings, tunnel_arguments, Arc::new(ProcMountTable), stop).await
+    loop {
+        let end = End::when(&stop);
+        let (settings, arguments) = (settings.clone(), tunnel_arguments.clone());
+        run_until(args.clone(), settings, arguments, Arc::new(ProcMountTable), end.clone()).await?;
+        let socket = args.state_dir.join(WATCHDOG_SOCKET);
+        if !end.succeeded.is_cancelled() || !succession::needed_again(&socket, &stop).await {
+            return Ok(());
+        }
+    }
 }
 
 impl WatchdogArgs {
@@ -221,8 +237,9 @@ async fn run_until(
     settings: TunnelSettings,
     tunnel_arguments: Vec<OsString>,
     mounts: Arc<dyn MountTable>,
-    stop: CancellationToken,
+    end: End,
 ) -> Result<(), WatchdogRoleError> {
+    let stop = end.stop.clone();
     let state = StateDir::open(&args.state_dir)?;
     let _ours_alone = succession::ours_alone(&state).await?;
     let has_tunnels =
@@ -231,7 +248,7 @@ async fn run_until(
     namespace::note(&state);
     let (life, shown) = watch::channel(Life::default());
     let tunnels = Arc::new(load(settings, &state, mounts, shown)?);
-    let listener = service::listen(&state.file("watchdog.sock"))?;
+    let listener = service::listen(&state.file(WATCHDOG_SOCKET))?;
 
     let stop_process = CancellationToken::new();
     let mut launcher = SelfLauncher::new(state.file("tunnel.sock"), args.ca_file.clone());
@@ -242,6 +259,11 @@ async fn run_until(
     if args.leave_tunnel {
         driver = driver.leaving();
         tunnels.may_be_succeeded(stop.clone());
+    }
+    if args.make_way {
+        driver = driver.leaving_to(end.succeeded.clone());
+        tunnels.may_be_succeeded(end.succeeded.clone());
+        end.may_come_early();
     }
     let replace = driver.replace();
     tokio::spawn(signals::upgrade_on_hang_up(driver.upgrade(), stop_process.clone()));
@@ -316,6 +338,8 @@ mod tests {
             (&["watchdog", "--unmount-grace", "601"], false),
             (&["watchdog", "--metrics-listen", "fd00::1:29665"], true),
             (&["watchdog", "--metrics-listen", "29665"], false),
+            (&["watchdog", "--make-way"], true),
+            (&["watchdog", "--make-way", "--leave-tunnel"], false),
         ] {
             assert_eq!(Line::try_parse_from(line).is_ok(), accepted, "{line:?}");
         }
@@ -368,8 +392,8 @@ mod tests {
         let path = dir.path().to_str().unwrap();
         let args = Line::try_parse_from(["watchdog", "--state-dir", path]).unwrap().args;
         let settings = args.settings(&AlinasConf::default());
-        let stop = CancellationToken::new();
-        let ended = run_until(args, settings, Vec::new(), Arc::new(NoMounts), stop).await;
+        let end = End::when(&CancellationToken::new());
+        let ended = run_until(args, settings, Vec::new(), Arc::new(NoMounts), end).await;
         let refusal = ended.unwrap_err().to_string();
         assert!(refusal.contains(path), "{refusal}");
     }

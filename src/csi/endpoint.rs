@@ -24,7 +24,9 @@ pub struct CsiEndpointError(String);
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another driver of this name, or a container of this pod that has not ended.
-    #[error("another server answers on {0:?}; two plugins must not share one socket")]
+    #[error(
+        "another server answers on {0:?} and does not make way; two plugins must not share one socket"
+    )]
     InUse(PathBuf),
     /// We delete nothing but sockets.
     #[error("{0:?} exists and is not a socket; move it away")]
@@ -68,10 +70,27 @@ impl CsiEndpoint {
     /// Says what is in the way.
     pub async fn listen(&self) -> Result<UnixListener, ListenError> {
         self.ensure_free().await?;
-        let listener = UnixListener::bind(&self.0).map_err(|source| self.failed("bind", source))?;
-        fs::set_permissions(&self.0, Permissions::from_mode(0o600))
+        self.listen_instead().await
+    }
+
+    /// The same, in the place of whoever listens here: from now on callers come to us.
+    ///
+    /// # Errors
+    /// Says what failed.
+    pub async fn listen_instead(&self) -> Result<UnixListener, ListenError> {
+        let unfinished = self.0.with_extension("unfinished");
+        match fs::remove_file(&unfinished).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(self.failed("make room for", error));
+            }
+            _ => {}
+        }
+        let listener =
+            UnixListener::bind(&unfinished).map_err(|source| self.failed("bind", source))?;
+        fs::set_permissions(&unfinished, Permissions::from_mode(0o600))
             .await
             .map_err(|source| self.failed("protect", source))?;
+        fs::rename(&unfinished, &self.0).await.map_err(|source| self.failed("name", source))?;
         Ok(listener)
     }
 
@@ -85,9 +104,7 @@ impl CsiEndpoint {
             Err(source) => return Err(self.failed("look at", source)),
         }
         match UnixStream::connect(&self.0).await {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(&self.0).await.map_err(|source| self.failed("remove", source))
-            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
             // Connected, or too busy to be connected to: somebody lives there.
             Ok(_) | Err(_) => Err(ListenError::InUse(self.0.clone())),
         }

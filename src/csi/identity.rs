@@ -110,7 +110,7 @@ impl Identity for IdentityService {
         Ok(Response::new(csi::GetPluginCapabilitiesResponse { capabilities }))
     }
 
-    /// Never touches a mount: it must answer within `livenessprobe`'s 3 s whatever the servers do.
+    /// Never touches a mount: it must answer within a probe's deadline whatever the servers do.
     async fn probe(
         &self,
         _request: Request<csi::ProbeRequest>,

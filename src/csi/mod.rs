@@ -8,6 +8,8 @@
 //! | [`defaults`] | what holds for volumes that do not say it themselves |
 //! | [`code`], [`controller_code`] | one table for each call, from its errors to gRPC codes |
 //! | `controller_topology` | in which zones a volume is wanted, and in which one it is |
+//! | [`registration`] | how the kubelet learns of us |
+//! | [`succession`] | how the next node plugin takes over |
 //! | `node_event` | which of the node's errors is said in an event, and about what |
 //! | [`topology`] | zones, as nodes and volumes carry them |
 //! | [`refusal`] | an error logged once and made a status |
@@ -26,7 +28,9 @@ pub mod identity;
 pub mod node;
 mod node_event;
 pub mod refusal;
+pub mod registration;
 pub mod request;
+pub mod succession;
 pub mod topology;
 
 pub use controller::ControllerService;
@@ -40,4 +44,6 @@ pub use node::NodeId;
 pub use node::NodeIdError;
 pub use node::NodeService;
 pub use node_event::refused as event_of;
+pub use registration::Registrar;
+pub use succession::SuccessionService;
 pub use topology::TopologyKey;

@@ -9,7 +9,7 @@ pub const CALL: Duration = Duration::from_secs(100);
 pub const ACQUIRE: Duration = Duration::from_secs(30);
 /// The watchdog writes a record.
 pub const RELEASE: Duration = Duration::from_secs(5);
-/// The watchdog says that it lives. `livenessprobe` waits for 3 s.
+/// The watchdog says that it lives. A probe of the kubelet's waits for 5 s.
 pub const PROBE: Duration = Duration::from_secs(1);
 
 /// The tunnel was proven just before, so a mount that takes this long will not succeed.

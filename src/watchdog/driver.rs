@@ -87,8 +87,29 @@ pub struct Driver {
     retiring: JoinSet<()>,
     upgrade: Arc<Notify>,
     replace: Arc<Notify>,
-    /// What follows when it is stopped.
-    last: Event,
+    last: Last,
+}
+
+/// What follows when the watchdog is stopped.
+#[derive(Clone, Debug)]
+enum Last {
+    /// The process is ended.
+    Stop,
+    /// It goes on, for the next watchdog to take over from.
+    Leave,
+    /// It goes on where another watchdog is there to take over by then, and is ended otherwise.
+    LeaveTo(CancellationToken),
+}
+
+impl Last {
+    fn event(&self) -> Event {
+        match self {
+            Self::Stop => Event::Stop,
+            Self::Leave => Event::Leave,
+            Self::LeaveTo(successor) if successor.is_cancelled() => Event::Leave,
+            Self::LeaveTo(_) => Event::Stop,
+        }
+    }
 }
 
 impl Driver {
@@ -108,14 +129,20 @@ impl Driver {
             retiring: JoinSet::new(),
             upgrade: Arc::default(),
             replace: Arc::default(),
-            last: Event::Stop,
+            last: Last::Stop,
         }
     }
 
     /// The same, but what serves when it is stopped goes on, for the next watchdog to take over from.
     #[must_use]
     pub fn leaving(self) -> Self {
-        Self { last: Event::Leave, ..self }
+        Self { last: Last::Leave, ..self }
+    }
+
+    /// The same, where `successor` is cancelled by then: another watchdog is there. Otherwise the process is ended.
+    #[must_use]
+    pub fn leaving_to(self, successor: CancellationToken) -> Self {
+        Self { last: Last::LeaveTo(successor), ..self }
     }
 
     /// Notify it, and the process is replaced by one of the installed binary, which serves before the former one
@@ -289,7 +316,7 @@ impl Driver {
             // A process that has ended is seen before it is asked to end.
             biased;
             event = happened => event,
-            () = stop.cancelled(), if state != State::Stopping => self.last,
+            () = stop.cancelled(), if state != State::Stopping => self.last.event(),
             () = upgrade.notified(), if runs => Event::Upgrade,
             () = replace.notified(), if runs => Event::Replace,
         }

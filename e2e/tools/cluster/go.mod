@@ -12,9 +12,9 @@ tool (
 )
 
 require (
-	github.com/container-storage-interface/spec v1.12.0
-	google.golang.org/grpc v1.81.1
-	k8s.io/kubelet v0.36.3
+	github.com/container-storage-interface/spec v1.12.0 // indirect
+	google.golang.org/grpc v1.81.1 // indirect
+	k8s.io/kubelet v0.36.3 // indirect
 )
 
 require (
