@@ -12,7 +12,7 @@ ARG RUST_IMAGE=rust:1.95-bookworm
 FROM ${RUST_IMAGE} AS build
 ARG TARGETARCH=amd64
 ARG LIBC=musl
-# Seconds since 1970 that OpenSSL takes for the time of its build.
+# Seconds since 1970: the time of every file.
 ARG SOURCE_DATE_EPOCH=0
 # The cryptography (aws-lc, OpenSSL) is C and assembler.
 RUN set -eu; \
@@ -27,7 +27,8 @@ RUN set -eu; \
     rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# Paths of this machine have no place in a binary: the same source gives the same bytes.
+# Paths of this machine have no place in a binary: the same source gives the same bytes. OpenSSL has the time of its build
+# in it, here the same for every commit, or cargo would build it and more anew.
 RUN set -eu; \
     case "$TARGETARCH" in \
         amd64) target=x86_64-unknown-linux-$LIBC ;; \
@@ -41,14 +42,15 @@ RUN set -eu; \
     esac; \
     if [ ! -d "$(rustc --print target-libdir --target "$target")" ]; then rustup target add "$target"; fi; \
     home=${CARGO_HOME:-$HOME/.cargo}; \
-    export SOURCE_DATE_EPOCH CARGO_INCREMENTAL=0 \
+    epoch=$SOURCE_DATE_EPOCH; \
+    export SOURCE_DATE_EPOCH=0 CARGO_INCREMENTAL=0 \
         CFLAGS="-ffile-prefix-map=/src=. -ffile-prefix-map=$home=cargo" \
         RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=/src=. --remap-path-prefix=$home=cargo"; \
     cargo build --release --locked --package alinas-csi --bin alinas-csi --target "$target"; \
     mkdir -p /out/usr/share/sbom; \
     install "${CARGO_TARGET_DIR:-target}/$target/release/alinas-csi" /out/alinas-csi; \
     packaging/sbom "$target" >/out/usr/share/sbom/alinas-csi.cdx.json; \
-    find /out -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
+    find /out -exec touch --no-dereference --date "@$epoch" {} +
 
 FROM scratch
 ARG VERSION=unknown

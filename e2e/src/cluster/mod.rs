@@ -1,5 +1,5 @@
 //! A real Kubernetes of one node, beside the embedded NAS: etcd, kube-apiserver, controller-manager, scheduler,
-//! containerd and kubelet as plain processes. Nothing is pulled, and nothing leaves the machine.
+//! snapshot-controller, containerd and kubelet as plain processes. Nothing is pulled, and nothing leaves the machine.
 //!
 //! ```text
 //! pod --- ptp --- node (10.77.0.1, API server at 10.96.0.1:443) --- veth --- NAS (192.0.2.10)
@@ -57,6 +57,7 @@ const SHORT: Duration = Duration::from_secs(120);
 struct Programs {
     kubernetes: PathBuf,
     containerd: PathBuf,
+    snapshots: PathBuf,
     images: Vec<PathBuf>,
 }
 
@@ -69,6 +70,7 @@ impl Programs {
         Ok(Self {
             kubernetes: folder("ALINAS_CSI_KUBERNETES")?,
             containerd: folder("ALINAS_CSI_CONTAINERD")?,
+            snapshots: folder("ALINAS_CSI_SNAPSHOTS")?,
             images: vec![folder("ALINAS_CSI_IMAGES")?, folder("ALINAS_CSI_IMAGE")?],
         })
     }
@@ -246,7 +248,20 @@ fn start_control_plane(programs: &Programs, client: &Client) -> Result<Vec<Proce
         }
         all.insert(0, Process::start(name, &mut command, &log(name))?);
     }
+    all.insert(0, start_snapshot_controller(programs, client)?);
     Ok(all)
+}
+
+/// What a cluster has where VolumeSnapshots are wanted: their kinds, and what goes with the snapshotter of each driver.
+fn start_snapshot_controller(programs: &Programs, client: &Client) -> Result<Process> {
+    client.apply_file(&programs.snapshots.join("crds.yaml"))?;
+    let kinds = ["volumesnapshotclasses", "volumesnapshotcontents", "volumesnapshots"];
+    for kind in kinds.map(|kind| format!("crd/{kind}.snapshot.storage.k8s.io")) {
+        client.kubectl(&["wait", "--for=condition=Established", "--timeout=120s", &kind])?;
+    }
+    let mut command = Command::new(programs.snapshots.join("snapshot-controller"));
+    command.arg("--kubeconfig").arg(path("admin.kubeconfig"));
+    Process::start("snapshot-controller", &mut command, &log("snapshot-controller"))
 }
 
 fn start_containerd(programs: &Programs) -> Result<Process> {

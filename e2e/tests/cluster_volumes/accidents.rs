@@ -73,16 +73,17 @@ fn the_daemon_set_is_upgraded(world: &mut World) -> Result<()> {
 /// Who leads stands in the lease of the provisioner.
 fn the_leader_is_killed(world: &mut World) -> Result<()> {
     let leads = |world: &World| {
-        let leases = world.client().kubectl(&[
+        let holder = world.client().kubectl(&[
             "get",
-            "leases",
+            "lease",
+            "alinas-csi-alibabacloud-com",
             "--namespace",
             NAMESPACE,
             "--output",
-            "jsonpath={.items[*].spec.holderIdentity}",
+            "jsonpath={.spec.holderIdentity}",
         ])?;
         let pods = world.pods("controller")?;
-        Ok::<_, e2e::failure::Failure>(pods.into_iter().find(|pod| leases.contains(pod.as_str())))
+        Ok::<_, Failure>(pods.into_iter().find(|pod| holder.contains(pod.as_str())))
     };
     let former = leads(world)?;
     let name = former.clone().unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use e2e::cluster::client::Client;
 use e2e::failure::Failure;
 use e2e::failure::Result;
 use e2e::failure::ensure;
@@ -18,6 +19,8 @@ use crate::world::pod;
 pub(crate) const TESTS: &[Steps] = &[
     ("a_claim_is_bound_and_its_pod_writes_through_tls", a_claim_is_bound),
     ("a_second_pod_reads_what_the_first_one_writes", a_second_pod_reads),
+    ("claims_are_made_of_a_claim_and_of_a_snapshot", copies),
+    ("a_claim_grows_while_it_is_in_use", a_claim_grows),
     ("a_directory_that_is_there_is_mounted_by_a_volume_of_ones_own", a_static_volume),
     ("a_wrong_class_is_explained_by_kubectl_describe_pvc", a_wrong_class_is_explained),
     ("data_of_a_deleted_claim_is_archived_where_the_class_says_so", data_is_archived),
@@ -69,6 +72,56 @@ fn a_second_pod_reads(world: &mut World) -> Result<()> {
         .in_pod("reader", "test -s /data/dates && echo said by the reader >/data/reply")?;
     let reply = world.client().in_pod("writer", "cat /data/reply")?;
     ensure(reply == "said by the reader", format!("the writer reads {reply:?}"))
+}
+
+/// deploy/examples/clone-and-snapshot.yaml as it is.
+fn copies(world: &mut World) -> Result<()> {
+    world.client().in_pod("writer", "echo first >/data/of-monday && sync")?;
+    world.client().apply_file(&World::example("clone-and-snapshot.yaml"))?;
+    let ready = "{.status.readyToUse}";
+    world.client().wait_for("the snapshot is there", PATIENCE, |client| {
+        Ok(client.field("volumesnapshot/data-monday", ready)? == "true")
+    })?;
+    for claim in ["data-copy", "data-of-monday"] {
+        world.is_bound(claim)?;
+        let directory = format!("default-{claim}-{}", world.volume_of(claim)?);
+        let copied = fs::read_to_string(world.disk().join(directory).join("of-monday"))?;
+        ensure(copied == "first\n", format!("{claim} has {copied:?}"))?;
+    }
+    world.remove(&["pvc/data-copy", "pvc/data-of-monday"])?;
+    world.remove(&["volumesnapshot/data-monday", "volumesnapshotclass/nas-subpath"])?;
+    let contents =
+        |client: &Client| client.kubectl(&["get", "volumesnapshotcontents", "--output=name"]);
+    world
+        .client()
+        .wait_for("the snapshot is gone", PATIENCE, |client| Ok(contents(client)?.is_empty()))
+}
+
+fn a_claim_grows(world: &mut World) -> Result<()> {
+    world.client().kubectl(&[
+        "patch",
+        "storageclass/nas-subpath",
+        "--patch",
+        "{\"allowVolumeExpansion\": true}",
+    ])?;
+    world.client().kubectl(&[
+        "patch",
+        "pvc/data",
+        "--patch",
+        "{\"spec\": {\"resources\": {\"requests\": {\"storage\": \"20Gi\"}}}}",
+    ])?;
+    world.client().wait_for("the claim has grown", PATIENCE, |client| {
+        Ok(client.field("pvc/data", "{.status.capacity.storage}")? == "20Gi")
+    })?;
+    world.client().in_pod("writer", "test -s /data/dates")?;
+    // As the example has it, for whoever applies it again.
+    world.client().kubectl(&[
+        "patch",
+        "storageclass/nas-subpath",
+        "--patch",
+        "{\"allowVolumeExpansion\": null}",
+    ])?;
+    Ok(())
 }
 
 fn a_static_volume(world: &mut World) -> Result<()> {

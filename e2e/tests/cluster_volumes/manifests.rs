@@ -13,11 +13,13 @@ use crate::world::DRIVER;
 use crate::world::NAMESPACE;
 use crate::world::PATIENCE;
 use crate::world::RELEASE;
+use crate::world::TAINT;
 use crate::world::World;
 
 pub(crate) const FIRST: &[Steps] = &[
     ("the_api_server_takes_every_manifest_that_is_shipped", every_manifest_is_taken),
     ("the_chart_is_installed_and_the_driver_registered_within_5_s", the_chart_is_installed),
+    ("helm_test_writes_through_a_volume", the_chart_tests_itself),
 ];
 
 pub(crate) const LAST: &[Steps] =
@@ -56,6 +58,8 @@ fn the_chart_is_installed(world: &mut World) -> Result<()> {
         NAMESPACE,
         &file,
     ])?;
+    let taint = format!("{TAINT}=:NoSchedule");
+    world.client().kubectl(&["taint", "node", NODE, &taint])?;
     let begin = Instant::now();
     world.install(&[])?;
     println!("     installed after {} s", begin.elapsed().as_secs());
@@ -64,7 +68,25 @@ fn the_chart_is_installed(world: &mut World) -> Result<()> {
         Ok(client.field(&format!("csinode/{NODE}"), drivers)?.contains(DRIVER))
     })?;
     println!("     {}", registration(world)?);
-    Ok(())
+    // The controller's pods would have waited for it for ever.
+    let taints = world.client().field(&format!("node/{NODE}"), "{.spec.taints[*].key}")?;
+    ensure(!taints.contains(TAINT), format!("the node still has {taints}"))?;
+    let events = world.client().kubectl(&["get", "events", "--all-namespaces"])?;
+    ensure(events.contains("StartupTaintRemoved"), format!("nobody was told: {events}"))
+}
+
+/// `helm test`: a volume of the chart's own class is made, written and removed.
+fn the_chart_tests_itself(world: &mut World) -> Result<()> {
+    let told = world.client().helm(&[
+        "test",
+        RELEASE,
+        "--namespace",
+        NAMESPACE,
+        "--logs",
+        "--timeout=280s",
+    ])?;
+    println!("     {}", told.lines().last().unwrap_or_default());
+    ensure(told.contains("1 MiB was written and read back"), told)
 }
 
 /// From the first line of the node plugin's log to the kubelet's word, by the pod's own clock.

@@ -11,12 +11,16 @@ use e2e::cluster::client::Client;
 use e2e::failure::During;
 use e2e::failure::Failure;
 use e2e::failure::Result;
+use e2e::nas::Front;
 
 /// For what a cluster does by itself. An emulated one takes its time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) const RELEASE: &str = "alinas-csi";
 pub(crate) const NAMESPACE: &str = "kube-system";
 pub(crate) const DRIVER: &str = "alinas.csi.alibabacloud.com";
+
+/// What a node pool puts on new nodes, until the driver is there.
+pub(crate) const TAINT: &str = "alinas.csi.alibabacloud.com/agent-not-ready";
 
 pub(crate) struct World {
     cluster: Cluster,
@@ -52,6 +56,8 @@ impl World {
     pub(crate) fn install(&self, more: &[&str]) -> Result<()> {
         let chart = Self::repository().join("charts/alinas-csi").display().to_string();
         let repository = format!("image.repository={IMAGE}");
+        let server = format!("storageClasses[0].parameters.server={}", Front::Good.domain());
+        let taint = format!("node.startupTaint={TAINT}");
         let ours = [
             "upgrade",
             "--install",
@@ -69,6 +75,16 @@ impl World {
             "image.pullPolicy=Never",
             "--set",
             "tunnel.ca.configMap=lab-roots",
+            "--set",
+            "sidecars.resizer.enabled=true,sidecars.snapshotter.enabled=true",
+            "--set",
+            "storageClasses[0].name=of-the-chart",
+            "--set",
+            &server,
+            "--set",
+            "test.pullPolicy=Never",
+            "--set",
+            &taint,
         ];
         self.client().helm(&[&ours, more].concat()).map(drop)
     }
