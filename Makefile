@@ -128,7 +128,7 @@ clean: ## remove what was built here (the cache in ~/.cache/alinas-csi stays)
 .PHONY: shellcheck
 shellcheck:
 	@command -v shellcheck >/dev/null || { $(as_root) apt-get update -qq && \
-	  $(as_root) apt-get install -qq --yes --no-install-recommends shellcheck >/dev/null; }
+	  $(as_root) apt-get install -qq --yes --no-install-recommends -o DPkg::Lock::Timeout=300 shellcheck >/dev/null; }
 	git grep -lI -E '^#!.*[/ ](ba)?sh$$' | xargs shellcheck --external-sources
 
 .PHONY: needs
@@ -142,5 +142,5 @@ needs:
 	  command -v apt-get >/dev/null || { echo "a C compiler, cmake and perl are needed" >&2; exit 1; }; \
 	  echo "installing" $$missing; $(as_root) apt-get update -qq; \
 	  $(as_root) env DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -qq --yes --no-install-recommends $$missing >/dev/null; \
+	    apt-get install -qq --yes --no-install-recommends -o DPkg::Lock::Timeout=300 $$missing >/dev/null; \
 	fi
