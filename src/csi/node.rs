@@ -386,7 +386,10 @@ mod tests {
         world.answer(0, Answer::Fail(refused()));
         let message = csi::NodeStageVolumeRequest { staging_target_path: stage, ..stage_message() };
         let status = service(&world).node_stage_volume(Request::new(message)).await.unwrap_err();
-        assert_eq!((status.code(), status.message()), (Code::Unavailable, "connection refused"));
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::Unavailable, "connection refused [connection-refused]")
+        );
     }
 
     #[tokio::test]
@@ -453,9 +456,9 @@ mod tests {
             sink.said(),
             [
                 format!(
-                    "Node node-1 MountTargetUnreachable 1: volume {volume}: connection refused"
+                    "Node node-1 MountTargetUnreachable 1: volume {volume}: connection refused [connection-refused]"
                 ),
-                "PersistentVolumeClaim data MountTargetUnreachable 1: connection refused"
+                "PersistentVolumeClaim data MountTargetUnreachable 1: connection refused [connection-refused]"
                     .to_owned(),
             ]
         );

@@ -12,7 +12,6 @@ use crate::app::metrics::node_family::NODE_FAMILIES;
 use crate::app::metrics::value::Samples;
 use crate::app::metrics::value::Value;
 use crate::app::metrics::value::only;
-use crate::app::status::kind_word;
 use crate::proto::tunnel::ListResponse;
 use crate::proto::tunnel::ListenerStatus;
 use crate::proto::tunnel::TlsSession;
@@ -20,6 +19,7 @@ use crate::proto::tunnel::TunnelHealth;
 use crate::proto::tunnel::TunnelState;
 use crate::tls::Weakness;
 use crate::tunnel::convert::histogram_from_wire;
+use crate::tunnel::convert::kind_word;
 use crate::watchdog::health::Verdict;
 
 /// A family: series of one name.
