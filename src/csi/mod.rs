@@ -10,6 +10,7 @@
 //! | `controller_topology` | in which zones a volume is wanted, and in which one it is |
 //! | `node_event` | which of the node's errors is said in an event, and about what |
 //! | [`topology`] | zones, as nodes and volumes carry them |
+//! | [`troubles`] | what was said in events, counted |
 //! | [`refusal`] | an error logged once and made a status |
 //!
 //! The code decides what the kubelet does next, so [`code`] says what each one means to it.
@@ -28,6 +29,7 @@ mod node_event;
 pub mod refusal;
 pub mod request;
 pub mod topology;
+pub mod troubles;
 
 pub use controller::ControllerService;
 pub use defaults::VolumeDefaults;
@@ -41,3 +43,4 @@ pub use node::NodeIdError;
 pub use node::NodeService;
 pub use node_event::refused as event_of;
 pub use topology::TopologyKey;
+pub use troubles::Troubles;
