@@ -2,12 +2,12 @@
 //!
 //! Events and the checks of `doctor` have documents of their own.
 
-use crate::app::status::kind_word;
 use crate::csi;
 use crate::kubernetes::reason::Row;
 use crate::nfs::catalogue;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::tls::Weakness;
+use crate::tunnel::convert::kind_word;
 
 /// The whole text.
 pub(super) fn page() -> String {
@@ -74,7 +74,7 @@ const KINDS: &str = "
 
 Before a volume with encryption is mounted a tunnel has to reach its mount target. Where it does not, the line \
 begins with `failed to resolve`, `failed to connect to`, `failed to set up TLS with` or the like, and it says what \
-to do. Where the mount target could not be reached, the kind is also the label `kind` of the metric \
+to do. In a cluster its kind stands behind it in brackets. Where the mount target could not be reached, the kind is also the label `kind` of the metric \
 `alinas_csi_tunnel_dial_failures_total`, and stands in `alinas-csi status -o json` (`dialFailures`). The second \
 column is the reason of the event.
 

@@ -33,6 +33,7 @@ use crate::csi::NodeService;
 use crate::csi::Registrar;
 use crate::csi::SuccessionService;
 use crate::csi::TopologyKey;
+use crate::csi::Troubles;
 use crate::csi::VolumeDefaults;
 use crate::host::mount_stats::ProcMountStats;
 use crate::host::mount_table::ProcMountTable;
@@ -165,11 +166,18 @@ pub struct NodeArgs {
 
 impl NodeArgs {
     /// Serves metrics, where they are wanted, until `stop`.
-    fn serve_metrics(&self, node: &Node, calls: &CallTimes, stop: &CancellationToken) {
+    fn serve_metrics(
+        &self,
+        node: &Node,
+        calls: &CallTimes,
+        troubles: &Troubles,
+        stop: &CancellationToken,
+    ) {
         if let Some(address) = self.metrics.metrics_listen {
             let driver = self.driver_name.to_string();
             let (node, calls, stats) = (node.clone(), calls.clone(), Arc::new(ProcMountStats));
-            let scrape = NodeScrape { node, stats, driver, calls };
+            let troubles = troubles.clone();
+            let scrape = NodeScrape { node, stats, driver, calls, troubles };
             tokio::spawn(metrics::run(address, Arc::new(scrape), stop.clone()));
         }
     }
@@ -271,7 +279,8 @@ async fn run_until(args: NodeArgs, end: End) -> Result<(), NodeRoleError> {
         "serving CSI"
     );
     let calls = CallTimes::default();
-    args.serve_metrics(&node, &calls, &stop);
+    let troubles = Troubles::default();
+    args.serve_metrics(&node, &calls, &troubles, &stop);
     let cluster = args.connect();
     let own_node = args.own_node(cluster.as_ref());
     let node_name = args.node_id.to_string();
@@ -279,7 +288,8 @@ async fn run_until(args: NodeArgs, end: End) -> Result<(), NodeRoleError> {
     let mut service = NodeService::new(node.clone(), args.node_id.clone())
         .with_defaults(args.volume_defaults())
         .with_most_volumes(args.max_volumes_per_node)
-        .with_events(events.clone());
+        .with_events(events.clone())
+        .with_troubles(troubles);
     // CSI 1.13, GetPluginCapabilities: of the plugin, whichever of its parts is asked.
     let mut capabilities = vec![Type::ControllerService];
     if args.topology {

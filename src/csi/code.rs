@@ -111,6 +111,8 @@ pub(super) fn refused(kind: Kind) -> Code {
         | Kind::NoRoute
         | Kind::NoNfs
         | Kind::ConnectionLost
+        // It may have been an accident.
+        | Kind::HandshakeLost
         | Kind::AddressTaken
         | Kind::TunnelUnavailable => Code::Unavailable,
         Kind::NotTls
@@ -219,6 +221,7 @@ mod tests {
     use crate::node::stage::LeftBehind;
     use crate::runtime::InFlight;
     use crate::runtime::in_flight::Busy;
+    use crate::tunnel::convert::kind_word;
 
     /// In the order of the catalogue of texts.
     const MOUNTS: &[(&str, Code)] = &[
@@ -275,7 +278,7 @@ mod tests {
         ("nfs.worker-failed", Code::Internal),
     ];
 
-    const KINDS: [(Kind, Code); 19] = [
+    const KINDS: [(Kind, Code); 20] = [
         (Kind::Unspecified, Code::Internal),
         (Kind::NameNotFound, Code::Unavailable),
         (Kind::ConnectionRefused, Code::Unavailable),
@@ -295,6 +298,7 @@ mod tests {
         (Kind::ConnectionLost, Code::Unavailable),
         (Kind::UserDiffers, Code::AlreadyExists),
         (Kind::ClientCertificate, Code::FailedPrecondition),
+        (Kind::HandshakeLost, Code::Unavailable),
     ];
 
     fn at() -> PathBuf {
@@ -424,7 +428,12 @@ mod tests {
     fn refusals_of_the_watchdog() {
         for (kind, code) in KINDS {
             let refusal = TunnelFault::Refused { kind, message: String::new() };
-            assert_eq!(stage(&StageError::Tunnel(refusal)), code, "{kind:?}");
+            let error = StageError::Tunnel(refusal);
+            assert_eq!(stage(&error), code, "{kind:?}");
+            // By which it is found in docs/messages.md.
+            let name = format!(" [{}]", kind_word(kind));
+            let is_there = error.to_string().ends_with(&name);
+            assert_eq!(is_there, kind != Kind::Unspecified, "{error}");
         }
     }
 

@@ -12,6 +12,7 @@
 //! | [`succession`] | how the next node plugin takes over |
 //! | `node_event` | which of the node's errors is said in an event, and about what |
 //! | [`topology`] | zones, as nodes and volumes carry them |
+//! | [`troubles`] | what was said in events, counted |
 //! | [`refusal`] | an error logged once and made a status |
 //!
 //! The code decides what the kubelet does next, so [`code`] says what each one means to it.
@@ -32,6 +33,7 @@ pub mod registration;
 pub mod request;
 pub mod succession;
 pub mod topology;
+pub mod troubles;
 
 pub use controller::ControllerService;
 pub use defaults::VolumeDefaults;
@@ -47,3 +49,4 @@ pub use node_event::refused as event_of;
 pub use registration::Registrar;
 pub use succession::SuccessionService;
 pub use topology::TopologyKey;
+pub use troubles::Troubles;

@@ -19,6 +19,7 @@ use crate::csi::refusal::OrRefuse;
 use crate::csi::refusal::not_served;
 use crate::csi::request;
 use crate::csi::topology::TopologyKey;
+use crate::csi::troubles::Troubles;
 use crate::host::worker::FsStats;
 use crate::kubernetes::About;
 use crate::kubernetes::Reason;
@@ -79,6 +80,7 @@ pub struct NodeService {
     most_volumes: i64,
     topology: Option<(TopologyKey, ZoneSources)>,
     events: Reporter,
+    troubles: Troubles,
     asked: watch::Sender<bool>,
 }
 
@@ -93,6 +95,7 @@ impl NodeService {
             most_volumes: 0,
             topology: None,
             events: Reporter::silent(),
+            troubles: Troubles::default(),
             asked: watch::Sender::default(),
         }
     }
@@ -121,6 +124,12 @@ impl NodeService {
         Self { events, ..self }
     }
 
+    /// Where what a user must act on is counted.
+    #[must_use]
+    pub fn with_troubles(self, troubles: Troubles) -> Self {
+        Self { troubles, ..self }
+    }
+
     /// Turns true when the kubelet has asked who we are, as it does when it registers a driver.
     #[must_use]
     pub fn asked(&self) -> watch::Receiver<bool> {
@@ -146,7 +155,12 @@ impl NodeService {
             None => format!("volume {}: {}", call.volume, Chain(error)),
         };
         let about = about.cloned().unwrap_or_else(|| self.own_node());
-        self.events.report(Report { about, reason, message });
+        self.report(Report { about, reason, message });
+    }
+
+    fn report(&self, report: Report) {
+        self.troubles.count(report.reason);
+        self.events.report(report);
     }
 
     async fn accessible_topology(&self) -> Option<csi::Topology> {
@@ -157,7 +171,7 @@ impl NodeService {
             Err(fault) => {
                 tracing::warn!(error = %fault, "registered without a zone");
                 let (about, message) = (self.own_node(), fault.to_string());
-                self.events.report(Report { about, reason: Reason::ZoneUnknown, message });
+                self.report(Report { about, reason: Reason::ZoneUnknown, message });
                 None
             }
         }
@@ -386,7 +400,10 @@ mod tests {
         world.answer(0, Answer::Fail(refused()));
         let message = csi::NodeStageVolumeRequest { staging_target_path: stage, ..stage_message() };
         let status = service(&world).node_stage_volume(Request::new(message)).await.unwrap_err();
-        assert_eq!((status.code(), status.message()), (Code::Unavailable, "connection refused"));
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::Unavailable, "connection refused [connection-refused]")
+        );
     }
 
     #[tokio::test]
@@ -429,7 +446,8 @@ mod tests {
         std::fs::create_dir(&stage).unwrap();
         let world = World::default();
         let sink = Arc::<FakeSink>::default();
-        let service = service(&world).with_events(sink.reporter());
+        let troubles = Troubles::default();
+        let service = service(&world).with_events(sink.reporter()).with_troubles(troubles.clone());
         let mut message =
             csi::NodeStageVolumeRequest { staging_target_path: stage, ..stage_message() };
         let refuse = || world.answer(world.journal().len(), Answer::Fail(refused()));
@@ -453,12 +471,14 @@ mod tests {
             sink.said(),
             [
                 format!(
-                    "Node node-1 MountTargetUnreachable 1: volume {volume}: connection refused"
+                    "Node node-1 MountTargetUnreachable 1: volume {volume}: connection refused [connection-refused]"
                 ),
-                "PersistentVolumeClaim data MountTargetUnreachable 1: connection refused"
+                "PersistentVolumeClaim data MountTargetUnreachable 1: connection refused [connection-refused]"
                     .to_owned(),
             ]
         );
+        let counted: Vec<_> = troubles.all().into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [("MountTargetUnreachable", 4)], "each call is counted");
     }
 
     #[tokio::test]

@@ -98,7 +98,9 @@ pub fn refused(kind: Kind) -> Option<Reason> {
         Kind::ConnectTimeout | Kind::NoNfs | Kind::ConnectionLost => {
             Some(Reason::MountTargetSilent)
         }
-        Kind::NotTls | Kind::HandshakeFailed => Some(Reason::EncryptionRefused),
+        Kind::NotTls | Kind::HandshakeFailed | Kind::HandshakeLost => {
+            Some(Reason::EncryptionRefused)
+        }
         Kind::CertificateUntrusted => Some(Reason::CertificateUntrusted),
         Kind::CertificateWrongName => Some(Reason::CertificateWrongName),
         Kind::CertificateExpired | Kind::CertificateNotYetValid => Some(Reason::CertificateExpired),
@@ -227,6 +229,7 @@ mod tests {
             (Kind::NameNotFound, Reason::MountTargetNameNotFound),
             (Kind::NoRoute, Reason::MountTargetUnreachable),
             (Kind::NotTls, Reason::EncryptionRefused),
+            (Kind::HandshakeLost, Reason::EncryptionRefused),
             (Kind::CertificateUntrusted, Reason::CertificateUntrusted),
             (Kind::CertificateExpired, Reason::CertificateExpired),
             (Kind::ConnectTimeout, Reason::MountTargetSilent),

@@ -87,7 +87,7 @@ reasons! {
         "The mount target does not answer",
         "Check security groups, the permission group, and that the node is in the mount target's VPC";
     Node Warning EncryptionRefused:
-        "The server does not speak TLS there, or shares no version or cipher with this driver",
+        "The server does not speak TLS there, breaks the handshake off, or shares no version or cipher with this driver",
         "Use a mount target that was made with encryption in transit, and the right tlsPort";
     Node Warning CertificateUntrusted:
         "The server's certificate is signed by nobody who is trusted, or was revoked",

@@ -143,8 +143,8 @@ pub enum StageError {
     #[error("failed to clear what an earlier attempt left behind")]
     HalfMade(#[source] UnmountError),
     /// No tunnel.
-    #[error(transparent)]
-    Tunnel(#[from] TunnelFault),
+    #[error("{fault}{id}", fault = .0, id = .0.id().map(|id| format!(" [{id}]")).unwrap_or_default())]
+    Tunnel(TunnelFault),
     /// It cannot be mounted. Nothing is left behind.
     #[error("{fault} [{id}]", fault = .0, id = .0.id())]
     Mount(Box<MountFault>),
@@ -167,6 +167,12 @@ pub enum StageError {
     /// A fault in this program.
     #[error("staging ended unexpectedly")]
     Crashed(#[source] JoinError),
+}
+
+impl From<TunnelFault> for StageError {
+    fn from(fault: TunnelFault) -> Self {
+        Self::Tunnel(fault)
+    }
 }
 
 /// What a failed mount may have left.

@@ -23,7 +23,8 @@ use crate::proto::tunnel as wire;
 use crate::proto::tunnel::acquire_response::Outcome;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::proto::tunnel::tunnels_client::TunnelsClient;
-use crate::runtime::Chain;
+use crate::runtime::status_words;
+use crate::tunnel::convert::kind_word;
 use crate::tunnel::convert::spec_to_wire;
 
 /// Opens tunnels and keeps them open for as long as somebody uses them.
@@ -87,7 +88,10 @@ pub enum TunnelFault {
         why: String,
     },
     /// The watchdog is there and silent.
-    #[error("the watchdog on {socket:?} did not answer within {} s", .waited.as_secs())]
+    #[error(
+        "the watchdog on {socket:?} did not answer within {} s; see the log of the watchdog container of this pod",
+        .waited.as_secs()
+    )]
     NoAnswer {
         /// Where we called.
         socket: PathBuf,
@@ -132,6 +136,18 @@ impl TunnelFault {
             Self::Refused { .. } => false,
         }
     }
+
+    /// Its name in docs/messages.md, which never changes; none where it has none there.
+    #[must_use]
+    pub fn id(&self) -> Option<String> {
+        match self {
+            Self::NoWatchdog { .. } | Self::NoAnswer { .. } | Self::Senseless(_) => {
+                Some(kind_word(Kind::TunnelUnavailable))
+            }
+            Self::OtherNetwork { .. } | Self::Refused { kind: Kind::Unspecified, .. } => None,
+            Self::Refused { kind, .. } => Some(kind_word(*kind)),
+        }
+    }
 }
 
 /// The watchdog, called over its Unix socket. Connects when first needed, and again after it went away.
@@ -174,20 +190,12 @@ impl WatchdogTunnels {
     ) -> Result<T, TunnelFault> {
         match tokio::time::timeout(deadline, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => {
-                Err(TunnelFault::NoWatchdog { socket: self.socket.clone(), why: words_of(&status) })
-            }
+            Ok(Err(status)) => Err(TunnelFault::NoWatchdog {
+                socket: self.socket.clone(),
+                why: status_words(&status),
+            }),
             Err(_) => Err(TunnelFault::NoAnswer { socket: self.socket.clone(), waited: deadline }),
         }
-    }
-}
-
-/// The cause alone: tonic's own text around it says "transport error" and little else.
-fn words_of(status: &tonic::Status) -> String {
-    match std::error::Error::source(status) {
-        Some(source) => Chain(source).to_string(),
-        None if status.message().is_empty() => status.code().to_string(),
-        None => status.message().to_owned(),
     }
 }
 
@@ -290,7 +298,10 @@ mod tests {
         let tunnels = WatchdogTunnels::at(PathBuf::from("/x.sock"));
         let fault =
             tunnels.within::<()>(deadline::ACQUIRE, std::future::pending()).await.unwrap_err();
-        assert_eq!(fault.to_string(), "the watchdog on \"/x.sock\" did not answer within 30 s");
+        assert_eq!(
+            fault.to_string(),
+            "the watchdog on \"/x.sock\" did not answer within 30 s; see the log of the watchdog container of this pod"
+        );
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
 //! What every role needs to run: deadlines, in-flight guards, shared questions, whole error texts, failure points,
-//! a call over a connection, histograms.
+//! a call over a connection, what a status says, histograms.
 //!
 //! Knows nothing of NFS, TLS or CSI.
 
@@ -9,6 +9,7 @@ pub mod failure_point;
 pub mod histogram;
 pub mod in_flight;
 pub mod one_connection;
+pub mod status_words;
 pub mod together;
 
 pub use chain::Chain;
@@ -20,4 +21,5 @@ pub use histogram::Histogram;
 pub use histogram::Histograms;
 pub use in_flight::InFlight;
 pub use one_connection::one_connection;
+pub use status_words::status_words;
 pub use together::Together;

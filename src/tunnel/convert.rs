@@ -22,6 +22,12 @@ use crate::runtime::Histogram;
 use crate::tls::Negotiated;
 use crate::tls::Weakness;
 
+/// The word of a failure, for machines and in docs/messages.md: `connection-refused`.
+#[must_use]
+pub fn kind_word(kind: wire::tunnel_failure::Kind) -> String {
+    kind.as_str_name().to_lowercase().replace('_', "-")
+}
+
 /// A message that makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {

@@ -401,7 +401,7 @@ mod tests {
         let (ours, theirs) = tokio::io::duplex(4096);
         drop(theirs);
         let fault = greet(ours).await;
-        assert!(matches!(fault.kind(), Kind::NotTls | Kind::ConnectionLost), "{fault}");
+        assert!(matches!(fault.kind(), Kind::NotTls | Kind::HandshakeLost), "{fault}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -113,7 +113,10 @@ pub enum DialFault {
         other: Box<DialFault>,
     },
     /// So many addresses that time ran out before all were tried.
-    #[error("failed to reach {target} at any of its addresses within {} s", DIAL_DEADLINE.as_secs())]
+    #[error(
+        "failed to reach {target} at any of its addresses within {} s; check security groups, the mount target's \
+         permission group, and that this node is in its VPC", DIAL_DEADLINE.as_secs()
+    )]
     OutOfTime {
         /// The tunnel.
         target: TunnelSpec,
@@ -177,6 +180,6 @@ fn tls_kind(fault: &TlsFault) -> Kind {
         TlsFault::WrongName { .. } => Kind::CertificateWrongName,
         TlsFault::Expired { .. } => Kind::CertificateExpired,
         TlsFault::NotYetValid { .. } => Kind::CertificateNotYetValid,
-        TlsFault::Lost(_) => Kind::ConnectionLost,
+        TlsFault::Lost(_) => Kind::HandshakeLost,
     }
 }

@@ -22,6 +22,7 @@ use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::probe_response::Outcome;
 use crate::proto::tunnel::relay_client::RelayClient;
 use crate::runtime::one_connection;
+use crate::runtime::status_words;
 use crate::tunnel::convert::spec_to_wire;
 
 /// A tunnel process that can be talked to.
@@ -56,11 +57,17 @@ pub enum RelayError {
     #[error("{}", .0.message)]
     Refused(TunnelFailure),
     /// The process could not be asked.
-    #[error("failed to ask the tunnel process")]
-    Unavailable(#[from] tonic::Status),
+    #[error("failed to ask the tunnel process: {}", status_words(.0))]
+    Unavailable(tonic::Status),
     /// The process gave an answer that makes no sense.
     #[error("the tunnel process gave an answer without {0}")]
     Malformed(&'static str),
+}
+
+impl From<tonic::Status> for RelayError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Unavailable(status)
+    }
 }
 
 /// A tunnel process behind its Unix socket.

@@ -23,6 +23,9 @@ use crate::watchdog::tunnels::Tunnels;
 
 /// How long the tunnel process has to say what it knows: it only reads its own memory.
 pub const STATUS_DEADLINE: Duration = Duration::from_secs(2);
+/// Where the tunnel process does not serve.
+const REMEDY: &str =
+    "the watchdog starts another one, and its log says what is wrong with this one";
 
 /// Every tunnel that is recorded, and the life of the process.
 #[must_use]
@@ -71,14 +74,16 @@ pub async fn with_listeners(tunnels: &Tunnels) -> proto::ListResponse {
 
 async fn ask(life: Life) -> Result<proto::StatusResponse, String> {
     let Some(relay) = life.relay else {
-        return Err(format!("no tunnel process runs: it is {}", process_word(life.state)));
+        let state = process_word(life.state);
+        return Err(format!("no tunnel process runs: it is {state}; {REMEDY}"));
     };
     match timeout(STATUS_DEADLINE, relay.report()).await {
         Ok(Ok(status)) => Ok(status),
-        Ok(Err(error)) => Err(Chain(&error).to_string()),
-        Err(_) => {
-            Err(format!("the tunnel process did not answer within {} s", STATUS_DEADLINE.as_secs()))
-        }
+        Ok(Err(error)) => Err(format!("{}; {REMEDY}", Chain(&error))),
+        Err(_) => Err(format!(
+            "the tunnel process did not answer within {} s; {REMEDY}",
+            STATUS_DEADLINE.as_secs()
+        )),
     }
 }
 
@@ -166,5 +171,6 @@ mod tests {
         node.life.send_modify(|life| life.relay = None);
         let report = with_listeners(&node.tunnels).await;
         assert!(report.listeners_missing_because.contains("no tunnel process"), "{report:?}");
+        assert!(report.listeners_missing_because.ends_with(REMEDY), "{report:?}");
     }
 }

@@ -229,7 +229,7 @@ mod tests {
                 Kind::StateUnwritable,
             ),
             (AcquireError::Refused(refusal), Kind::NotTls),
-            (AcquireError::Unavailable { spec: boxed(), source: None }, Kind::TunnelUnavailable),
+            (AcquireError::Unavailable { spec: boxed(), last: None }, Kind::TunnelUnavailable),
             (AcquireError::NoAnswer(boxed()), Kind::TunnelUnavailable),
         ] {
             assert_eq!(acquire_failed(error).unwrap().kind(), kind);

@@ -218,13 +218,14 @@ pub enum AcquireError {
     Refused(TunnelFailure),
     /// There is no tunnel process that could be asked.
     #[error(
-        "no tunnel process could be asked for the tunnel to {spec} in time; see the watchdog's log"
+        "no tunnel process could be asked for the tunnel to {spec} in time{}; see the watchdog's log",
+        .last.as_ref().map(|last| format!(" ({last})")).unwrap_or_default()
     )]
     Unavailable {
         /// Where the tunnel should lead.
         spec: Box<TunnelSpec>,
         /// What went wrong last.
-        source: Option<RelayError>,
+        last: Option<RelayError>,
     },
     /// It was asked and did not answer.
     #[error(
@@ -544,21 +545,21 @@ impl Tunnels {
     where
         Answer: Future<Output = Result<T, RelayError>>,
     {
-        let mut source = None;
+        let mut last = None;
         loop {
             let Some(relay) = self.relay(deadline).await else {
-                return Err(AcquireError::Unavailable { spec: Box::new(spec.clone()), source });
+                return Err(AcquireError::Unavailable { spec: Box::new(spec.clone()), last });
             };
             match timeout_at(deadline, question(relay)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(RelayError::Refused(failure))) => {
                     return Err(AcquireError::Refused(failure));
                 }
-                Ok(Err(error)) => source = Some(error),
+                Ok(Err(error)) => last = Some(error),
                 Err(_) => return Err(AcquireError::NoAnswer(Box::new(spec.clone()))),
             }
             if Instant::now() + RETRY_AFTER >= deadline {
-                return Err(AcquireError::Unavailable { spec: Box::new(spec.clone()), source });
+                return Err(AcquireError::Unavailable { spec: Box::new(spec.clone()), last });
             }
             sleep(RETRY_AFTER).await;
         }

@@ -12,7 +12,6 @@ use crate::app::metrics::node_family::NODE_FAMILIES;
 use crate::app::metrics::value::Samples;
 use crate::app::metrics::value::Value;
 use crate::app::metrics::value::only;
-use crate::app::status::kind_word;
 use crate::proto::tunnel::ListResponse;
 use crate::proto::tunnel::ListenerStatus;
 use crate::proto::tunnel::TlsSession;
@@ -20,6 +19,7 @@ use crate::proto::tunnel::TunnelHealth;
 use crate::proto::tunnel::TunnelState;
 use crate::tls::Weakness;
 use crate::tunnel::convert::histogram_from_wire;
+use crate::tunnel::convert::kind_word;
 use crate::watchdog::health::Verdict;
 
 /// A family: series of one name.
@@ -345,6 +345,7 @@ const NODE_EPILOGUE: &str = "
 Worth an alert:
 
     histogram_quantile(0.9, sum by (method, le) (rate(alinas_csi_node_call_duration_seconds_bucket[15m]))) > 30   # pods wait
+    increase(alinas_csi_node_troubles_total[10m]) > 2                    # pods wait: events.md says for what, by the reason
     increase(alinas_csi_node_nfs_retransmissions_total[15m]) > 100         # calls are lost on the way, or answered late
     min_over_time(alinas_csi_node_mounts{state=\"half-made\"}[10m]) > 0    # the node plugin ended in the middle of a mount
 ";

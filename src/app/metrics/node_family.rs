@@ -16,6 +16,7 @@ use crate::app::metrics::value::Samples;
 use crate::app::metrics::value::Value;
 use crate::app::metrics::value::of_calls;
 use crate::app::metrics::value::only;
+use crate::csi::Troubles;
 use crate::host::mount_stats::MountStats;
 use crate::host::mount_stats::OPERATIONS;
 use crate::host::mount_stats::OperationCounts;
@@ -36,6 +37,8 @@ pub struct NodeReport {
     pub survey: Option<Survey>,
     /// Mounts that are tried in the background.
     pub tried: u64,
+    /// What a user must act on, by the reason of its event.
+    pub troubles: Vec<(&'static str, u64)>,
 }
 
 /// Where a node plugin is scraped.
@@ -49,6 +52,8 @@ pub struct NodeScrape {
     pub driver: String,
     /// How long calls took.
     pub calls: CallTimes,
+    /// What a user must act on.
+    pub troubles: Troubles,
 }
 
 #[async_trait]
@@ -59,13 +64,14 @@ impl Scraped for NodeScrape {
             mounts: self.node.mount_times().all(),
             survey: self.node.survey(&self.driver, Arc::clone(&self.stats)).await,
             tried: self.node.mounts_being_tried() as u64,
+            troubles: self.troubles.all(),
         };
         text::of(&NODE_FAMILIES, &report)
     }
 }
 
 /// Every metric of the node plugin.
-pub static NODE_FAMILIES: [Family<NodeReport>; 11] = [
+pub static NODE_FAMILIES: [Family<NodeReport>; 12] = [
     Family {
         name: "alinas_csi_node_mounts_up",
         kind: Kind::Gauge,
@@ -81,6 +87,17 @@ pub static NODE_FAMILIES: [Family<NodeReport>; 11] = [
         help: "How long calls of CSI took, by method and by the code that they were answered with; CANCELLED where the \
                caller hung up",
         samples: |report| of_calls(&report.calls),
+    },
+    Family {
+        name: "alinas_csi_node_troubles_total",
+        kind: Kind::Counter,
+        labels: &["reason"],
+        help: "What somebody must act on, by the reason that its event has (events.md says what to do), each time that a \
+               call meets it, also where no event is sent",
+        samples: |report| {
+            let troubles = report.troubles.iter();
+            troubles.map(|(reason, count)| (vec![(*reason).to_owned()], (*count).into())).collect()
+        },
     },
     Family {
         name: "alinas_csi_node_mount_duration_seconds",
@@ -265,6 +282,7 @@ mod tests {
             mounts: vec![(("4.0".to_owned(), "mounted"), took(500))],
             survey: Some(Survey { census, volumes, accounts }),
             tried: 3,
+            troubles: vec![("AccessDenied", 4)],
         }
     }
 
@@ -284,6 +302,7 @@ mod tests {
             format!("alinas_csi_node_call_duration_seconds_bucket{{le=\"+Inf\",{call}}} 1"),
             format!("alinas_csi_node_mount_duration_seconds_bucket{{le=\"120.0\",{mount}}} 0"),
             format!("alinas_csi_node_mount_duration_seconds_bucket{{le=\"+Inf\",{mount}}} 1"),
+            "alinas_csi_node_troubles_total{reason=\"AccessDenied\"} 4".to_owned(),
             "alinas_csi_node_mounts{state=\"staged\"} 3".to_owned(),
             "alinas_csi_node_mounts{state=\"published\"} 3".to_owned(),
             "alinas_csi_node_mounts{state=\"half-made\"} 1".to_owned(),
@@ -338,7 +357,8 @@ mod tests {
         let call = hyper::Request::builder().uri("/csi.v1.Node/NodeStageVolume").body(message);
         timed.call(call.unwrap()).await.unwrap();
         let stats = FakeMountStats([(stage, NfsCounts::default())].into());
-        let scrape = NodeScrape { node, stats: Arc::new(stats), driver: driver.to_owned(), calls };
+        let (stats, driver) = (Arc::new(stats), driver.to_owned());
+        let scrape = NodeScrape { node, stats, driver, calls, troubles: Troubles::default() };
         let text = scrape.text().await;
         for family in &NODE_FAMILIES {
             let more = if family.kind == Kind::Histogram { "_count" } else { "" };

@@ -9,7 +9,6 @@ mod watch;
 
 #[cfg(test)]
 pub(super) use report::example;
-pub(super) use report::kind_word;
 
 use std::io;
 use std::io::IsTerminal;

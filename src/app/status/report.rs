@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use crate::proto::tunnel as wire;
+use crate::tunnel::convert::kind_word;
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -265,11 +266,6 @@ impl Certificate {
         let days_left = (not_after - now).div_euclid(DAY);
         (not_after != 0).then(|| Self { subject, not_after: date(not_after), days_left })
     }
-}
-
-/// The word of a fault, for machines: `connection-refused`.
-pub(in crate::app) fn kind_word(kind: wire::tunnel_failure::Kind) -> String {
-    kind.as_str_name().to_lowercase().replace('_', "-")
 }
 
 fn some(text: String) -> Option<String> {

@@ -59,7 +59,7 @@ pub(super) fn of(report: &Report) -> String {
     let mut text = process(report);
     if let Some(problem) = &report.problem {
         text +=
-            &format!("PROBLEM: {}: what goes through the tunnels is not known\n", clean(problem));
+            &format!("PROBLEM: {} (what goes through the tunnels is not known)\n", clean(problem));
     }
     if report.tunnels.is_empty() {
         return text + "no tunnels\n";
@@ -118,8 +118,17 @@ fn words_of(tunnel: &Tunnel) -> Vec<String> {
     let ill = tunnel.health.iter().filter_map(|health| {
         Some(format!("{}: {}", health.state.to_uppercase(), health.why.as_ref()?))
     });
-    let words = warnings.chain(ill);
+    let words = warnings.chain(ill).chain(intruders(tunnel.connections.refused));
     words.map(|words| format!("{}: {}\n", tunnel.local_address, clean(&words))).collect()
+}
+
+fn intruders(refused: u64) -> Option<String> {
+    (refused > 0).then(|| {
+        format!(
+            "REFUSED: {refused} connections of local processes, because only the kernel may connect; the watchdog's log \
+             says which process it was"
+        )
+    })
 }
 
 fn state(tunnel: &Tunnel) -> String {
@@ -245,8 +254,13 @@ mod tests {
                  failed to connect: connection refused [31m",
             ),
             (7, "127.0.1.1:12049: WEAKER: static RSA"),
-            (8, "127.0.1.2:12049: SERVER-DOWN: no answer"),
-            (9, "NOTE: another watchdog runs"),
+            (
+                8,
+                "127.0.1.1:12049: REFUSED: 2 connections of local processes, because only the kernel may connect; the \
+                 watchdog's log says which process it was",
+            ),
+            (9, "127.0.1.2:12049: SERVER-DOWN: no answer"),
+            (10, "NOTE: another watchdog runs"),
         ] {
             assert_eq!(lines[at].split_whitespace().collect::<Vec<_>>().join(" "), expected);
         }
@@ -262,7 +276,7 @@ mod tests {
         listed.tunnels.clear();
         listed.listeners_missing_because = "no answer within 2 s".to_owned();
         let text = of(&Report::read(listed, report::EXAMPLE_NOW));
-        assert!(text.contains("PROBLEM: no answer within 2 s: "), "{text}");
+        assert!(text.contains("PROBLEM: no answer within 2 s (what goes "), "{text}");
         assert!(text.ends_with("no tunnels\n"), "{text}");
     }
 
