@@ -3,9 +3,9 @@
 //! The watchdog is asked over its socket, and asks the tunnel process. Nothing here reads a record or a mount: what is
 //! shown is what those two know.
 
-mod report;
-mod table;
-mod watch;
+pub(super) mod report;
+pub(super) mod table;
+pub(super) mod watch;
 
 #[cfg(test)]
 pub(super) use report::example;
@@ -63,7 +63,13 @@ pub struct StatusArgs {
         value_parser = clap::value_parser!(u32).range(1..=86400)
     )]
     watch: Option<u32>,
+    /// Looks twice, a second apart, and shows what was carried meanwhile.
+    #[arg(long, conflicts_with = "watch")]
+    rate: bool,
 }
+
+/// Between the two looks of `--rate`.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// How the answer is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -116,8 +122,11 @@ pub(super) fn run(arguments: &StatusArgs) -> ExitCode {
 fn answer(arguments: &StatusArgs) -> Result<String, StatusError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let socket = arguments.state_dir.join(WATCHDOG_SOCKET);
-    let listed = runtime.map_err(StatusError::Runtime)?.block_on(ask(&socket))?;
-    write(&Report::read(listed, SystemClock.now().epoch_seconds()), arguments.output)
+    let look = async || Ok(Report::read(ask(&socket).await?, SystemClock.now().epoch_seconds()));
+    let report = runtime.map_err(StatusError::Runtime)?.block_on(async {
+        if arguments.rate { watch::with_rates(look, A_MOMENT).await } else { look().await }
+    })?;
+    write(&report, arguments.output)
 }
 
 /// Ends when nobody reads any more.
@@ -210,7 +219,7 @@ mod tests {
 
     fn asked_at(state_dir: &Path) -> String {
         let state_dir = state_dir.to_owned();
-        answer(&StatusArgs { state_dir, output: Output::Table, watch: None })
+        answer(&StatusArgs { state_dir, output: Output::Table, watch: None, rate: false })
             .unwrap_err()
             .to_string()
     }
