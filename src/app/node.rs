@@ -52,6 +52,7 @@ use crate::node::Node;
 use crate::node::PlainRecordFiles;
 use crate::node::Tunnels;
 use crate::node::WatchdogTunnels;
+use crate::node::claim_notes::ClaimNotes;
 use crate::node::zone::ZoneSources;
 use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::node_server::NodeServer;
@@ -231,7 +232,8 @@ pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
     let mut service = NodeService::new(node.clone(), args.node_id.clone())
         .with_defaults(args.volume_defaults())
         .with_most_volumes(args.max_volumes_per_node)
-        .with_events(events.clone());
+        .with_events(events.clone())
+        .with_claims(ClaimNotes::below(&args.state_dir));
     // CSI 1.13, GetPluginCapabilities: of the plugin, whichever of its parts is asked.
     let mut capabilities = vec![Type::ControllerService];
     if args.topology {

@@ -59,7 +59,8 @@ fn through_tls(world: &World) -> Result<()> {
         "status",
     ])?;
     println!("     {}", status.replace('\n', "\n     "));
-    ensure(status.contains(Front::Good.domain()), format!("status says: {status}"))
+    ensure(status.contains(Front::Good.domain()), format!("status says: {status}"))?;
+    ensure(status.contains("default/data"), format!("without the claim: {status}"))
 }
 
 /// By kubectl's own way to its plugins: a program of this name on the path. It asks the cluster by that same kubectl.

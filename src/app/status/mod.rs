@@ -1,7 +1,7 @@
 //! `alinas-csi status`: what the tunnels of this node carry, with whom, and how well it is protected.
 //!
 //! The watchdog is asked over its socket, and asks the tunnel process. Nothing here reads a record or a mount: what is
-//! shown is what those two know.
+//! shown is what those two know, and which claims the node plugin has noted.
 
 pub(super) mod report;
 pub(super) mod table;
@@ -30,6 +30,7 @@ use crate::app::say;
 use crate::app::status::report::Report;
 use crate::app::status::watch::Streams;
 use crate::app::status::watch::Watch;
+use crate::node::claim_notes::ClaimNotes;
 use crate::proto::tunnel as wire;
 use crate::proto::tunnel::tunnels_client::TunnelsClient;
 use crate::runtime::Clock;
@@ -121,8 +122,7 @@ pub(super) fn run(arguments: &StatusArgs) -> ExitCode {
 
 fn answer(arguments: &StatusArgs) -> Result<String, StatusError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let socket = arguments.state_dir.join(WATCHDOG_SOCKET);
-    let look = async || Ok(Report::read(ask(&socket).await?, SystemClock.now().epoch_seconds()));
+    let look = async || look(&arguments.state_dir).await;
     let report = runtime.map_err(StatusError::Runtime)?.block_on(async {
         if arguments.rate { watch::with_rates(look, A_MOMENT).await } else { look().await }
     })?;
@@ -132,7 +132,6 @@ fn answer(arguments: &StatusArgs) -> Result<String, StatusError> {
 /// Ends when nobody reads any more.
 fn watch(arguments: &StatusArgs, every: Duration) -> Result<String, StatusError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let socket = arguments.state_dir.join(WATCHDOG_SOCKET);
     let mut streams = Streams { out: &mut io::stdout(), errors: &mut io::stderr() };
     let how = Watch {
         every,
@@ -141,7 +140,7 @@ fn watch(arguments: &StatusArgs, every: Duration) -> Result<String, StatusError>
     };
     let watching = watch::watch(
         how,
-        async || ask(&socket).await,
+        async || look(&arguments.state_dir).await,
         || SystemClock.now().epoch_seconds(),
         &mut streams,
     );
@@ -163,8 +162,13 @@ pub(super) async fn ask_in(state_dir: &Path) -> Result<wire::ListResponse, Statu
 /// # Errors
 /// Says why there is none.
 pub(super) async fn json_in(state_dir: &Path) -> Result<String, StatusError> {
+    write(&look(state_dir).await?, Output::Json)
+}
+
+async fn look(state_dir: &Path) -> Result<Report, StatusError> {
     let listed = ask_in(state_dir).await?;
-    write(&Report::read(listed, SystemClock.now().epoch_seconds()), Output::Json)
+    let report = Report::read(listed, SystemClock.now().epoch_seconds());
+    Ok(report.name(&ClaimNotes::below(state_dir).read()))
 }
 
 async fn ask(socket: &Path) -> Result<wire::ListResponse, StatusError> {

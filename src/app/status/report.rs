@@ -5,6 +5,8 @@
 //!
 //! LONG: a quarter of it is the example that the tests of several tables share.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -103,9 +105,9 @@ pub(in crate::app) struct Tunnel {
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::app) struct Volume {
     pub(in crate::app) id: String,
-    /// The claim, as namespace/name; known to the plugin of kubectl alone, like the two below.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The claim, as namespace/name; on a node where the volume was made for one.
     pub(in crate::app) claim: Option<String>,
+    /// Known to the plugin of kubectl alone, like the pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::app) persistent_volume: Option<String>,
     /// Pods on the node that use the claim, as namespace/name; where they were asked for.
@@ -201,6 +203,15 @@ impl Report {
             tunnels: listed.tunnels.into_iter().map(|tunnel| Tunnel::read(tunnel, now)).collect(),
             has_rates: false,
         }
+    }
+}
+
+impl Report {
+    /// Says whose the volumes are, by their ids.
+    pub(in crate::app) fn name(mut self, claims: &HashMap<String, String>) -> Self {
+        let volumes = self.tunnels.iter_mut().flat_map(|tunnel| &mut tunnel.volumes);
+        volumes.for_each(|volume| volume.claim = claims.get(&volume.id).cloned());
+        self
     }
 }
 

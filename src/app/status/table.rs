@@ -132,7 +132,9 @@ pub(super) fn of(report: &Report) -> String {
     if report.tunnels.is_empty() {
         text += "no tunnels\n";
     } else {
-        let columns = Shown { rates: report.has_rates, ..Shown::default() };
+        let mut volumes = report.tunnels.iter().flat_map(|tunnel| &tunnel.volumes);
+        let claim = volumes.any(|volume| volume.claim.is_some());
+        let columns = Shown { claim, rates: report.has_rates, ..Shown::default() };
         let mut rows = vec![columns.heads()];
         rows.extend(report.tunnels.iter().flat_map(|tunnel| columns.rows_of("", tunnel)));
         text += "\n";
@@ -336,6 +338,21 @@ mod tests {
         let column = |line: &str| line.find("127.0.1.").unwrap();
         assert_eq!(column(&lines[3]), lines[2].find("LOCAL").unwrap());
         assert_eq!(column(&lines[3]), column(&lines[5]));
+    }
+
+    #[test]
+    fn a_claim_has_a_column_where_one_is_known() {
+        assert!(!lines()[2].contains("CLAIM"));
+        let report = Report::read(report::example(), report::EXAMPLE_NOW);
+        let claims = [("pv-2".to_owned(), "shop/data".to_owned())].into();
+        let text = of(&report.name(&claims));
+        let starts: Vec<_> = text
+            .lines()
+            .skip(2)
+            .take(4)
+            .map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(starts, ["VOLUME CLAIM", "pv-1 -", "pv-2 shop/data", "- -"]);
     }
 
     #[test]

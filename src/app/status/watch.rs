@@ -18,7 +18,6 @@ use crate::app::status::report::Throughput;
 use crate::app::status::report::Tunnel;
 use crate::app::status::report::date;
 use crate::app::status::write;
-use crate::proto::tunnel as wire;
 
 /// Moves the cursor up and to the left, and wipes what is below it.
 pub(in crate::app) const WIPE: &str = "\x1b[H\x1b[J";
@@ -37,17 +36,16 @@ pub(super) struct Watch {
 /// `look` ends by itself. `now` is in seconds since the epoch.
 pub(super) async fn watch(
     watch: Watch,
-    mut look: impl AsyncFnMut() -> Result<wire::ListResponse, StatusError>,
+    mut look: impl AsyncFnMut() -> Result<Report, StatusError>,
     now: impl Fn() -> i64,
     streams: &mut Streams<'_>,
 ) -> io::Result<()> {
     let mut last = Last::default();
     loop {
-        let seen = look().await.map(|listed| {
-            let mut report = Report::read(listed, now());
-            last.compare(&mut report, Instant::now());
-            report
-        });
+        let mut seen = look().await;
+        if let Ok(report) = &mut seen {
+            last.compare(report, Instant::now());
+        }
         show(watch, seen, now(), streams)?;
         tokio::time::sleep(watch.every).await;
     }
@@ -165,6 +163,7 @@ mod tests {
 
     use super::*;
     use crate::app::status::report;
+    use crate::proto::tunnel as wire;
 
     const EVERY: Duration = Duration::from_secs(2);
 
@@ -197,7 +196,8 @@ mod tests {
         let mut looks = looks.into_iter();
         let mut streams = Streams { out: &mut out, errors: &mut errors };
         let how = Watch { every: EVERY, output, in_place };
-        let look = async || looks.next().unwrap();
+        let read = |listed| Report::read(listed, report::EXAMPLE_NOW);
+        let look = async || looks.next().unwrap().map(read);
         let ended = watch(how, look, || report::EXAMPLE_NOW, &mut streams).await;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         (String::from_utf8(out.read).unwrap(), String::from_utf8(errors).unwrap())
