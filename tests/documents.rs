@@ -11,7 +11,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use alinas_csi::app::command_line as program;
+use alinas_csi::app::plugin_command_line as plugin;
 use clap::Command;
+
+/// How the program is called, and how its plugin of kubectl.
+const NAME: &str = "alinas-csi ";
+const PLUGIN: &str = "kubectl alinas ";
 
 /// Documents beside those in docs/.
 const MORE: [&str; 4] =
@@ -32,10 +38,12 @@ fn what_the_documents_tell_people_to_make_is_a_target() {
 
 #[test]
 fn every_command_and_flag_in_the_documents_exists() {
-    let program = program();
+    let (program, plugin) = (built(program()), built(plugin()));
     assert_none(|code| {
-        let in_calls = unknown_in_call(code, &program);
-        in_calls.into_iter().chain(unknown_flag(code, &program)).collect()
+        let in_calls = unknown_in_call(code, NAME, &program);
+        let in_plugin = unknown_in_call(code, PLUGIN, &plugin);
+        let alone = unknown_flag(code, &[&program, &plugin]);
+        [in_calls, in_plugin, alone].concat()
     });
 }
 
@@ -96,17 +104,16 @@ fn unknown_target(code: &str, targets: &BTreeSet<String>) -> Vec<String> {
     unknown.map(|target| format!("there is no target {target}")).into_iter().collect()
 }
 
-/// The command line with what each command inherits.
-fn program() -> Command {
-    let mut program = alinas_csi::app::command_line();
-    program.build();
-    program
+/// A command line with what each command inherits.
+fn built(mut command: Command) -> Command {
+    command.build();
+    command
 }
 
-/// The words behind the name of the program, where it is called.
-fn call(code: &str) -> Vec<&str> {
+/// The words behind the name of a program, where it is called.
+fn call<'a>(code: &'a str, name: &str) -> Vec<&'a str> {
     let line = code.split(" #").next().unwrap_or_default();
-    let Some((before, words)) = line.split_once("alinas-csi ") else { return Vec::new() };
+    let Some((before, words)) = line.split_once(name) else { return Vec::new() };
     let is_name = before.is_empty() || before.ends_with(['/', ' ']);
     if !is_name || before.starts_with("helm ") {
         return Vec::new();
@@ -115,8 +122,8 @@ fn call(code: &str) -> Vec<&str> {
     words.take_while(|word| !["|", ">", "&&"].contains(word)).collect()
 }
 
-fn unknown_in_call(code: &str, program: &Command) -> Vec<String> {
-    let words = call(code);
+fn unknown_in_call(code: &str, name: &str, program: &Command) -> Vec<String> {
+    let words = call(code, name);
     let command = words.iter().find_map(|word| program.find_subcommand(word));
     let first = words.first().copied().unwrap_or_default();
     let is_word = !first.is_empty() && first.chars().all(|one| one.is_ascii_lowercase());
@@ -133,9 +140,10 @@ fn unknown_in_call(code: &str, program: &Command) -> Vec<String> {
 }
 
 /// A flag that stands alone may be any command's.
-fn unknown_flag(code: &str, program: &Command) -> Vec<String> {
+fn unknown_flag(code: &str, programs: &[&Command]) -> Vec<String> {
     let Some(flag) = code.split(' ').next().and_then(flag) else { return Vec::new() };
-    let mut commands = program.get_subcommands().chain([program]);
+    let mut commands =
+        programs.iter().flat_map(|program| program.get_subcommands().chain([*program]));
     if FOREIGN.contains(&flag) || commands.any(|command| has(command, flag)) {
         return Vec::new();
     }
@@ -208,7 +216,7 @@ fn each_rule_sees_what_breaks_it() {
         assert_eq!(unknown_target(code, &targets).len(), faults, "{code}");
     }
 
-    let program = program();
+    let (program, plugin) = (built(program()), built(plugin()));
     for (code, faults) in [
         ("alinas-csi status -o json --state-dir /run | jq --raw-output x", 0),
         ("kubectl exec pod -- /alinas-csi --log debug mount --fake", 0),
@@ -218,9 +226,15 @@ fn each_rule_sees_what_breaks_it() {
         ("helm install alinas-csi charts/alinas-csi --namespace x", 0),
         ("--metrics-listen ADDRESS", 0),
         ("--proxy-prot", 1),
+        ("kubectl alinas status --node a --context there", 0),
+        ("kubectl alinas stat", 1),
+        ("kubectl alinas status --tunnel b", 1),
+        ("--volume NAME", 0),
         ("---", 0),
     ] {
-        let found = unknown_in_call(code, &program).len() + unknown_flag(code, &program).len();
+        let found = unknown_in_call(code, NAME, &program).len()
+            + unknown_in_call(code, PLUGIN, &plugin).len()
+            + unknown_flag(code, &[&program, &plugin]).len();
         assert_eq!(found, faults, "{code}");
     }
 

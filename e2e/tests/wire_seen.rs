@@ -1,11 +1,15 @@
-//! What an operator sees of a tunnel: a scrape of its metrics, and `alinas-csi status`.
+//! What an operator sees of a tunnel: a scrape of its metrics, `alinas-csi status`, and `kubectl alinas` by way of a kubectl
+//! that is none.
 //!
 //! The tunnel process and its watchdog are the driver's own, in this process, so that a test may connect where
 //! only the kernel may; the server is stunnel.
 
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::net::SocketAddrV4;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::process::Output;
@@ -254,6 +258,97 @@ async fn status_shows_a_weak_session_in_a_column_and_in_words() {
     assert!(tunnel["session"]["certificate"]["daysLeft"].as_i64().unwrap() > 10_000, "{json}");
     let yaml = shown(folder, &["-o", "yaml"]).await;
     assert!(yaml.contains("keyExchange: static RSA\n"), "{yaml}");
+}
+
+/// A link by which the program is the plugin, and a kubectl that knows two nodes: this machine, and one that never
+/// answers.
+fn plugin_in(folder: &Path) {
+    let pod = |node: &str| {
+        serde_json::json!({
+            "metadata": {"namespace": "kube-system", "name": format!("alinas-csi-{node}")},
+            "spec": {"nodeName": node},
+            "status": {"phase": "Running"},
+        })
+    };
+    let pods = serde_json::json!({"items": [pod("node-a"), pod("node-b")]});
+    fs::write(folder.join("pods.json"), pods.to_string()).unwrap();
+    let (binary, here) = (binary().unwrap(), folder.display());
+    let script = format!(
+        "#!/bin/sh\n\
+         case \"$*\" in\n\
+         'get pods '*) exec cat {here}/pods.json ;;\n\
+         'get persistentvolumes '*)\n\
+         \x20   printf 'alinas.csi.alibabacloud.com\\tpv-1\\tpvc-0a1b\\tdefault/data\\n' ;;\n\
+         *' alinas-csi-node-b '*) exec sleep 600 ;;\n\
+         'exec '*)\n\
+         \x20   while [ \"$1\" != -- ]; do shift; done\n\
+         \x20   shift 2\n\
+         \x20   exec {} \"$@\" --state-dir {here} ;;\n\
+         *) echo \"no such call: $*\" >&2; exit 1 ;;\n\
+         esac\n",
+        binary.display()
+    );
+    fs::write(folder.join("kubectl"), script).unwrap();
+    fs::set_permissions(folder.join("kubectl"), fs::Permissions::from_mode(0o755)).unwrap();
+    symlink(binary, folder.join("kubectl-alinas")).unwrap();
+}
+
+async fn plugin(folder: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(folder.join("kubectl-alinas"));
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    command.args(words).env("PATH", path).env_remove("ALINAS_CSI_KUBECTL");
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_alinas_shows_all_nodes_also_where_one_does_not_answer() {
+    let lab = Lab::new();
+    let server = lab.server(TLS_1_3, nfs().await);
+    let node = Node::with_tunnel_to(&lab, &server).await;
+    let _open = call(node.tunnel).await;
+    let folder = lab.folder.path();
+    plugin_in(folder);
+
+    let output = plugin(folder, &["status", "--timeout", "2", "--context", "here"]).await;
+    let table = String::from_utf8(output.stdout).unwrap();
+    println!("{table}");
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    let row = |start: &str| table.lines().find(|line| line.starts_with(start)).unwrap();
+    assert!(table.starts_with("1 of 2 nodes answered; 1 volume\n"), "{table}");
+    assert!(row("node-a  pv-1    default/data  127.0.0.1 ").contains(" TLSv1.3 "), "{table}");
+    assert!(row("node-b  -").ends_with("no answer within 2 s"), "{table}");
+
+    let words = ["status", "-o", "json", "--rate", "--claim", "data", "--node", "node-a"];
+    let output = plugin(folder, &words).await;
+    assert!(output.status.success(), "{output:?}");
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let tunnel = &said["nodes"][0]["status"]["tunnels"][0];
+    assert_eq!(tunnel["volumes"][0]["persistentVolume"], "pvc-0a1b");
+    assert_eq!(tunnel["throughput"]["toServerPerSecond"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_alinas_fetches_the_support_archive_of_a_node() {
+    let folder = tempfile::tempdir().unwrap();
+    plugin_in(folder.path());
+    let file = folder.path().join("bundle.tar");
+    let bundle = file.display().to_string();
+    let words = ["doctor", "--node", "node-a", "--bundle", &bundle];
+    let output = plugin(folder.path(), &words).await;
+    let (said, remark) = (output.stdout, String::from_utf8(output.stderr).unwrap());
+    let said = String::from_utf8(said).unwrap();
+    // It ends as doctor does; what is wrong with this machine is its own affair.
+    let is_failed = said.lines().any(|line| line.starts_with("failed"));
+    assert_eq!(output.status.code(), Some(i32::from(is_failed)), "{said}{remark}");
+    assert!(
+        said.contains("failed to ask the watchdog") && remark.contains("wrote "),
+        "{said}{remark}"
+    );
+    let archive = fs::read(&file).unwrap();
+    assert!(archive.starts_with(b"alinas-csi-bundle/about.json"));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let output = plugin(folder.path(), &["doctor", "--node", "node-a", "-o", "json"]).await;
+    assert!(String::from_utf8(output.stdout).unwrap().contains("\"findings\": ["));
 }
 
 #[tokio::test(flavor = "multi_thread")]

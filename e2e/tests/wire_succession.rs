@@ -57,7 +57,7 @@ impl Kubelet {
     }
 
     fn registration(&self) -> PathBuf {
-        self.path("plugins_registry/alinas.csi.alibabacloud.com-reg.sock")
+        self.path("plugins_registry/reg@alinas.csi.alibabacloud.com.sock")
     }
 
     async fn who_answers(&self) -> Option<String> {

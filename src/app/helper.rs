@@ -1,7 +1,8 @@
 //! Other names of this program: installed as `/sbin/mount.nfs` and the like, mount(8) and umount(8) call it.
 //!
 //! What they call it with (mount(8), "EXTERNAL HELPERS") is the grammar of our own subcommands, but for the
-//! words in front: `mount.nfs4 SPEC DIR -o rw` is `alinas-csi mount -t nfs4 SPEC DIR -o rw`.
+//! words in front: `mount.nfs4 SPEC DIR -o rw` is `alinas-csi mount -t nfs4 SPEC DIR -o rw`. kubectl calls its plugins by
+//! their names, too; its command line is another one.
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -17,8 +18,16 @@ const NAMES: &[(&str, &[&str])] = &[
     ("umount.alinas", &["umount"]),
 ];
 
+/// What kubectl calls as `kubectl alinas`.
+const PLUGIN: &str = "kubectl-alinas";
+
 /// The name in messages about the command line, which is then one that can be called.
 const OURS: &str = "alinas-csi";
+
+/// Whether kubectl has called us.
+pub(super) fn is_plugin(program: Option<&OsStr>) -> bool {
+    program.is_some_and(|program| Path::new(program).file_name() == Some(OsStr::new(PLUGIN)))
+}
 
 /// The arguments in the form of our own command line.
 pub(super) fn spelled_out(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -63,6 +72,13 @@ mod tests {
             assert_eq!(spelled(called), means);
         }
         assert!(spelled_out(Vec::new()).len() == 1, "no argument at all is no reason to panic");
+    }
+
+    #[test]
+    fn kubectl_calls_its_plugin_by_its_name() {
+        let is = |program: &str| is_plugin(Some(OsStr::new(program)));
+        assert!(is("kubectl-alinas") && is("/usr/local/bin/kubectl-alinas"));
+        assert!(!is("alinas-csi") && !is("/kubectl-alinas/alinas-csi") && !is_plugin(None));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod namespace;
 pub mod nas;
 mod nfsmount_conf;
 pub mod node;
+mod plugin;
 pub mod probe;
 mod signals;
 pub mod status;
@@ -115,6 +116,12 @@ pub fn command_line() -> clap::Command {
     CommandLine::command()
 }
 
+/// That of `kubectl alinas`.
+#[must_use]
+pub fn plugin_command_line() -> clap::Command {
+    plugin::command_line()
+}
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -123,6 +130,9 @@ pub fn main() -> ExitCode {
         // Its parent has refused a wrong name.
         let _ = armed();
         return worker::child_main();
+    }
+    if helper::is_plugin(std::env::args_os().next().as_deref()) {
+        return plugin::main(std::env::args_os());
     }
     let arguments = helper::spelled_out(std::env::args_os());
     match CommandLine::try_parse_from(&arguments) {

@@ -57,6 +57,7 @@ use crate::node::Node;
 use crate::node::PlainRecordFiles;
 use crate::node::Tunnels;
 use crate::node::WatchdogTunnels;
+use crate::node::claim_notes::ClaimNotes;
 use crate::node::zone::ZoneSources;
 use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::node_server::NodeServer;
@@ -289,7 +290,8 @@ async fn run_until(args: NodeArgs, end: End) -> Result<(), NodeRoleError> {
         .with_defaults(args.volume_defaults())
         .with_most_volumes(args.max_volumes_per_node)
         .with_events(events.clone())
-        .with_troubles(troubles);
+        .with_troubles(troubles)
+        .with_claims(ClaimNotes::below(&args.state_dir));
     // CSI 1.13, GetPluginCapabilities: of the plugin, whichever of its parts is asked.
     let mut capabilities = vec![Type::ControllerService];
     if args.topology {

@@ -28,6 +28,7 @@ use crate::kubernetes::Reporter;
 use crate::node::Node;
 use crate::node::UnpublishError;
 use crate::node::UnstageError;
+use crate::node::claim_notes::ClaimNotes;
 use crate::node::zone::ZoneSources;
 use crate::proto::csi;
 use crate::proto::csi::node_service_capability;
@@ -81,6 +82,7 @@ pub struct NodeService {
     topology: Option<(TopologyKey, ZoneSources)>,
     events: Reporter,
     troubles: Troubles,
+    claims: Option<ClaimNotes>,
     asked: watch::Sender<bool>,
 }
 
@@ -96,6 +98,7 @@ impl NodeService {
             topology: None,
             events: Reporter::silent(),
             troubles: Troubles::default(),
+            claims: None,
             asked: watch::Sender::default(),
         }
     }
@@ -128,6 +131,12 @@ impl NodeService {
     #[must_use]
     pub fn with_troubles(self, troubles: Troubles) -> Self {
         Self { troubles, ..self }
+    }
+
+    /// Where it is noted whose a volume is, for `status`.
+    #[must_use]
+    pub fn with_claims(self, claims: ClaimNotes) -> Self {
+        Self { claims: Some(claims), ..self }
     }
 
     /// Turns true when the kubelet has asked who we are, as it does when it registers a driver.
@@ -197,6 +206,11 @@ impl csi::node_server::Node for NodeService {
         let staged = staged
             .inspect_err(|error| self.say(node_event::staging(error), claim.as_ref(), call, error))
             .or_refuse(call, code::stage)?;
+        if let Some((notes, claim)) =
+            self.claims.as_ref().zip(node_event::claim_name(&message.volume_context))
+        {
+            notes.note(call.volume, claim).await;
+        }
         tracing::info!(volume.id = call.volume, found = ?staged, "staged");
         Ok(Response::new(csi::NodeStageVolumeResponse {}))
     }
@@ -214,6 +228,9 @@ impl csi::node_server::Node for NodeService {
             }
         });
         unstaged.or_refuse(call, code::unstage)?;
+        if let Some(notes) = &self.claims {
+            notes.forget(call.volume).await;
+        }
         tracing::info!(volume.id = call.volume, "unstaged");
         Ok(Response::new(csi::NodeUnstageVolumeResponse {}))
     }
@@ -479,6 +496,29 @@ mod tests {
         );
         let counted: Vec<_> = troubles.all().into_iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(counted, [("MountTargetUnreachable", 4)], "each call is counted");
+    }
+
+    #[tokio::test]
+    async fn the_claim_of_a_volume_is_on_note_for_as_long_as_it_is_staged() {
+        let home = tempfile::tempdir().unwrap();
+        let stage = below(home.path(), "stage");
+        std::fs::create_dir(&stage).unwrap();
+        let notes = || ClaimNotes::below(home.path());
+        let service = service(&World::default()).with_claims(notes());
+        let mut message =
+            csi::NodeStageVolumeRequest { staging_target_path: stage.clone(), ..stage_message() };
+        service.node_stage_volume(Request::new(message.clone())).await.unwrap();
+        assert!(notes().read().is_empty(), "nobody has said whose it is");
+        for (key, value) in [("namespace", "shop"), ("name", "data")] {
+            let key = format!("csi.storage.k8s.io/pvc/{key}");
+            message.volume_context.insert(key, value.to_owned());
+        }
+        service.node_stage_volume(Request::new(message)).await.unwrap();
+        let volume_id = stage_message().volume_id;
+        assert_eq!(notes().read()[&volume_id], "shop/data");
+        let message = csi::NodeUnstageVolumeRequest { volume_id, staging_target_path: stage };
+        service.node_unstage_volume(Request::new(message)).await.unwrap();
+        assert!(notes().read().is_empty());
     }
 
     #[tokio::test]

@@ -173,6 +173,12 @@ pub(super) fn claim(context: &HashMap<String, String>) -> Option<About> {
     Some(About::claim(namespace, name, uid(said("pv/name").unwrap_or_default())))
 }
 
+/// The same as namespace/name.
+pub(super) fn claim_name(context: &HashMap<String, String>) -> Option<String> {
+    let said = |key: &str| context.get(&format!("{SIDECAR_PREFIX}{key}"));
+    Some(format!("{}/{}", said("pvc/namespace")?, said("pvc/name")?))
+}
+
 /// The pod of a publication, where the CSIDriver has `podInfoOnMount`.
 pub(super) fn pod(context: &HashMap<String, String>) -> Option<About> {
     let said = |key: &str| context.get(&format!("{SIDECAR_PREFIX}{key}")).map(String::as_str);

@@ -4,7 +4,10 @@
 //! new one and registers anew. So the next pod of a DaemonSet can register while the former one still runs. The socket is
 //! removed at the end, on which the kubelet forgets the driver, but only as long as it is ours.
 //!
-//! Source: Kubernetes, "Device and driver registration" (pkg/kubelet/pluginmanager).
+//! The kubelet is a client of gRPC that says the path of the socket, percent-encoded, for `:authority`, and h2 takes no
+//! percent sign in a host. It takes one before an `@`; so our socket has an `@` in its name.
+//!
+//! Source: Kubernetes, pkg/kubelet/pluginmanager; RFC 3986, section 3.2.1.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -79,7 +82,7 @@ impl Registrar {
     }
 
     fn socket(&self) -> PathBuf {
-        self.folder.join(format!("{}-reg.sock", self.driver))
+        self.folder.join(format!("reg@{}.sock", self.driver))
     }
 
     async fn serve(
@@ -265,6 +268,27 @@ mod tests {
         running.stop.cancel();
         timeout(PATIENCE, running.role).await.unwrap().unwrap();
         assert!(!running.socket.exists());
+    }
+
+    #[tokio::test]
+    async fn a_kubelet_that_calls_us_by_the_path_of_the_socket_is_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = start(registrar(&folder));
+        kubelet(&running.socket).await;
+        let name = running.socket.file_name().unwrap().to_string_lossy().into_owned();
+        let authority = format!("http://%2Fvar%2Flib%2Fkubelet%2Fplugins_registry%2F{name}");
+        let path = running.socket.clone();
+        let connect = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+        });
+        let channel = tonic::transport::Endpoint::from_static("http://unix")
+            .origin(authority.parse().unwrap())
+            .connect_with_connector_lazy(connect);
+        let asked = RegistrationClient::new(channel).get_info(kubelet::InfoRequest {}).await;
+        assert_eq!(asked.unwrap().into_inner().r#type, KIND);
+        running.stop.cancel();
+        timeout(PATIENCE, running.role).await.unwrap().unwrap();
     }
 
     #[tokio::test]

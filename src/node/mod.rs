@@ -32,6 +32,7 @@ pub mod access;
 pub mod accounts;
 mod background;
 pub mod census;
+pub mod claim_notes;
 pub mod deadline;
 pub mod directory;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::driver::binary;
 use crate::failure::Failure;
 use crate::failure::Result;
 use crate::process::observe;
@@ -56,6 +58,20 @@ impl Client {
         self.run("kubectl", &self.kubectl, arguments)
     }
 
+    /// Runs kubectl with our plugin on its path, and answers what it printed.
+    ///
+    /// # Errors
+    /// When it fails; with what it printed.
+    pub fn plugin(&self, arguments: &[&str]) -> Result<String> {
+        let folder = tempfile::tempdir()?;
+        symlink(binary()?, folder.path().join("kubectl-alinas"))?;
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new(&self.kubectl);
+        command.env("PATH", format!("{}:{path}", folder.path().display()));
+        command.env("ALINAS_CSI_KUBECTL", &self.kubectl);
+        self.observed("kubectl", command, arguments)
+    }
+
     /// Runs helm and answers what it printed.
     ///
     /// # Errors
@@ -65,7 +81,10 @@ impl Client {
     }
 
     fn run(&self, name: &str, program: &OsString, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(program);
+        self.observed(name, Command::new(program), arguments)
+    }
+
+    fn observed(&self, name: &str, mut command: Command, arguments: &[&str]) -> Result<String> {
         command.args(arguments).env("KUBECONFIG", &self.kubeconfig).env("HOME", "/tmp");
         let seen = observe(CALL, &mut command)?;
         if seen.code == Some(0) {

@@ -18,6 +18,7 @@ use crate::world::pod;
 
 pub(crate) const TESTS: &[Steps] = &[
     ("a_claim_is_bound_and_its_pod_writes_through_tls", a_claim_is_bound),
+    ("kubectl_alinas_names_the_node_the_claim_and_its_mount_target", the_plugin_shows_the_claim),
     ("a_second_pod_reads_what_the_first_one_writes", a_second_pod_reads),
     ("claims_are_made_of_a_claim_and_of_a_snapshot", copies),
     ("a_claim_grows_while_it_is_in_use", a_claim_grows),
@@ -61,7 +62,20 @@ fn through_tls(world: &World) -> Result<()> {
         "status",
     ])?;
     println!("     {}", status.replace('\n', "\n     "));
-    ensure(status.contains(Front::Good.domain()), format!("status says: {status}"))
+    ensure(status.contains(Front::Good.domain()), format!("status says: {status}"))?;
+    ensure(status.contains("default/data"), format!("without the claim: {status}"))
+}
+
+/// By kubectl's own way to its plugins: a program of this name on the path. It asks the cluster by that same kubectl.
+fn the_plugin_shows_the_claim(world: &mut World) -> Result<()> {
+    let node = world.client().field("pod/writer", "{.spec.nodeName}")?;
+    let status = world.client().plugin(&["alinas", "status", "--pods", "--timeout", "120"])?;
+    println!("     {}", status.replace('\n', "\n     "));
+    let line = status.lines().find(|line| line.contains("default/data"));
+    let line = line.ok_or_else(|| Failure::new(format!("no line of the claim: {status}")))?;
+    ensure(line.starts_with(&node), format!("which is on {node}: {line}"))?;
+    ensure(line.contains(Front::Good.domain()), format!("mounted from elsewhere: {line}"))?;
+    ensure(line.contains("default/writer"), format!("without its pod: {line}"))
 }
 
 fn a_second_pod_reads(world: &mut World) -> Result<()> {

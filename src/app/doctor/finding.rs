@@ -276,6 +276,7 @@ Printed by `alinas-csi explain --doctor`; a test holds this file to it.
     alinas-csi doctor                                     # this node
     alinas-csi doctor DOMAIN:/PATH                        # and a mount target, seen from this node
     kubectl exec -n kube-system ds/alinas-csi-node -c watchdog -- /alinas-csi doctor DOMAIN:/PATH
+    kubectl alinas doctor --node NAME DOMAIN:/PATH        # by the plugin of kubectl (docs/status.md)
 
 The checks are done in this order; each rests on those before it, so the first that fails is the one to mend, and the
 last line says how. Nothing is mounted and nothing is changed. It ends with 1 where a check has failed, else with 0;
@@ -295,6 +296,7 @@ const BUNDLE: &str = "
 
     alinas-csi doctor --bundle bundle.tar DOMAIN:/PATH
     kubectl exec -n kube-system ds/alinas-csi-node -c watchdog -- /alinas-csi doctor --bundle - > bundle.tar
+    kubectl alinas doctor --node NAME --bundle bundle.tar DOMAIN:/PATH
 
 It has the findings, what `status` says, version and kernel, the NFS mounts of the kernel's table, the settings, the
 records of the state directory and the last lines of log files (`notes.txt` says what is missing). Logs of pods are not

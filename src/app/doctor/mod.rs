@@ -27,6 +27,7 @@ use clap::Args;
 
 use crate::app::USAGE;
 use crate::app::doctor::bundle::Places;
+pub(super) use crate::app::doctor::bundle::write as write_archive;
 use crate::app::doctor::finding::Check;
 use crate::app::doctor::finding::Diagnosis;
 use crate::app::doctor::finding::Finding;

@@ -1,11 +1,11 @@
 //! `alinas-csi status`: what the tunnels of this node carry, with whom, and how well it is protected.
 //!
 //! The watchdog is asked over its socket, and asks the tunnel process. Nothing here reads a record or a mount: what is
-//! shown is what those two know.
+//! shown is what those two know, and which claims the node plugin has noted.
 
-mod report;
-mod table;
-mod watch;
+pub(super) mod report;
+pub(super) mod table;
+pub(super) mod watch;
 
 #[cfg(test)]
 pub(super) use report::example;
@@ -29,6 +29,7 @@ use crate::app::say;
 use crate::app::status::report::Report;
 use crate::app::status::watch::Streams;
 use crate::app::status::watch::Watch;
+use crate::node::claim_notes::ClaimNotes;
 use crate::proto::tunnel as wire;
 use crate::proto::tunnel::tunnels_client::TunnelsClient;
 use crate::runtime::Clock;
@@ -62,7 +63,13 @@ pub struct StatusArgs {
         value_parser = clap::value_parser!(u32).range(1..=86400)
     )]
     watch: Option<u32>,
+    /// Looks twice, a second apart, and shows what was carried meanwhile.
+    #[arg(long, conflicts_with = "watch")]
+    rate: bool,
 }
+
+/// Between the two looks of `--rate`.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// How the answer is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -114,15 +121,16 @@ pub(super) fn run(arguments: &StatusArgs) -> ExitCode {
 
 fn answer(arguments: &StatusArgs) -> Result<String, StatusError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let socket = arguments.state_dir.join(WATCHDOG_SOCKET);
-    let listed = runtime.map_err(StatusError::Runtime)?.block_on(ask(&socket))?;
-    write(&Report::read(listed, SystemClock.now().epoch_seconds()), arguments.output)
+    let look = async || look(&arguments.state_dir).await;
+    let report = runtime.map_err(StatusError::Runtime)?.block_on(async {
+        if arguments.rate { watch::with_rates(look, A_MOMENT).await } else { look().await }
+    })?;
+    write(&report, arguments.output)
 }
 
 /// Ends when nobody reads any more.
 fn watch(arguments: &StatusArgs, every: Duration) -> Result<String, StatusError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let socket = arguments.state_dir.join(WATCHDOG_SOCKET);
     let mut streams = Streams { out: &mut io::stdout(), errors: &mut io::stderr() };
     let how = Watch {
         every,
@@ -131,7 +139,7 @@ fn watch(arguments: &StatusArgs, every: Duration) -> Result<String, StatusError>
     };
     let watching = watch::watch(
         how,
-        async || ask(&socket).await,
+        async || look(&arguments.state_dir).await,
         || SystemClock.now().epoch_seconds(),
         &mut streams,
     );
@@ -153,8 +161,13 @@ pub(super) async fn ask_in(state_dir: &Path) -> Result<wire::ListResponse, Statu
 /// # Errors
 /// Says why there is none.
 pub(super) async fn json_in(state_dir: &Path) -> Result<String, StatusError> {
+    write(&look(state_dir).await?, Output::Json)
+}
+
+async fn look(state_dir: &Path) -> Result<Report, StatusError> {
     let listed = ask_in(state_dir).await?;
-    write(&Report::read(listed, SystemClock.now().epoch_seconds()), Output::Json)
+    let report = Report::read(listed, SystemClock.now().epoch_seconds());
+    Ok(report.name(&ClaimNotes::below(state_dir).read()))
 }
 
 async fn ask(socket: &Path) -> Result<wire::ListResponse, StatusError> {
@@ -209,7 +222,7 @@ mod tests {
 
     fn asked_at(state_dir: &Path) -> String {
         let state_dir = state_dir.to_owned();
-        answer(&StatusArgs { state_dir, output: Output::Table, watch: None })
+        answer(&StatusArgs { state_dir, output: Output::Table, watch: None, rate: false })
             .unwrap_err()
             .to_string()
     }

@@ -1,7 +1,13 @@
 //! The answer as it is written for machines: names that stay, times in RFC 3339, no value left out.
 //!
+//! It is read, too, by the plugin of kubectl, which may be of another release: what it does not know it passes over, and
+//! what is not there is nothing.
+//!
 //! LONG: a quarter of it is the example that the tests of several tables share.
 
+use std::collections::HashMap;
+
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::proto::tunnel as wire;
@@ -10,156 +16,170 @@ use crate::tunnel::convert::kind_word;
 const DAY: i64 = 24 * 60 * 60;
 
 /// What runs on a node.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Report {
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::app) struct Report {
     /// When it was asked.
-    pub(super) time: String,
-    pub(super) process: Process,
+    pub(in crate::app) time: String,
+    pub(in crate::app) process: Process,
     /// Why the tunnels are shown without what goes through them.
-    pub(super) problem: Option<String>,
+    pub(in crate::app) problem: Option<String>,
     /// What else an operator should know.
-    pub(super) notices: Vec<String>,
-    pub(super) tunnels: Vec<Tunnel>,
-    /// It is one of several, so that people are shown what is carried now.
+    pub(in crate::app) notices: Vec<String>,
+    pub(in crate::app) tunnels: Vec<Tunnel>,
+    /// There was a look before, so that people are shown what is carried now.
     #[serde(skip)]
-    pub(super) is_watched: bool,
+    pub(in crate::app) has_rates: bool,
 }
 
 /// The tunnel process.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Process {
-    pub(super) state: String,
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::app) struct Process {
+    pub(in crate::app) state: String,
     /// It takes all cryptography of its sessions from a FIPS module.
-    pub(super) fips: bool,
+    pub(in crate::app) fips: bool,
     /// Memory of connections for bytes that are on their way.
-    pub(super) buffer_bytes: u64,
-    pub(super) id: Option<u32>,
-    pub(super) running_for_seconds: u64,
-    pub(super) restarts: u64,
-    pub(super) restarts_by_reason: Vec<Restarts>,
+    pub(in crate::app) buffer_bytes: u64,
+    pub(in crate::app) id: Option<u32>,
+    pub(in crate::app) running_for_seconds: u64,
+    pub(in crate::app) restarts: u64,
+    pub(in crate::app) restarts_by_reason: Vec<Restarts>,
     /// Of broken tunnels.
-    pub(super) repairs: Vec<Repairs>,
+    pub(in crate::app) repairs: Vec<Repairs>,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct Restarts {
-    pub(super) reason: String,
-    pub(super) count: u64,
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(in crate::app) struct Restarts {
+    pub(in crate::app) reason: String,
+    pub(in crate::app) count: u64,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct Repairs {
-    pub(super) repair: String,
-    pub(super) count: u64,
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(in crate::app) struct Repairs {
+    pub(in crate::app) repair: String,
+    pub(in crate::app) count: u64,
 }
 
 /// Whether the server answers through the tunnel.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Health {
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::app) struct Health {
     /// "unknown", "healthy", "server-down", "broken".
-    pub(super) state: String,
-    pub(super) for_seconds: u64,
-    pub(super) round_trip_micros: Option<u64>,
-    pub(super) why: Option<String>,
+    pub(in crate::app) state: String,
+    pub(in crate::app) for_seconds: u64,
+    pub(in crate::app) round_trip_micros: Option<u64>,
+    pub(in crate::app) why: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Tunnel {
-    pub(super) volumes: Vec<Volume>,
-    pub(super) mount_target: String,
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::app) struct Tunnel {
+    pub(in crate::app) volumes: Vec<Volume>,
+    pub(in crate::app) mount_target: String,
     /// 0 where it is found out.
-    pub(super) mount_target_port: u32,
-    pub(super) server_name: String,
-    pub(super) local_address: String,
-    pub(super) remote_address: Option<String>,
+    pub(in crate::app) mount_target_port: u32,
+    pub(in crate::app) server_name: String,
+    pub(in crate::app) local_address: String,
+    pub(in crate::app) remote_address: Option<String>,
     /// "open", or "closing" once no volume needs it.
-    pub(super) life: String,
+    pub(in crate::app) life: String,
     /// "waiting", "untried", "reachable", "unreachable"; none where nobody knows.
-    pub(super) state: Option<String>,
+    pub(in crate::app) state: Option<String>,
     /// None where the watchdog is of a release that does not look.
-    pub(super) health: Option<Health>,
-    pub(super) session: Option<Session>,
-    pub(super) connections: Connections,
-    pub(super) bytes: Bytes,
+    pub(in crate::app) health: Option<Health>,
+    pub(in crate::app) session: Option<Session>,
+    /// None where another release does not say it.
+    pub(in crate::app) connections: Option<Connections>,
+    /// As the connections.
+    pub(in crate::app) bytes: Option<Bytes>,
     /// None where nobody looked before.
-    pub(super) throughput: Option<Throughput>,
-    pub(super) sessions_resumed: u64,
-    pub(super) dial_failures: Vec<Failures>,
-    pub(super) last_error: Option<String>,
+    pub(in crate::app) throughput: Option<Throughput>,
+    pub(in crate::app) sessions_resumed: u64,
+    pub(in crate::app) dial_failures: Vec<Failures>,
+    pub(in crate::app) last_error: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Volume {
-    pub(super) id: String,
-    pub(super) staging_path: String,
-    pub(super) source: String,
-    pub(super) options: String,
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::app) struct Volume {
+    pub(in crate::app) id: String,
+    /// The claim, as namespace/name; on a node where the volume was made for one.
+    pub(in crate::app) claim: Option<String>,
+    /// Known to the plugin of kubectl alone, like the pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::app) persistent_volume: Option<String>,
+    /// Pods on the node that use the claim, as namespace/name; where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::app) pods: Option<Vec<String>>,
+    pub(in crate::app) staging_path: String,
+    pub(in crate::app) source: String,
+    pub(in crate::app) options: String,
 }
 
 /// The last handshake.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Session {
-    pub(super) version: String,
-    pub(super) cipher_suite: String,
-    pub(super) key_exchange: Option<String>,
-    pub(super) library: String,
-    pub(super) resumed: bool,
-    pub(super) since: Option<String>,
-    pub(super) since_seconds: i64,
-    pub(super) weak: Vec<String>,
-    pub(super) warnings: Vec<String>,
-    pub(super) revocation: Option<String>,
-    pub(super) certificate: Option<Certificate>,
-    pub(super) client_certificate: Option<Certificate>,
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::app) struct Session {
+    pub(in crate::app) version: String,
+    pub(in crate::app) cipher_suite: String,
+    pub(in crate::app) key_exchange: Option<String>,
+    pub(in crate::app) library: String,
+    pub(in crate::app) resumed: bool,
+    pub(in crate::app) since: Option<String>,
+    pub(in crate::app) since_seconds: i64,
+    pub(in crate::app) weak: Vec<String>,
+    pub(in crate::app) warnings: Vec<String>,
+    pub(in crate::app) revocation: Option<String>,
+    pub(in crate::app) certificate: Option<Certificate>,
+    pub(in crate::app) client_certificate: Option<Certificate>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Certificate {
-    pub(super) subject: String,
-    pub(super) not_after: String,
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::app) struct Certificate {
+    pub(in crate::app) subject: String,
+    pub(in crate::app) not_after: String,
     /// Whole days; negative once it has ended.
-    pub(super) days_left: i64,
+    pub(in crate::app) days_left: i64,
 }
 
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Connections {
-    pub(super) open: u64,
-    pub(super) total: u64,
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(in crate::app) struct Connections {
+    pub(in crate::app) open: u64,
+    pub(in crate::app) total: u64,
     /// Of local processes that are not the kernel.
-    pub(super) refused: u64,
+    pub(in crate::app) refused: u64,
 }
 
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Bytes {
-    pub(super) to_server: u64,
-    pub(super) to_kernel: u64,
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::app) struct Bytes {
+    pub(in crate::app) to_server: u64,
+    pub(in crate::app) to_kernel: u64,
 }
 
 /// Bytes a second since the last look.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Throughput {
-    pub(super) to_server_per_second: u64,
-    pub(super) to_kernel_per_second: u64,
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::app) struct Throughput {
+    pub(in crate::app) to_server_per_second: u64,
+    pub(in crate::app) to_kernel_per_second: u64,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct Failures {
-    pub(super) kind: String,
-    pub(super) count: u64,
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(in crate::app) struct Failures {
+    pub(in crate::app) kind: String,
+    pub(in crate::app) count: u64,
 }
 
 impl Report {
     /// From the watchdog's answer, at a moment in seconds since the epoch.
-    pub(super) fn read(listed: wire::ListResponse, now: i64) -> Self {
+    pub(in crate::app) fn read(listed: wire::ListResponse, now: i64) -> Self {
         let restarts = listed.restarts_by_reason.into_iter();
         Self {
             time: date(now),
@@ -182,8 +202,17 @@ impl Report {
             problem: some(listed.listeners_missing_because),
             notices: listed.notices,
             tunnels: listed.tunnels.into_iter().map(|tunnel| Tunnel::read(tunnel, now)).collect(),
-            is_watched: false,
+            has_rates: false,
         }
+    }
+}
+
+impl Report {
+    /// Says whose the volumes are, by their ids.
+    pub(in crate::app) fn name(mut self, claims: &HashMap<String, String>) -> Self {
+        let volumes = self.tunnels.iter_mut().flat_map(|tunnel| &mut tunnel.volumes);
+        volumes.for_each(|volume| volume.claim = claims.get(&volume.id).cloned());
+        self
     }
 }
 
@@ -204,15 +233,15 @@ impl Tunnel {
             state: some(listener.state),
             health: tunnel.health.map(Health::from),
             session: listener.session.map(|session| Session::read(session, now)),
-            connections: Connections {
+            connections: Some(Connections {
                 open: listener.connections_open,
                 total: listener.connections_total,
                 refused: listener.refused_intruders,
-            },
-            bytes: Bytes {
+            }),
+            bytes: Some(Bytes {
                 to_server: listener.bytes_to_server,
                 to_kernel: listener.bytes_to_kernel,
-            },
+            }),
             throughput: None,
             sessions_resumed: listener.sessions_resumed,
             dial_failures: failures
@@ -226,7 +255,7 @@ impl Tunnel {
 impl From<wire::TunnelUser> for Volume {
     fn from(user: wire::TunnelUser) -> Self {
         let wire::TunnelUser { volume_id, staging_path, source, options } = user;
-        Self { id: volume_id, staging_path, source, options }
+        Self { id: volume_id, staging_path, source, options, ..Self::default() }
     }
 }
 
@@ -273,13 +302,13 @@ fn some(text: String) -> Option<String> {
 }
 
 /// In RFC 3339.
-pub(super) fn date(seconds_since_epoch: i64) -> String {
+pub(in crate::app) fn date(seconds_since_epoch: i64) -> String {
     prost_types::Timestamp { seconds: seconds_since_epoch, nanos: 0 }.to_string()
 }
 
 /// The moment of [`example`].
 #[cfg(test)]
-pub(super) const EXAMPLE_NOW: i64 = 1_800_000_000;
+pub(in crate::app) const EXAMPLE_NOW: i64 = 1_800_000_000;
 
 /// A node with a weak tunnel of two volumes, and one that is not reached.
 #[cfg(test)]
@@ -420,5 +449,21 @@ mod tests {
         let listed = wire::ListResponse { tunnels: vec![tunnel], ..wire::ListResponse::default() };
         let report = Report::read(listed, EXAMPLE_NOW);
         assert_eq!((report.process.id, report.tunnels[0].state.as_deref()), (None, None));
+    }
+
+    #[test]
+    fn what_another_release_says_is_read_and_what_it_does_not_say_is_nothing() {
+        let said = serde_json::json!({
+            "later": {"than": "this"},
+            "tunnels": [{"mountTarget": "nas", "volumes": [{"id": "pv", "colour": "red"}]}],
+        });
+        let report: Report = serde_json::from_value(said).unwrap();
+        let tunnel = &report.tunnels[0];
+        assert_eq!((tunnel.mount_target.as_str(), tunnel.volumes[0].id.as_str()), ("nas", "pv"));
+        assert!(tunnel.bytes.is_none() && tunnel.session.is_none() && report.process.id.is_none());
+        let ours = Report::read(example(), EXAMPLE_NOW);
+        let written = serde_json::to_value(&ours).unwrap();
+        let read: Report = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), written);
     }
 }

@@ -1,17 +1,23 @@
 //! The answer for people: the process, a line for each volume, and below it in words what is weak or wrong.
 //!
-//! Volumes of one tunnel each show its figures, so that a search for a volume finds all of them.
+//! Volumes of one tunnel each show its figures, so that a search for a volume finds all of them. The plugin of kubectl has
+//! the same lines, of many nodes.
+//!
+//! LONG: a third of it are tests; the columns stand with their cells.
 
+use crate::app::status::report::Bytes;
 use crate::app::status::report::Certificate;
+use crate::app::status::report::Connections;
 use crate::app::status::report::Health;
 use crate::app::status::report::Report;
 use crate::app::status::report::Session;
 use crate::app::status::report::Throughput;
 use crate::app::status::report::Tunnel;
+use crate::app::status::report::Volume;
 
 type Cell = fn(&Tunnel) -> String;
 
-/// A column's head, and what stands in it. The volume comes before them.
+/// A column's head, and what stands in it. What says whose it is comes before them.
 const COLUMNS: [(&str, Cell); 22] = [
     ("MOUNT TARGET", |tunnel| tunnel.mount_target.clone()),
     ("LOCAL ADDRESS", |tunnel| tunnel.local_address.clone()),
@@ -27,11 +33,11 @@ const COLUMNS: [(&str, Cell); 22] = [
     ("WEAK", |tunnel| of_session(tunnel, weak)),
     ("RESUMED", |tunnel| of_session(tunnel, |session| Some(yes_or_no(session.resumed)))),
     ("SINCE", |tunnel| of_session(tunnel, since)),
-    ("TO SERVER", |tunnel| size(tunnel.bytes.to_server)),
-    ("FROM SERVER", |tunnel| size(tunnel.bytes.to_kernel)),
-    ("OPEN", |tunnel| tunnel.connections.open.to_string()),
-    ("TOTAL", |tunnel| tunnel.connections.total.to_string()),
-    ("REFUSED", |tunnel| tunnel.connections.refused.to_string()),
+    ("TO SERVER", |tunnel| of_bytes(tunnel, |bytes| bytes.to_server)),
+    ("FROM SERVER", |tunnel| of_bytes(tunnel, |bytes| bytes.to_kernel)),
+    ("OPEN", |tunnel| of_connections(tunnel, |all| all.open)),
+    ("TOTAL", |tunnel| of_connections(tunnel, |all| all.total)),
+    ("REFUSED", |tunnel| of_connections(tunnel, |all| all.refused)),
     ("CERT DAYS", |tunnel| of_session(tunnel, |session| days(session.certificate.as_ref()))),
     ("CLIENT CERT DAYS", |tunnel| {
         of_session(tunnel, |session| days(session.client_certificate.as_ref()))
@@ -45,33 +51,114 @@ const NOW: [(&str, Cell); 2] = [
     ("FROM SERVER NOW", |tunnel| now(tunnel, |throughput| throughput.to_kernel_per_second)),
 ];
 
-fn columns(is_watched: bool) -> Vec<(&'static str, Cell)> {
-    let mut columns = COLUMNS.to_vec();
-    if is_watched {
-        let behind = columns.iter().position(|(head, _)| *head == "OPEN").unwrap_or(columns.len());
-        columns.splice(behind..behind, NOW);
+/// Which columns there are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::app) struct Shown {
+    /// The node in front: it is one of many.
+    pub(in crate::app) node: bool,
+    /// The claim and, beside it, the pods.
+    pub(in crate::app) claim: bool,
+    pub(in crate::app) pods: bool,
+    /// What is carried a second.
+    pub(in crate::app) rates: bool,
+}
+
+impl Shown {
+    fn columns(self) -> Vec<(&'static str, Cell)> {
+        let mut columns = COLUMNS.to_vec();
+        if self.rates {
+            let behind = columns.iter().position(|(head, _)| *head == "OPEN");
+            let behind = behind.unwrap_or(columns.len());
+            columns.splice(behind..behind, NOW);
+        }
+        columns
     }
-    columns
+
+    /// What stands in front of them.
+    fn whose(self) -> impl Iterator<Item = &'static str> {
+        let heads =
+            [("NODE", self.node), ("VOLUME", true), ("CLAIM", self.claim), ("PODS", self.pods)];
+        heads.into_iter().filter_map(|(head, is_shown)| is_shown.then_some(head))
+    }
+
+    /// The first line.
+    pub(in crate::app) fn heads(self) -> Vec<String> {
+        let columns = self.columns();
+        self.whose().chain(columns.iter().map(|(head, _)| *head)).map(str::to_owned).collect()
+    }
+
+    /// The lines of a tunnel.
+    pub(in crate::app) fn rows_of(self, node: &str, tunnel: &Tunnel) -> Vec<Vec<String>> {
+        let cells: Vec<_> = self.columns().iter().map(|(_, cell)| cell(tunnel)).collect();
+        let row = |volume: &Volume| {
+            let front = self.whose().map(|head| whose(head, node, volume));
+            front.chain(cells.iter().cloned()).map(|cell| shown(&cell)).collect()
+        };
+        match tunnel.volumes.as_slice() {
+            [] => vec![row(&Volume::default())],
+            volumes => volumes.iter().map(row).collect(),
+        }
+    }
+
+    /// The line of a node that did not answer: why stands in the last column.
+    pub(in crate::app) fn row_without_answer(self, node: &str, why: &str) -> Vec<String> {
+        let heads = self.heads();
+        let last = heads.len() - 1;
+        let cell = |(at, head): (usize, &String)| match head.as_str() {
+            "NODE" => shown(node),
+            "STATE" => "no-answer".to_owned(),
+            _ if at == last => shown(why),
+            _ => shown(""),
+        };
+        heads.iter().enumerate().map(cell).collect()
+    }
+}
+
+fn whose(head: &str, node: &str, volume: &Volume) -> String {
+    match head {
+        "NODE" => node.to_owned(),
+        "VOLUME" => volume.id.clone(),
+        "CLAIM" => or_dash(volume.claim.as_ref()),
+        _ => volume.pods.as_deref().unwrap_or_default().join(","),
+    }
 }
 
 /// The whole text.
 pub(super) fn of(report: &Report) -> String {
     let mut text = process(report);
     if let Some(problem) = &report.problem {
-        text +=
-            &format!("PROBLEM: {} (what goes through the tunnels is not known)\n", clean(problem));
+        text += &format!("{}\n", problem_in_words(problem));
     }
     if report.tunnels.is_empty() {
-        return text + "no tunnels\n";
+        text += "no tunnels\n";
+    } else {
+        let mut volumes = report.tunnels.iter().flat_map(|tunnel| &tunnel.volumes);
+        let claim = volumes.any(|volume| volume.claim.is_some());
+        let columns = Shown { claim, rates: report.has_rates, ..Shown::default() };
+        let mut rows = vec![columns.heads()];
+        rows.extend(report.tunnels.iter().flat_map(|tunnel| columns.rows_of("", tunnel)));
+        text += "\n";
+        text += &aligned(&rows);
     }
-    let columns = columns(report.is_watched);
-    let mut rows = vec![heads(&columns)];
-    rows.extend(report.tunnels.iter().flat_map(|tunnel| rows_of(tunnel, &columns)));
-    text += "\n";
-    text += &aligned(&rows);
-    let words: String = report.tunnels.iter().flat_map(words_of).collect();
-    let text = if words.is_empty() { text } else { text + "\n" + &words };
+    let words: Vec<_> = report.tunnels.iter().flat_map(words_of).collect();
+    if !words.is_empty() {
+        text += &format!("\n{}\n", words.join("\n"));
+    }
     report.notices.iter().fold(text, |text, notice| text + "NOTE: " + &clean(notice) + "\n")
+}
+
+/// What there is to say of a node beside its tunnels, a line each: what is not as it should be.
+pub(in crate::app) fn remarks(report: &Report) -> Vec<String> {
+    let process_is_fine = report.process.state == "running" && report.process.restarts == 0;
+    let process = (!process_is_fine).then(|| process(report).trim_end().to_owned());
+    let problem = report.problem.as_deref().map(problem_in_words);
+    let words = report.tunnels.iter().flat_map(words_of);
+    let notices = report.notices.iter().map(|notice| format!("NOTE: {}", clean(notice)));
+    process.into_iter().chain(problem).chain(words).chain(notices).collect()
+}
+
+fn problem_in_words(problem: &str) -> String {
+    format!("PROBLEM: {} (what goes through the tunnels is not known)", clean(problem))
 }
 
 fn process(report: &Report) -> String {
@@ -97,29 +184,13 @@ fn process(report: &Report) -> String {
     text + if process.fips { ", FIPS mode\n" } else { "\n" }
 }
 
-fn heads(columns: &[(&'static str, Cell)]) -> Vec<String> {
-    std::iter::once("VOLUME")
-        .chain(columns.iter().map(|(head, _)| *head))
-        .map(str::to_owned)
-        .collect()
-}
-
-fn rows_of(tunnel: &Tunnel, columns: &[(&'static str, Cell)]) -> Vec<Vec<String>> {
-    let cells: Vec<_> = columns.iter().map(|(_, cell)| clean(&cell(tunnel))).collect();
-    let row = |volume: String| std::iter::once(volume).chain(cells.iter().cloned()).collect();
-    if tunnel.volumes.is_empty() {
-        return vec![row("-".to_owned())];
-    }
-    tunnel.volumes.iter().map(|volume| row(clean(&volume.id))).collect()
-}
-
 fn words_of(tunnel: &Tunnel) -> Vec<String> {
     let warnings = tunnel.session.iter().flat_map(|session| &session.warnings).cloned();
     let ill = tunnel.health.iter().filter_map(|health| {
         Some(format!("{}: {}", health.state.to_uppercase(), health.why.as_ref()?))
     });
     let words = warnings.chain(ill).chain(intruders(tunnel.connections.refused));
-    words.map(|words| format!("{}: {}\n", tunnel.local_address, clean(&words))).collect()
+    words.map(|words| format!("{}: {}", tunnel.local_address, clean(&words))).collect()
 }
 
 fn intruders(refused: u64) -> Option<String> {
@@ -136,6 +207,14 @@ fn state(tunnel: &Tunnel) -> String {
         _ if tunnel.life == "closing" => "closing".to_owned(),
         state => or_dash(state.as_ref()),
     }
+}
+
+fn of_bytes(tunnel: &Tunnel, bytes: impl Fn(&Bytes) -> u64) -> String {
+    or_dash(tunnel.bytes.as_ref().map(|all| size(bytes(all))).as_ref())
+}
+
+fn of_connections(tunnel: &Tunnel, count: impl Fn(&Connections) -> u64) -> String {
+    or_dash(tunnel.connections.as_ref().map(|all| count(all).to_string()).as_ref())
 }
 
 fn of_health(tunnel: &Tunnel, cell: impl Fn(&Health) -> Option<String>) -> String {
@@ -200,13 +279,18 @@ fn size(bytes: u64) -> String {
     format!("{}{unit}", tenths / 10)
 }
 
+/// A cell: never empty, so that the columns can be told apart by who reads them.
+fn shown(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { clean(text) }
+}
+
 /// One line that moves no cursor: a server chooses what its certificate and its errors say.
-fn clean(text: &str) -> String {
+pub(in crate::app) fn clean(text: &str) -> String {
     text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
 }
 
 /// As wide as needed; the last column is not filled up.
-fn aligned(rows: &[Vec<String>]) -> String {
+pub(in crate::app) fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
@@ -224,14 +308,14 @@ mod tests {
     use super::*;
     use crate::app::status::report;
 
-    fn shown() -> Vec<String> {
+    fn lines() -> Vec<String> {
         let report = Report::read(report::example(), report::EXAMPLE_NOW);
         of(&report).lines().map(str::to_owned).collect()
     }
 
     #[test]
     fn each_volume_has_a_line_and_each_weakness_a_sentence() {
-        let lines = shown();
+        let lines = lines();
         assert_eq!(
             lines[0],
             "tunnel process: running for 2d7h, pid 42, 3 restarts (2 ended, 1 unanswering), repaired 2 times \
@@ -271,13 +355,28 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_has_a_column_where_one_is_known() {
+        assert!(!lines()[2].contains("CLAIM"));
+        let report = Report::read(report::example(), report::EXAMPLE_NOW);
+        let claims = [("pv-2".to_owned(), "shop/data".to_owned())].into();
+        let text = of(&report.name(&claims));
+        let starts: Vec<_> = text
+            .lines()
+            .skip(2)
+            .take(4)
+            .map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(starts, ["VOLUME CLAIM", "pv-1 -", "pv-2 shop/data", "- -"]);
+    }
+
+    #[test]
     fn a_tunnel_process_that_does_not_answer_is_a_problem_that_is_named() {
         let mut listed = report::example();
         listed.tunnels.clear();
         listed.listeners_missing_because = "no answer within 2 s".to_owned();
         let text = of(&Report::read(listed, report::EXAMPLE_NOW));
         assert!(text.contains("PROBLEM: no answer within 2 s (what goes "), "{text}");
-        assert!(text.ends_with("no tunnels\n"), "{text}");
+        assert!(text.ends_with("no tunnels\nNOTE: another watchdog runs\n"), "{text}");
     }
 
     #[test]
@@ -297,6 +396,45 @@ mod tests {
             (u64::MAX, "15.9EiB"),
         ] {
             assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn every_column_and_every_name_for_machines_is_in_the_document() {
+        let document = include_str!("../../../docs/status.md");
+        let rows = document.lines().filter_map(|line| line.strip_prefix("| "));
+        let named: Vec<_> = rows
+            .filter_map(|row| row.split(" | ").next())
+            .flat_map(|cell| cell.split(", "))
+            .collect();
+        let all = Shown { node: true, claim: true, pods: true, rates: true };
+        for head in all.heads() {
+            assert!(named.contains(&head.as_str()), "docs/status.md lacks {head}");
+        }
+        let mut report = Report::read(report::example(), report::EXAMPLE_NOW);
+        report.tunnels[0].throughput = Some(Throughput::default());
+        let volume = &mut report.tunnels[0].volumes[0];
+        (volume.claim, volume.persistent_volume) = (Some(String::new()), Some(String::new()));
+        volume.pods = Some(Vec::new());
+        let said = serde_json::to_value(&report).unwrap();
+        for key in keys(&said) {
+            let is_there = document
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .any(|code| code.split(['.', '[', ']']).any(|part| part == key));
+            assert!(is_there, "docs/status.md lacks {key}");
+        }
+    }
+
+    fn keys(of: &serde_json::Value) -> std::collections::BTreeSet<String> {
+        match of {
+            serde_json::Value::Object(fields) => {
+                let below = fields.values().flat_map(keys);
+                fields.keys().cloned().chain(below).collect()
+            }
+            serde_json::Value::Array(all) => all.iter().flat_map(keys).collect(),
+            _ => std::collections::BTreeSet::new(),
         }
     }
 }

@@ -18,10 +18,9 @@ use crate::app::status::report::Throughput;
 use crate::app::status::report::Tunnel;
 use crate::app::status::report::date;
 use crate::app::status::write;
-use crate::proto::tunnel as wire;
 
 /// Moves the cursor up and to the left, and wipes what is below it.
-const WIPE: &str = "\x1b[H\x1b[J";
+pub(in crate::app) const WIPE: &str = "\x1b[H\x1b[J";
 
 /// How often, and in what form.
 #[derive(Clone, Copy, Debug)]
@@ -37,20 +36,32 @@ pub(super) struct Watch {
 /// `look` ends by itself. `now` is in seconds since the epoch.
 pub(super) async fn watch(
     watch: Watch,
-    mut look: impl AsyncFnMut() -> Result<wire::ListResponse, StatusError>,
+    mut look: impl AsyncFnMut() -> Result<Report, StatusError>,
     now: impl Fn() -> i64,
     streams: &mut Streams<'_>,
 ) -> io::Result<()> {
     let mut last = Last::default();
     loop {
-        let seen = look().await.map(|listed| {
-            let mut report = Report::read(listed, now());
-            last.compare(&mut report, Instant::now());
-            report
-        });
+        let mut seen = look().await;
+        if let Ok(report) = &mut seen {
+            last.compare(report, Instant::now());
+        }
         show(watch, seen, now(), streams)?;
         tokio::time::sleep(watch.every).await;
     }
+}
+
+/// The second of two looks, with what was carried since the first.
+pub(super) async fn with_rates(
+    look: impl AsyncFn() -> Result<Report, StatusError>,
+    apart: Duration,
+) -> Result<Report, StatusError> {
+    let mut last = Last::default();
+    last.compare(&mut look().await?, Instant::now());
+    tokio::time::sleep(apart).await;
+    let mut report = look().await?;
+    last.compare(&mut report, Instant::now());
+    Ok(report)
 }
 
 /// Where it is written.
@@ -98,7 +109,7 @@ fn flushed(stream: &mut dyn Write, text: &str) -> io::Result<()> {
 
 /// What the last look that succeeded has seen.
 #[derive(Debug, Default)]
-struct Last {
+pub(in crate::app) struct Last {
     at: Option<Instant>,
     process: Option<u32>,
     bytes: BTreeMap<Key, (u64, u64)>,
@@ -114,8 +125,8 @@ fn key(tunnel: &Tunnel) -> Key {
 impl Last {
     /// Says in the report what was carried since the last one. Counters begin at 0 with each tunnel process, and are not
     /// known while it does not answer: then nothing is said.
-    fn compare(&mut self, report: &mut Report, at: Instant) {
-        report.is_watched = true;
+    pub(in crate::app) fn compare(&mut self, report: &mut Report, at: Instant) {
+        report.has_rates = true;
         let was = std::mem::take(self);
         if report.problem.is_some() {
             return;
@@ -123,7 +134,8 @@ impl Last {
         let elapsed = was.at.map(|before| at.duration_since(before));
         let is_same_process = was.process == report.process.id;
         for tunnel in &mut report.tunnels {
-            let now = (tunnel.bytes.to_server, tunnel.bytes.to_kernel);
+            let Some(bytes) = &tunnel.bytes else { continue };
+            let now = (bytes.to_server, bytes.to_kernel);
             let before = was.bytes.get(&key(tunnel)).filter(|_| is_same_process);
             tunnel.throughput =
                 before.zip(elapsed).and_then(|(before, elapsed)| throughput(*before, now, elapsed));
@@ -151,6 +163,7 @@ mod tests {
 
     use super::*;
     use crate::app::status::report;
+    use crate::proto::tunnel as wire;
 
     const EVERY: Duration = Duration::from_secs(2);
 
@@ -183,7 +196,8 @@ mod tests {
         let mut looks = looks.into_iter();
         let mut streams = Streams { out: &mut out, errors: &mut errors };
         let how = Watch { every: EVERY, output, in_place };
-        let look = async || looks.next().unwrap();
+        let read = |listed| Report::read(listed, report::EXAMPLE_NOW);
+        let look = async || looks.next().unwrap().map(read);
         let ended = watch(how, look, || report::EXAMPLE_NOW, &mut streams).await;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         (String::from_utf8(out.read).unwrap(), String::from_utf8(errors).unwrap())
@@ -221,6 +235,18 @@ mod tests {
         ];
         let (lines, _) = watched(Output::Json, false, looks).await;
         assert_eq!(to_server(&lines), [None, Some(2000), Some(0), None, Some(250), None]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_looks_say_what_is_carried_a_second() {
+        let looks = std::cell::RefCell::new(vec![carried(5000, 1), carried(1000, 1)]);
+        let look = async || {
+            let listed = looks.borrow_mut().pop().unwrap()?;
+            Ok(Report::read(listed, report::EXAMPLE_NOW))
+        };
+        let report = with_rates(look, EVERY).await.unwrap();
+        assert!(report.has_rates);
+        assert_eq!(report.tunnels[0].throughput.as_ref().unwrap().to_server_per_second, 2000);
     }
 
     #[tokio::test(start_paused = true)]

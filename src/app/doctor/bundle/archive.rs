@@ -81,7 +81,7 @@ fn beginning(text: &str, most: usize) -> &str {
 }
 
 /// Writes a file that only its owner may read, by way of a temporary name.
-pub(in crate::app::doctor) fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(in crate::app) fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut written = tempfile::Builder::new()
         .prefix(".alinas-csi-bundle-")

@@ -29,7 +29,7 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-pub(super) use crate::app::doctor::bundle::archive::write;
+pub(in crate::app) use crate::app::doctor::bundle::archive::write;
 
 use crate::app::doctor;
 use crate::app::doctor::bundle::archive::Archive;
