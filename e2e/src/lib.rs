@@ -27,6 +27,7 @@ pub mod nginx;
 pub mod openapi;
 pub mod plain;
 pub mod process;
+pub mod prometheus;
 pub mod provisioner;
 pub mod sanity;
 pub mod scene;
