@@ -28,6 +28,7 @@ pub mod openapi;
 pub mod operator;
 pub mod plain;
 pub mod process;
+pub mod prometheus;
 pub mod provisioner;
 pub mod sanity;
 pub mod scene;
