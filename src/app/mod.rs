@@ -15,6 +15,7 @@ mod exit;
 pub mod explain;
 mod helper;
 mod log_file;
+mod log_line;
 mod messages;
 pub mod metrics;
 pub mod mount;

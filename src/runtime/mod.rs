@@ -1,14 +1,18 @@
 //! What every role needs to run: deadlines, in-flight guards, shared questions, whole error texts, failure points,
-//! a call over a connection, histograms.
+//! a call over a connection, histograms, the id of a request.
 //!
 //! Knows nothing of NFS, TLS or CSI.
 
+#[cfg(test)]
+pub(crate) mod captured;
 pub mod chain;
 pub mod clock;
 pub mod failure_point;
 pub mod histogram;
 pub mod in_flight;
 pub mod one_connection;
+pub mod request;
+pub mod request_layer;
 pub mod together;
 
 pub use chain::Chain;
@@ -20,4 +24,5 @@ pub use histogram::Histogram;
 pub use histogram::Histograms;
 pub use in_flight::InFlight;
 pub use one_connection::one_connection;
+pub use request_layer::Requests;
 pub use together::Together;

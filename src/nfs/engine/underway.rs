@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::topmost_at;
@@ -30,6 +31,7 @@ use crate::nfs::policy::Mounted;
 use crate::nfs::policy::Note;
 use crate::nfs::policy::Step;
 use crate::nfs::policy::job;
+use crate::runtime::request;
 
 /// How long taking back a mount may keep the caller. MNT_DETACH takes it out of the tree at once; what then
 /// ends the session with the server goes on by itself.
@@ -89,12 +91,16 @@ impl Underway {
         mut next: impl FnMut(Answer, Instant) -> Step,
     ) -> Result<Mounted, MountFault> {
         let mut answer = Answer::Begin;
+        let mut attempt = 1;
         loop {
+            let span = request::attempt(attempt);
             match next(answer, Instant::now()) {
-                Step::Finish(mounted) => return Ok(self.finish(*mounted)),
-                Step::GiveUp(fault) => return Err(self.give_up(*fault)),
-                step => answer = self.answer_timed(step).await,
+                Step::Finish(mounted) => return Ok(span.in_scope(|| self.finish(*mounted))),
+                Step::GiveUp(fault) => return Err(span.in_scope(|| self.give_up(*fault))),
+                step => answer = self.answer_timed(step).instrument(span).await,
             }
+            // The kernel was asked in vain, and is asked again.
+            attempt += u32::from(matches!(&answer, Answer::Mounted(Err(_))));
         }
     }
 
