@@ -2,7 +2,11 @@
 //! builds this crate needs no protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    const FILES: [&str; 2] = ["proto/csi/v1/csi.proto", "proto/alinas/tunnel/v1/tunnel.proto"];
+    const FILES: [&str; 3] = [
+        "proto/csi/v1/csi.proto",
+        "proto/alinas/log/v1/log.proto",
+        "proto/alinas/tunnel/v1/tunnel.proto",
+    ];
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;

@@ -1,4 +1,4 @@
-//! One call of CSI by its id through the logs of all processes.
+//! One call of CSI by its id through the logs of all processes, and those logs changed while they run.
 //!
 //! The mount target does not exist, so that nothing is mounted: the call goes as far as the tunnel process and back.
 
@@ -20,6 +20,7 @@ use e2e::driver::binary;
 use e2e::failure::Failure;
 use e2e::failure::Result;
 use e2e::process::Process;
+use e2e::process::run;
 use e2e::tls_lab::free_port;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -119,6 +120,15 @@ impl Pod {
         let lines = lines.iter().filter(|line| line["request.id"] == id);
         Ok(lines.map(|line| format!("{}: {}", text(line, "call"), text(line, "message"))).collect())
     }
+
+    /// `alinas-csi log-level`, with these words more.
+    fn log_level(&self, words: &[&str]) -> Result<String> {
+        let state = self.path("state").display().to_string();
+        let csi = self.path("csi.sock").display().to_string();
+        let mut arguments = vec!["log-level", "--state-dir", &state, "--csi-endpoint", &csi];
+        arguments.extend(words);
+        run(PATIENCE, &binary()?.display().to_string(), &arguments)
+    }
 }
 
 fn assert_has(said: &[String], expected: &[&str]) {
@@ -163,5 +173,43 @@ async fn an_id_that_could_forge_a_line_is_left_aside_and_another_is_drawn() -> R
     let id = ended["request.id"].as_str().unwrap_or_default().to_owned();
     assert!(id.len() == 12 && id.bytes().all(|one| one.is_ascii_hexdigit()), "{ended}");
     assert_has(&pod.said("watchdog.log", &id)?, &["Acquire: ended", "Open: ended"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_log_of_a_pod_is_changed_while_it_runs_and_back() -> Result<()> {
+    let pod = Pod::start().await?;
+    let before = "node       info\nwatchdog   info\ntunnel     info\n";
+    assert_eq!(pod.log_level(&[])?, before);
+    pod.stage("quiet").await?;
+    let told = pod.log_level(&["debug", "--for-minutes", "1"])?;
+    println!("{told}");
+    let lines: Vec<_> = told.lines().collect();
+    for (line, process) in lines.iter().zip(["node", "watchdog", "tunnel"]) {
+        let begin = format!("{process:<10} info,alinas_csi=debug for ");
+        assert!(line.starts_with(&begin) && line.ends_with(", then info"), "{line}");
+    }
+    assert_eq!(lines.len(), 3);
+    pod.stage("loud").await?;
+    assert_has(&pod.said("node.log", "loud")?, &["NodeStageVolume: begins"]);
+    assert_has(
+        &pod.said("watchdog.log", "loud")?,
+        &["Acquire: begins", "Open: begins", "Probe: begins"],
+    );
+    assert_eq!(pod.log_level(&["--reset"])?, before);
+    pod.stage("quiet-again").await?;
+    for (log, id) in
+        [("node.log", "quiet"), ("watchdog.log", "quiet"), ("watchdog.log", "quiet-again")]
+    {
+        let said = pod.said(log, id)?;
+        assert!(
+            !said.is_empty() && !said.iter().any(|line| line.ends_with(": begins")),
+            "{said:?}"
+        );
+    }
+    // A level that is none would silence everything.
+    let refusal = pod.log_level(&["debg"]).err().ok_or_else(|| Failure::new("it was taken"))?;
+    assert!(refusal.to_string().contains("\"debg\" is no level"), "{refusal}");
+    assert_eq!(pod.log_level(&[])?, before);
     Ok(())
 }

@@ -9,7 +9,9 @@ use tonic::transport::Server;
 
 use crate::app::call_times;
 use crate::app::call_times::CallTimes;
+use crate::runtime::LogSwitch;
 use crate::runtime::Requests;
+use crate::runtime::request_layer::SET_LOG;
 use crate::runtime::request_layer::Weight;
 
 /// Those that change something. The others ask.
@@ -38,7 +40,7 @@ pub(super) enum Drained {
     Cut,
 }
 
-/// Serves until `told_to_stop`, noting how long each call takes and telling of it in the log;
+/// Serves until `told_to_stop`, noting how long each call takes and telling of it in the log, which `log` changes;
 /// answers what was asked before, and then waits for `operations`; for all that together at most `grace`.
 ///
 /// # Errors
@@ -46,6 +48,7 @@ pub(super) enum Drained {
 pub(super) async fn serve(
     listener: UnixListener,
     services: Routes,
+    log: LogSwitch,
     times: CallTimes,
     told_to_stop: impl Future<Output = ()> + Send,
     operations: impl Future<Output = ()> + Send,
@@ -53,6 +56,7 @@ pub(super) async fn serve(
 ) -> Result<Drained, tonic::transport::Error> {
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let incoming = UnixListenerStream::new(listener);
+    let services = services.add_service(log.service());
     let services = Server::builder().layer(Requests::by(rule)).layer(times).add_routes(services);
     let server = services.serve_with_incoming_shutdown(incoming, async {
         told_to_stop.await;
@@ -78,6 +82,9 @@ pub(super) async fn serve(
 
 /// What a call is called in the log, and how much it matters.
 fn rule(path: &str) -> (&'static str, Weight) {
+    if path == SET_LOG.0 {
+        return SET_LOG.1;
+    }
     let method = call_times::method_of(path);
     let weight = if CHANGES.contains(&method) { Weight::Change } else { Weight::Question };
     (method, weight)
@@ -92,6 +99,7 @@ mod tests {
         for (path, expected) in [
             ("/csi.v1.Node/NodeStageVolume", ("NodeStageVolume", Weight::Change)),
             ("/csi.v1.Identity/Probe", ("Probe", Weight::Question)),
+            ("/alinas.log.v1.Log/Set", ("SetLog", Weight::Question)),
             ("/csi.v1.Node/No\nSuch", ("other", Weight::Question)),
         ] {
             assert_eq!(rule(path), expected);

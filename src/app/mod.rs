@@ -15,6 +15,7 @@ mod exit;
 pub mod explain;
 mod helper;
 mod log_file;
+pub mod log_level;
 mod log_line;
 mod messages;
 pub mod metrics;
@@ -76,6 +77,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Looks at this node, and at a mount target from it, and says what to do.
     Doctor(doctor::DoctorArgs),
+    /// Says what the logs of this pod or machine show, or changes it for a while.
+    LogLevel(log_level::LogLevelArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -96,6 +99,18 @@ enum Role {
     Watchdog(watchdog::WatchdogArgs),
     /// Carries NFS over TLS: one tunnel in the foreground, or all of a node under the watchdog.
     Tunnel(tunnel::TunnelArgs),
+}
+
+impl Role {
+    /// Its name, for those who ask a process.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Controller(_) => "controller",
+            Self::Node(_) => "node",
+            Self::Watchdog(_) => "watchdog",
+            Self::Tunnel(_) => "tunnel",
+        }
+    }
 }
 
 /// Ends with the exit codes of mount(8), and keeps its own log.
@@ -135,6 +150,7 @@ fn run(command_line: CommandLine) -> ExitCode {
         Command::Question(question) => return answer(&question),
         Command::Status(arguments) => return status::run(&arguments),
         Command::Doctor(arguments) => return doctor::run(&arguments, &log),
+        Command::LogLevel(arguments) => return log_level::run(&arguments),
         Command::Mounting(Mounting::Mount(arguments)) => return mount::run(&arguments, &log),
         Command::Mounting(Mounting::Umount(arguments)) => return umount::run(&arguments, &log),
         Command::Role(role) => role,
@@ -156,23 +172,25 @@ fn start(role: Role, log: &LogArgs) -> Result<(), Box<dyn Error>> {
         Role::Tunnel(arguments) => ("tunnel.log", arguments.config.as_deref()),
     };
     let conf = config.map(AlinasConf::load);
-    telemetry::open(log.of(conf.as_ref(), name), log.log_format)?;
+    let switch = telemetry::open(log.of(conf.as_ref(), name), log.log_format, role.word())?;
     if let Some(point) = armed()? {
         tracing::warn!(%point, "this process ends itself at a failure point: it is under test");
     }
     let conf = conf.unwrap_or_default();
     match role {
-        Role::Controller(arguments) => on_all_threads()?.block_on(controller::run(arguments))?,
-        Role::Node(arguments) => on_all_threads()?.block_on(node::run(arguments))?,
+        Role::Controller(arguments) => {
+            on_all_threads()?.block_on(controller::run(arguments, switch))?
+        }
+        Role::Node(arguments) => on_all_threads()?.block_on(node::run(arguments, switch))?,
         Role::Watchdog(arguments) => {
             conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
             let tunnel_log = log.passed_on(&conf);
-            on_all_threads()?.block_on(watchdog::run(arguments, &conf, tunnel_log))?;
+            on_all_threads()?.block_on(watchdog::run(arguments, &conf, tunnel_log, switch))?;
         }
         // What it carries has threads of its own; a thousand listeners are opened without waking anybody.
         Role::Tunnel(arguments) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(tunnel::run(arguments))?;
+            runtime.block_on(tunnel::run(arguments, switch))?;
         }
     }
     Ok(())

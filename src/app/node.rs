@@ -56,6 +56,7 @@ use crate::node::zone::ZoneSources;
 use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::node_server::NodeServer;
 use crate::proto::csi::plugin_capability::service::Type;
+use crate::runtime::LogSwitch;
 
 /// Where the watchdog listens, in the state directory.
 pub(super) const WATCHDOG_SOCKET: &str = "watchdog.sock";
@@ -201,7 +202,7 @@ pub enum NodeRoleError {
 ///
 /// # Errors
 /// Says why nothing could be served.
-pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
+pub async fn run(args: NodeArgs, log: LogSwitch) -> Result<(), NodeRoleError> {
     // First of all: node-driver-registrar exits when the socket is late.
     let listener = args.csi_endpoint.listen().await?;
     let stop = signals::stop_on_signal().map_err(NodeRoleError::Signals)?;
@@ -249,7 +250,7 @@ pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
     }
     let identity = IdentityService::new(args.driver_name, capabilities, tunnels);
     let services = Routes::new(IdentityServer::new(identity)).add_service(NodeServer::new(service));
-    let drained = serve(listener, services, calls, node, stop.cancelled_owned())
+    let drained = serve(listener, services, log, calls, node, stop.cancelled_owned())
         .await
         .map_err(NodeRoleError::Serve)?;
     tracing::info!(?drained, "stopped");
@@ -267,11 +268,12 @@ fn tell_untainted(events: &Reporter, node: &str, taint: &str, found: Untainted) 
 async fn serve(
     listener: UnixListener,
     services: Routes,
+    log: LogSwitch,
     calls: CallTimes,
     node: Node,
     told_to_stop: impl Future<Output = ()> + Send,
 ) -> Result<Drained, tonic::transport::Error> {
-    csi_server::serve(listener, services, calls, told_to_stop, node.drained(), DRAIN).await
+    csi_server::serve(listener, services, log, calls, told_to_stop, node.drained(), DRAIN).await
 }
 
 #[cfg(test)]
@@ -351,7 +353,8 @@ mod tests {
         let services =
             Routes::new(IdentityServer::new(identity)).add_service(NodeServer::new(service));
         let calls = CallTimes::default();
-        let role = tokio::spawn(serve(listener, services, calls.clone(), node, told_to_stop));
+        let log = LogSwitch::fixed("node");
+        let role = tokio::spawn(serve(listener, services, log, calls.clone(), node, told_to_stop));
         let connect = tower::service_fn(move |_| {
             let path = path.clone();
             async move { UnixStream::connect(path).await.map(TokioIo::new) }

@@ -14,6 +14,7 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::util::TryInitError;
 
@@ -24,6 +25,7 @@ use crate::app::log_file::LogFile;
 use crate::app::log_line::JsonLine;
 use crate::app::log_line::TextLine;
 use crate::app::system_log::SystemLog;
+use crate::runtime::LogSwitch;
 use crate::runtime::request;
 
 /// How a log line is written.
@@ -147,12 +149,17 @@ pub(super) fn open_system_log(log: Log) -> Result<(), TelemetryError> {
     Ok(())
 }
 
-/// Opens the log of this process: on standard error, and in a file where there is one.
+/// Opens the log of this process, which goes by that name: on standard error, and in a file where there is one. Answers
+/// what changes it while it is open.
 ///
 /// # Errors
 /// When the filter cannot be read.
-pub(super) fn open(log: Log, format: LogFormat) -> Result<(), TelemetryError> {
-    let filter = parse(&log.filter)?;
+pub(super) fn open(
+    log: Log,
+    format: LogFormat,
+    process: &'static str,
+) -> Result<LogSwitch, TelemetryError> {
+    let (filter, handle) = reload::Layer::new(parse(&log.filter)?);
     let lines = lines_to(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter).with(log.file.map(in_file));
     match format {
@@ -161,7 +168,10 @@ pub(super) fn open(log: Log, format: LogFormat) -> Result<(), TelemetryError> {
         }
         LogFormat::Json => registry.with(lines.event_format(JsonLine)).try_init()?,
     }
-    Ok(())
+    Ok(LogSwitch::new(process, &log.filter, move |filter| {
+        let filter = self::filter(filter).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    }))
 }
 
 /// Text, each line with its time.
@@ -224,5 +234,20 @@ mod tests {
             assert_eq!(messages, shown, "{text}");
             assert!(said.iter().all(|line| line["call"] == "Call"), "{text}: {log}");
         }
+    }
+
+    #[test]
+    fn a_log_that_is_changed_shows_what_it_did_not_show() {
+        let log = Captured::default();
+        let (layer, handle) = reload::Layer::new(filter("info").unwrap());
+        let lines = lines_to(log.clone()).event_format(TextLine { head: false });
+        let subscriber = tracing_subscriber::registry().with(layer).with(lines);
+        tracing::subscriber::with_default(subscriber, || {
+            for text in ["info", "info,alinas_csi=debug", "info"] {
+                handle.reload(filter(text).unwrap()).unwrap();
+                tracing::debug!(text, "seen");
+            }
+        });
+        assert_eq!(log.text(), "seen text=\"info,alinas_csi=debug\"\n");
     }
 }

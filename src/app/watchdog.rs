@@ -42,6 +42,7 @@ use crate::host::neighbours::NodeNeighbours;
 use crate::host::nfs_clients::KernelNfsClients;
 use crate::host::state_dir::StateDir;
 use crate::host::state_dir::StateDirError;
+use crate::runtime::LogSwitch;
 use crate::tls::fips;
 use crate::tls::fips::FipsError;
 use crate::watchdog::address::KernelView;
@@ -172,6 +173,7 @@ pub(super) async fn run(
     args: WatchdogArgs,
     conf: &AlinasConf,
     tunnel_log: Vec<OsString>,
+    log: LogSwitch,
 ) -> Result<(), WatchdogRoleError> {
     fips::ensure(args.require_fips)?;
     let stop = signals::stop_on_signal().map_err(WatchdogRoleError::Signals)?;
@@ -179,7 +181,7 @@ pub(super) async fn run(
     let hosts_entries = args.hosts_entries || conf.hosts_entries;
     let args = WatchdogArgs { hosts_entries, ..args };
     let tunnel_arguments = args.tunnel_arguments(tunnel_log);
-    run_until(args, settings, tunnel_arguments, Arc::new(ProcMountTable), stop).await
+    run_until(args, settings, tunnel_arguments, Arc::new(ProcMountTable), log, stop).await
 }
 
 impl WatchdogArgs {
@@ -221,6 +223,7 @@ async fn run_until(
     settings: TunnelSettings,
     tunnel_arguments: Vec<OsString>,
     mounts: Arc<dyn MountTable>,
+    log: LogSwitch,
     stop: CancellationToken,
 ) -> Result<(), WatchdogRoleError> {
     let state = StateDir::open(&args.state_dir)?;
@@ -254,7 +257,7 @@ async fn run_until(
     }
     tokio::spawn(look_around(Arc::clone(&tunnels), args.state_dir.clone(), stop.clone()));
     tokio::spawn(keep_hosts(args, Arc::clone(&tunnels), stop.clone()));
-    let served = service::serve(listener, tunnels, stop.clone()).await;
+    let served = service::serve(listener, tunnels, log, stop.clone()).await;
     // Also where the service ended by itself: one part alone is of no use.
     stop.cancel();
     let reaped = reaper.await;
@@ -369,7 +372,8 @@ mod tests {
         let args = Line::try_parse_from(["watchdog", "--state-dir", path]).unwrap().args;
         let settings = args.settings(&AlinasConf::default());
         let stop = CancellationToken::new();
-        let ended = run_until(args, settings, Vec::new(), Arc::new(NoMounts), stop).await;
+        let log = LogSwitch::fixed("watchdog");
+        let ended = run_until(args, settings, Vec::new(), Arc::new(NoMounts), log, stop).await;
         let refusal = ended.unwrap_err().to_string();
         assert!(refusal.contains(path), "{refusal}");
     }

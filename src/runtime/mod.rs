@@ -1,5 +1,5 @@
 //! What every role needs to run: deadlines, in-flight guards, shared questions, whole error texts, failure points,
-//! a call over a connection, histograms, the id of a request.
+//! a call over a connection, histograms, the id of a request, a log that can be changed.
 //!
 //! Knows nothing of NFS, TLS or CSI.
 
@@ -10,6 +10,7 @@ pub mod clock;
 pub mod failure_point;
 pub mod histogram;
 pub mod in_flight;
+pub mod log_switch;
 pub mod one_connection;
 pub mod request;
 pub mod request_layer;
@@ -23,6 +24,7 @@ pub use failure_point::FailurePoint;
 pub use histogram::Histogram;
 pub use histogram::Histograms;
 pub use in_flight::InFlight;
+pub use log_switch::LogSwitch;
 pub use one_connection::one_connection;
 pub use request_layer::Requests;
 pub use together::Together;

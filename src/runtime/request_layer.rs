@@ -35,6 +35,10 @@ pub enum Weight {
 /// that the rule knows, and not the caller's.
 pub type Rule = fn(&str) -> (&'static str, Weight);
 
+/// What every process serves beside its own: see `proto/alinas/log/v1/log.proto`.
+pub const SET_LOG: (&str, (&str, Weight)) =
+    ("/alinas.log.v1.Log/Set", ("SetLog", Weight::Question));
+
 /// The layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Requests(Rule);

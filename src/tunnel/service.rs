@@ -31,9 +31,11 @@ use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::probe_response::Outcome;
 use crate::proto::tunnel::relay_server::Relay;
 use crate::proto::tunnel::relay_server::RelayServer;
+use crate::runtime::LogSwitch;
 use crate::runtime::Requests;
 use crate::runtime::request;
 use crate::runtime::request::Field;
+use crate::runtime::request_layer::SET_LOG;
 use crate::runtime::request_layer::Weight;
 use crate::tls::fips;
 use crate::tunnel::convert::WireError;
@@ -64,14 +66,15 @@ impl RelayService {
         (Self { process, shutdown }, asked)
     }
 
-    /// Serves whoever comes in at `door`, until dropped.
+    /// Serves whoever comes in at `door`, until dropped. `log` is what the process says.
     ///
     /// # Errors
     /// When the server fails.
-    pub async fn serve(self, door: Door) -> Result<(), tonic::transport::Error> {
+    pub async fn serve(self, door: Door, log: LogSwitch) -> Result<(), tonic::transport::Error> {
         Server::builder()
             .layer(Requests::by(rule))
             .add_service(RelayServer::new(self))
+            .add_service(log.service())
             .serve_with_incoming(door.connections())
             .await
     }
@@ -87,6 +90,7 @@ fn rule(path: &str) -> (&'static str, Weight) {
         "/alinas.tunnel.v1.Relay/HandOver" => ("HandOver", Weight::Change),
         "/alinas.tunnel.v1.Relay/Probe" => ("Probe", Weight::Question),
         "/alinas.tunnel.v1.Relay/Status" => ("Status", Weight::Heartbeat),
+        path if path == SET_LOG.0 => SET_LOG.1,
         _ => ("other", Weight::Question),
     }
 }

@@ -24,9 +24,11 @@ use crate::proto::tunnel::acquire_response::Outcome;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::proto::tunnel::tunnels_server::TunnelsServer;
 use crate::runtime::Chain;
+use crate::runtime::LogSwitch;
 use crate::runtime::Requests;
 use crate::runtime::request;
 use crate::runtime::request::Field;
+use crate::runtime::request_layer::SET_LOG;
 use crate::runtime::request_layer::Weight;
 use crate::tunnel::convert::spec_from_wire;
 use crate::watchdog::record::User;
@@ -74,18 +76,21 @@ pub fn listen(socket: &Path) -> Result<UnixListener, ServeError> {
     Ok(listener)
 }
 
-/// Serves until `stop`, then lets calls that are under way end, within [`DRAIN_DEADLINE`].
+/// Serves until `stop`, then lets calls that are under way end, within [`DRAIN_DEADLINE`]. `log` is what this process
+/// says.
 ///
 /// # Errors
 /// When the server ends by itself.
 pub async fn serve(
     listener: UnixListener,
     tunnels: Arc<Tunnels>,
+    log: LogSwitch,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let server = tonic::transport::Server::builder()
         .layer(Requests::by(rule))
         .add_service(TunnelsServer::new(Service { tunnels }))
+        .add_service(log.service())
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),
             stop.clone().cancelled_owned(),
@@ -110,6 +115,7 @@ fn rule(path: &str) -> (&'static str, Weight) {
         "/alinas.tunnel.v1.Tunnels/Release" => ("Release", Weight::Change),
         "/alinas.tunnel.v1.Tunnels/Yield" => ("Yield", Weight::Change),
         "/alinas.tunnel.v1.Tunnels/List" => ("List", Weight::Question),
+        path if path == SET_LOG.0 => SET_LOG.1,
         _ => ("other", Weight::Question),
     }
 }
@@ -319,8 +325,8 @@ mod tests {
         let node = Node::new();
         let socket = node.dir.path().join("watchdog.sock");
         let stop = CancellationToken::new();
-        let served =
-            tokio::spawn(serve(listen(&socket).unwrap(), Arc::clone(&node.tunnels), stop.clone()));
+        let (tunnels, log) = (Arc::clone(&node.tunnels), LogSwitch::fixed("watchdog"));
+        let served = tokio::spawn(serve(listen(&socket).unwrap(), tunnels, log, stop.clone()));
         let endpoint = format!("unix:{}", socket.display());
         let mut client = TunnelsClient::connect(endpoint).await.unwrap();
 
