@@ -2,8 +2,9 @@
 //! builds this crate needs no protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    const FILES: [&str; 3] = [
+    const FILES: [&str; 4] = [
         "proto/csi/v1/csi.proto",
+        "proto/alinas/log/v1/log.proto",
         "proto/alinas/tunnel/v1/tunnel.proto",
         "proto/kubelet/pluginregistration/v1/api.proto",
     ];

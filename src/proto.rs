@@ -1,7 +1,7 @@
 //! The generated protobuf types, and nothing else.
 //!
 //! Hand-written code lives in the layers that use them: `csi` for the Container Storage Interface and the kubelet, `node`,
-//! `watchdog` and `tunnel` for the tunnel service.
+//! `watchdog` and `tunnel` for the tunnel service, `runtime` for the log.
 
 /// The Container Storage Interface, from `proto/csi/v1/csi.proto`.
 #[allow(
@@ -14,6 +14,19 @@
 )]
 pub mod csi {
     tonic::include_proto!("csi.v1");
+}
+
+/// The words about the log of a process, from `proto/alinas/log/v1/log.proto`.
+#[allow(
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::pedantic,
+    reason = "generated code"
+)]
+pub mod log {
+    tonic::include_proto!("alinas.log.v1");
 }
 
 /// The words between node plugin, watchdog and tunnel, from `proto/alinas/tunnel/v1/tunnel.proto`.

@@ -47,7 +47,7 @@ impl Operator {
     pub fn new() -> Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let api = runtime.block_on(ApiServer::stand_in())?;
+        let api = runtime.block_on(ApiServer::start_stand_in())?;
         Ok(Self { api, runtime })
     }
 

@@ -33,6 +33,7 @@ use alinas_csi::app::metrics::family::Family;
 use alinas_csi::app::metrics::family::Kind;
 use alinas_csi::app::metrics::node_family::NODE_FAMILIES;
 use alinas_csi::app::metrics::node_family::NodeScrape;
+use alinas_csi::csi::Troubles;
 use alinas_csi::host::mount_stats::MountStats;
 use alinas_csi::host::mount_stats::NfsCounts;
 use alinas_csi::host::mount_stats::OperationCounts;
@@ -371,7 +372,8 @@ fn node_with_mounts(folder: &Path) -> NodeScrape {
         Arc::new(NetworkMountd),
     );
     let (stats, calls) = (Arc::new(Growing::default()), CallTimes::default());
-    NodeScrape { node, stats, driver: DRIVER.to_owned(), calls }
+    let troubles = Troubles::default();
+    NodeScrape { node, stats, driver: DRIVER.to_owned(), calls, troubles }
 }
 
 /// An account with a file system, of which a directory has a quota, where one call comes too often.

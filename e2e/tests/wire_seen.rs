@@ -24,6 +24,7 @@ use alinas_csi::host::mount_table::ProcMountTable;
 use alinas_csi::host::neighbours::NodeNeighbours;
 use alinas_csi::host::nfs_clients::KernelNfsClients;
 use alinas_csi::host::state_dir::StateDir;
+use alinas_csi::runtime::LogSwitch;
 use alinas_csi::tunnel::TunnelProcess;
 use alinas_csi::tunnel::door::Door;
 use alinas_csi::tunnel::service::RelayService;
@@ -83,7 +84,8 @@ impl Node {
         let seen: Arc<dyn Scraped> = Arc::<Tunnels>::clone(&tunnels);
         tokio::spawn(metrics::serve(scraped, seen));
         let socket = service::listen(&lab.folder.path().join("watchdog.sock")).unwrap();
-        tokio::spawn(service::serve(socket, tunnels, CancellationToken::new()));
+        let log = LogSwitch::fixed("watchdog");
+        tokio::spawn(service::serve(socket, tunnels, log, CancellationToken::new()));
         Self { metrics, tunnel: acquired.endpoint, process, life }
     }
 
@@ -97,7 +99,8 @@ impl Node {
 
 fn serve_relay(process: &Arc<TunnelProcess>, socket: &Path) -> Arc<GrpcRelay> {
     let (relay, _) = RelayService::new(Arc::clone(process));
-    tokio::spawn(relay.serve(Door::open(socket, None).unwrap()));
+    let log = LogSwitch::fixed("tunnel");
+    tokio::spawn(relay.serve(Door::open(socket, None).unwrap(), log));
     Arc::new(GrpcRelay::new(socket, None).unwrap())
 }
 

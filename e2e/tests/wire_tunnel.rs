@@ -15,6 +15,7 @@ use alinas_csi::proto::tunnel as wire;
 use alinas_csi::proto::tunnel::probe_response::Outcome;
 use alinas_csi::proto::tunnel::relay_client::RelayClient;
 use alinas_csi::proto::tunnel::tunnel_failure::Kind;
+use alinas_csi::runtime::LogSwitch;
 use alinas_csi::tls::Trust;
 use alinas_csi::tunnel::Dialer;
 use alinas_csi::tunnel::convert;
@@ -224,7 +225,8 @@ async fn a_watchdog_opens_probes_and_shuts_down_over_the_socket() {
     let process = lab.process();
     let path = lab.folder.path().join("tunnel.sock");
     let (service, mut shutdown) = RelayService::new(Arc::clone(&process));
-    let serving = tokio::spawn(service.serve(Door::open(&path, None).unwrap()));
+    let serving =
+        tokio::spawn(service.serve(Door::open(&path, None).unwrap(), LogSwitch::fixed("tunnel")));
     let mut relay = client(path).await;
 
     let spec = Some(convert::spec_to_wire(&spec(server.port)));

@@ -10,13 +10,14 @@ use hyper::Request;
 use hyper::Response;
 use tokio::time::Instant;
 use tonic::Code;
-use tonic::Status;
 use tower::Layer;
 use tower::Service;
 
 use crate::runtime::Histogram;
 use crate::runtime::Histograms;
 use crate::runtime::histogram;
+use crate::runtime::request_layer::code_of;
+use crate::runtime::request_layer::code_word;
 
 /// The methods of the services that we serve. Whoever may connect could ask for any name, and each would be a series.
 const METHODS: [&str; 30] = [
@@ -72,15 +73,20 @@ impl CallTimes {
     }
 
     fn begin(&self, path: &str) -> Call {
-        let name = path.strip_prefix("/csi.v1.").and_then(|path| path.split_once('/'));
-        let known = name.and_then(|(_, name)| METHODS.into_iter().find(|known| *known == name));
         Call {
             times: self.clone(),
-            method: known.unwrap_or(OTHER),
+            method: method_of(path),
             began: Instant::now(),
             code: Code::Cancelled,
         }
     }
+}
+
+/// The method of a call, from the path of its request.
+pub(super) fn method_of(path: &str) -> &'static str {
+    let name = path.strip_prefix("/csi.v1.").and_then(|path| path.split_once('/'));
+    let known = name.and_then(|(_, name)| METHODS.into_iter().find(|known| *known == name));
+    known.unwrap_or(OTHER)
 }
 
 impl<S> Layer<S> for CallTimes {
@@ -123,11 +129,6 @@ where
     }
 }
 
-/// An answer that succeeds has its status behind the message; one that fails has nothing but a status.
-fn code_of<R>(answer: &Response<R>) -> Code {
-    Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code())
-}
-
 /// Counts when it is dropped, however the call ends.
 struct Call {
     times: CallTimes,
@@ -144,30 +145,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.times.0.observe((self.method, word(self.code)), self.began.elapsed());
-    }
-}
-
-/// As gRPC writes it.
-fn word(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
+        self.times.0.observe((self.method, code_word(self.code)), self.began.elapsed());
     }
 }
 

@@ -18,6 +18,7 @@ use crate::app::telemetry::Log;
 use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::MountTable;
 use crate::runtime::Chain;
+use crate::runtime::request::Request;
 
 /// Whoever called, on the terminal.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +50,7 @@ pub(super) fn run(
     prepare: impl FnOnce() -> Result<(), Ending>,
     work: impl AsyncFnOnce(CancellationToken) -> Result<(), Ending>,
 ) -> ExitCode {
-    let ended = prepare().and_then(|()| run_prepared(log, work));
+    let ended = prepare().and_then(|()| run_prepared(caller.command, log, work));
     let exit = ended.map_or_else(
         |ending| {
             caller.say(&ending.message);
@@ -61,6 +62,7 @@ pub(super) fn run(
 }
 
 fn run_prepared(
+    command: &str,
     log: Log,
     work: impl AsyncFnOnce(CancellationToken) -> Result<(), Ending>,
 ) -> Result<(), Ending> {
@@ -74,7 +76,8 @@ fn run_prepared(
         let cancel = signals::stop_on_signal().map_err(|error| {
             Ending::new(Exit::System, format!("failed to listen for signals: {error}"))
         })?;
-        work(cancel).await
+        // A mount through a tunnel has the same id in the log of its watchdog.
+        Request::begin(command, None).run(work(cancel)).await
     });
     // Whoever still follows a path on a dead server in a thread is not waited for.
     runtime.shutdown_background();

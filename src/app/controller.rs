@@ -45,6 +45,7 @@ use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::plugin_capability::service::Type;
 use crate::proto::csi::plugin_capability::volume_expansion::Type as VolumeExpansion;
 use crate::runtime::Clock;
+use crate::runtime::LogSwitch;
 use crate::runtime::SystemClock;
 use crate::tls::Trust;
 use crate::tls::TrustError;
@@ -187,7 +188,7 @@ pub enum ControllerRoleError {
 ///
 /// # Errors
 /// Says why nothing could be served.
-pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
+pub async fn run(args: ControllerArgs, log: LogSwitch) -> Result<(), ControllerRoleError> {
     fips::ensure(args.require_fips)?;
     let trust = Arc::new(Trust::new(args.ca_file.as_deref())?);
     let listener = args.csi_endpoint.listen().await?;
@@ -231,7 +232,8 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerRoleError> {
     let told_to_stop = told_to_stop.cancelled_owned();
     // Nothing is waited for but the answers: what is done in the background ends below.
     let nothing_more = std::future::ready(());
-    let served = csi_server::serve(listener, services, times, told_to_stop, nothing_more, DRAIN);
+    let served =
+        csi_server::serve(listener, services, log, times, told_to_stop, nothing_more, DRAIN);
     let drained = tokio::select! {
         served = served => served.map_err(ControllerRoleError::Serve)?,
         // Neither ends.

@@ -15,6 +15,8 @@ mod exit;
 pub mod explain;
 mod helper;
 mod log_file;
+pub mod log_level;
+mod log_line;
 mod messages;
 pub mod metrics;
 pub mod mount;
@@ -22,6 +24,11 @@ mod namespace;
 pub mod nas;
 mod nfsmount_conf;
 pub mod node;
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "no_otlp.rs"]
+mod otlp;
 mod plugin;
 pub mod probe;
 mod signals;
@@ -43,7 +50,6 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::error::ErrorKind;
 use telemetry::LogArgs;
-use tokio::runtime::Runtime;
 
 use crate::app::alinas_conf::AlinasConf;
 use crate::app::exit::Exit;
@@ -79,6 +85,8 @@ enum Command {
     Probe(probe::ProbeArgs),
     /// Looks at this node, and at a mount target from it, and says what to do.
     Doctor(doctor::DoctorArgs),
+    /// Says what the logs of this pod or machine show, or changes it for a while.
+    LogLevel(log_level::LogLevelArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -99,6 +107,18 @@ enum Role {
     Watchdog(watchdog::WatchdogArgs),
     /// Carries NFS over TLS: one tunnel in the foreground, or all of a node under the watchdog.
     Tunnel(tunnel::TunnelArgs),
+}
+
+impl Role {
+    /// Its name, for those who ask a process.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Controller(_) => "controller",
+            Self::Node(_) => "node",
+            Self::Watchdog(_) => "watchdog",
+            Self::Tunnel(_) => "tunnel",
+        }
+    }
 }
 
 /// Ends with the exit codes of mount(8), and keeps its own log.
@@ -148,6 +168,7 @@ fn run(command_line: CommandLine) -> ExitCode {
         Command::Status(arguments) => return status::run(&arguments),
         Command::Probe(arguments) => return probe::run(&arguments),
         Command::Doctor(arguments) => return doctor::run(&arguments, &log),
+        Command::LogLevel(arguments) => return log_level::run(&arguments),
         Command::Mounting(Mounting::Mount(arguments)) => return mount::run(&arguments, &log),
         Command::Mounting(Mounting::Umount(arguments)) => return umount::run(&arguments, &log),
         Command::Role(role) => role,
@@ -169,24 +190,28 @@ fn start(role: Role, log: &LogArgs) -> Result<(), Box<dyn Error>> {
         Role::Tunnel(arguments) => ("tunnel.log", arguments.config.as_deref()),
     };
     let conf = config.map(AlinasConf::load);
-    telemetry::open(log.of(conf.as_ref(), name), log.log_format)?;
+    let runtime = match &role {
+        // What it carries has threads of its own; a thousand listeners are opened without waking anybody.
+        Role::Tunnel(_) => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        _ => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
+    };
+    // The log may have to send something.
+    let _within = runtime.enter();
+    let switch = telemetry::open(log.of(conf.as_ref(), name), log.log_format, role.word())?;
+    otlp::tell();
     if let Some(point) = armed()? {
         tracing::warn!(%point, "this process ends itself at a failure point: it is under test");
     }
     let conf = conf.unwrap_or_default();
     match role {
-        Role::Controller(arguments) => on_all_threads()?.block_on(controller::run(arguments))?,
-        Role::Node(arguments) => on_all_threads()?.block_on(node::run(arguments))?,
+        Role::Controller(arguments) => runtime.block_on(controller::run(arguments, switch))?,
+        Role::Node(arguments) => runtime.block_on(node::run(arguments, switch))?,
         Role::Watchdog(arguments) => {
             conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
             let tunnel_log = log.passed_on(&conf);
-            on_all_threads()?.block_on(watchdog::run(arguments, &conf, tunnel_log))?;
+            runtime.block_on(watchdog::run(arguments, &conf, tunnel_log, switch))?;
         }
-        // What it carries has threads of its own; a thousand listeners are opened without waking anybody.
-        Role::Tunnel(arguments) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(tunnel::run(arguments))?;
-        }
+        Role::Tunnel(arguments) => runtime.block_on(tunnel::run(arguments, switch))?,
     }
     Ok(())
 }
@@ -195,10 +220,6 @@ fn start(role: Role, log: &LogArgs) -> Result<(), Box<dyn Error>> {
 #[expect(clippy::disallowed_methods, reason = "app is where the environment is looked up")]
 fn armed() -> Result<Option<FailurePoint>, UnknownPoint> {
     FailurePoint::arm(|name| std::env::var(name).ok())
-}
-
-fn on_all_threads() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 fn answer(question: &Question) -> ExitCode {

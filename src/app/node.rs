@@ -63,6 +63,7 @@ use crate::proto::csi::identity_server::IdentityServer;
 use crate::proto::csi::node_server::NodeServer;
 use crate::proto::csi::plugin_capability::service::Type;
 use crate::proto::tunnel::succession_server::SuccessionServer;
+use crate::runtime::LogSwitch;
 
 /// Where the watchdog listens, in the state directory.
 pub(super) const WATCHDOG_SOCKET: &str = "watchdog.sock";
@@ -243,11 +244,11 @@ pub enum NodeRoleError {
 ///
 /// # Errors
 /// Says why nothing could be served.
-pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
+pub async fn run(args: NodeArgs, log: LogSwitch) -> Result<(), NodeRoleError> {
     let told = signals::stop_on_signal().map_err(NodeRoleError::Signals)?;
     loop {
         let end = End::when(&told);
-        run_until(args.clone(), end.clone()).await?;
+        run_until(args.clone(), log.clone(), end.clone()).await?;
         let socket = args.csi_endpoint.path();
         if !end.succeeded.is_cancelled() || !succession::needed_again(socket, &told).await {
             return Ok(());
@@ -255,7 +256,7 @@ pub async fn run(args: NodeArgs) -> Result<(), NodeRoleError> {
     }
 }
 
-async fn run_until(args: NodeArgs, end: End) -> Result<(), NodeRoleError> {
+async fn run_until(args: NodeArgs, log: LogSwitch, end: End) -> Result<(), NodeRoleError> {
     let stop = end.stop.clone();
     // First of all: whoever registers us waits for the socket.
     let listener = match args.make_way {
@@ -316,7 +317,7 @@ async fn run_until(args: NodeArgs, end: End) -> Result<(), NodeRoleError> {
         services = services.add_service(SuccessionServer::new(succession));
         end.may_come_early();
     }
-    let drained = serve(listener, services, calls, node, stop.clone().cancelled_owned())
+    let drained = serve(listener, services, log, calls, node, stop.clone().cancelled_owned())
         .await
         .map_err(NodeRoleError::Serve)?;
     // Where the server ended by itself, too.
@@ -336,11 +337,12 @@ fn tell_untainted(events: &Reporter, node: &str, taint: &str, found: Untainted) 
 async fn serve(
     listener: UnixListener,
     services: Routes,
+    log: LogSwitch,
     calls: CallTimes,
     node: Node,
     told_to_stop: impl Future<Output = ()> + Send,
 ) -> Result<Drained, tonic::transport::Error> {
-    csi_server::serve(listener, services, calls, told_to_stop, node.drained(), DRAIN).await
+    csi_server::serve(listener, services, log, calls, told_to_stop, node.drained(), DRAIN).await
 }
 
 #[cfg(test)]
@@ -420,7 +422,8 @@ mod tests {
         let services =
             Routes::new(IdentityServer::new(identity)).add_service(NodeServer::new(service));
         let calls = CallTimes::default();
-        let role = tokio::spawn(serve(listener, services, calls.clone(), node, told_to_stop));
+        let log = LogSwitch::fixed("node");
+        let role = tokio::spawn(serve(listener, services, log, calls.clone(), node, told_to_stop));
         let connect = tower::service_fn(move |_| {
             let path = path.clone();
             async move { UnixStream::connect(path).await.map(TokioIo::new) }

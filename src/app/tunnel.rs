@@ -32,6 +32,7 @@ use crate::model::TunnelSpec;
 use crate::model::tls_policy::TlsBackend;
 use crate::model::tls_policy::TlsVersion;
 use crate::model::tunnel_spec::ServerNameError;
+use crate::runtime::LogSwitch;
 use crate::tls::Trust;
 use crate::tls::TrustError;
 use crate::tls::fips;
@@ -159,7 +160,7 @@ pub enum TunnelRoleError {
 ///
 /// # Errors
 /// When a setting is wrong, or the process cannot do its work.
-pub async fn run(args: TunnelArgs) -> Result<(), TunnelRoleError> {
+pub async fn run(args: TunnelArgs, log: LogSwitch) -> Result<(), TunnelRoleError> {
     fips::ensure(args.require_fips)?;
     // What a watchdog has noted is where the tunnels of this socket are to be.
     let state_dir = args.socket.as_deref().and_then(Path::parent);
@@ -171,16 +172,20 @@ pub async fn run(args: TunnelArgs) -> Result<(), TunnelRoleError> {
     let process = Arc::new(TunnelProcess::new(dialer, admission(args.admit)));
     // None of them ever ends but the first; they end with the role.
     tokio::select! {
-        ended = serve(&process, args) => ended,
+        ended = serve(&process, args, log) => ended,
         () = trust.follow() => Ok(()),
         () = process.watch_expiry() => Ok(()),
         () = process.renew_client_certificates() => Ok(()),
     }
 }
 
-async fn serve(process: &Arc<TunnelProcess>, args: TunnelArgs) -> Result<(), TunnelRoleError> {
+async fn serve(
+    process: &Arc<TunnelProcess>,
+    args: TunnelArgs,
+    log: LogSwitch,
+) -> Result<(), TunnelRoleError> {
     match (&args.socket, args.listen, &args.target) {
-        (Some(socket), _, _) => managed(process, socket).await,
+        (Some(socket), _, _) => managed(process, socket, log).await,
         (None, Some(listen), Some(target)) => {
             let spec = single_spec(target, &args)?;
             single(process, &spec, listen).await
@@ -200,7 +205,11 @@ fn admission(admit: Admit) -> Admission {
     }
 }
 
-async fn managed(process: &Arc<TunnelProcess>, path: &Path) -> Result<(), TunnelRoleError> {
+async fn managed(
+    process: &Arc<TunnelProcess>,
+    path: &Path,
+    log: LogSwitch,
+) -> Result<(), TunnelRoleError> {
     let stop = stop_on_signal()?;
     let (initial, watchdog) = initial_listeners(process.given()).await?;
     for initial in initial {
@@ -215,7 +224,7 @@ async fn managed(process: &Arc<TunnelProcess>, path: &Path) -> Result<(), Tunnel
     say(word)?;
     // Serving goes on while connections drain: a Shutdown that is repeated is answered.
     tokio::select! {
-        ended = service.serve(door) => Ok(ended?),
+        ended = service.serve(door, log) => Ok(ended?),
         () = async {
             let grace = tokio::select! {
                 grace = told_to_end(&stop, &mut shutdown) => grace,

@@ -45,6 +45,7 @@ use crate::host::neighbours::NodeNeighbours;
 use crate::host::nfs_clients::KernelNfsClients;
 use crate::host::state_dir::StateDir;
 use crate::host::state_dir::StateDirError;
+use crate::runtime::LogSwitch;
 use crate::tls::fips;
 use crate::tls::fips::FipsError;
 use crate::watchdog::address::KernelView;
@@ -180,6 +181,7 @@ pub(super) async fn run(
     args: WatchdogArgs,
     conf: &AlinasConf,
     tunnel_log: Vec<OsString>,
+    log: LogSwitch,
 ) -> Result<(), WatchdogRoleError> {
     fips::ensure(args.require_fips)?;
     let stop = signals::stop_on_signal().map_err(WatchdogRoleError::Signals)?;
@@ -190,7 +192,8 @@ pub(super) async fn run(
     loop {
         let end = End::when(&stop);
         let (settings, arguments) = (settings.clone(), tunnel_arguments.clone());
-        run_until(args.clone(), settings, arguments, Arc::new(ProcMountTable), end.clone()).await?;
+        let (mounts, log) = (Arc::new(ProcMountTable), log.clone());
+        run_until(args.clone(), settings, arguments, mounts, log, end.clone()).await?;
         let socket = args.state_dir.join(WATCHDOG_SOCKET);
         if !end.succeeded.is_cancelled() || !succession::needed_again(&socket, &stop).await {
             return Ok(());
@@ -237,6 +240,7 @@ async fn run_until(
     settings: TunnelSettings,
     tunnel_arguments: Vec<OsString>,
     mounts: Arc<dyn MountTable>,
+    log: LogSwitch,
     end: End,
 ) -> Result<(), WatchdogRoleError> {
     let stop = end.stop.clone();
@@ -276,7 +280,7 @@ async fn run_until(
     }
     tokio::spawn(look_around(Arc::clone(&tunnels), args.state_dir.clone(), stop.clone()));
     tokio::spawn(keep_hosts(args, Arc::clone(&tunnels), stop.clone()));
-    let served = service::serve(listener, tunnels, stop.clone()).await;
+    let served = service::serve(listener, tunnels, log, stop.clone()).await;
     // Also where the service ended by itself: one part alone is of no use.
     stop.cancel();
     let reaped = reaper.await;
@@ -393,7 +397,8 @@ mod tests {
         let args = Line::try_parse_from(["watchdog", "--state-dir", path]).unwrap().args;
         let settings = args.settings(&AlinasConf::default());
         let end = End::when(&CancellationToken::new());
-        let ended = run_until(args, settings, Vec::new(), Arc::new(NoMounts), end).await;
+        let log = LogSwitch::fixed("watchdog");
+        let ended = run_until(args, settings, Vec::new(), Arc::new(NoMounts), log, end).await;
         let refusal = ended.unwrap_err().to_string();
         assert!(refusal.contains(path), "{refusal}");
     }

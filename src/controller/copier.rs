@@ -41,6 +41,7 @@ use crate::nfs::client::Name;
 use crate::nfs::client::NameError;
 use crate::runtime::Clock;
 use crate::runtime::FailurePoint;
+use crate::runtime::request::carried;
 
 /// Copies at the same time. Each has two connections, and an export has eight.
 const AT_ONCE: usize = 2;
@@ -276,7 +277,8 @@ impl Copier {
             ended: CancellationToken::new(),
         };
         let (copier, told) = (self.clone(), under_way.clone());
-        self.tasks.spawn(async move {
+        // For the request that began it; others wait for it.
+        self.tasks.spawn(carried(async move {
             let _ended = told.ended.clone().drop_guard();
             let outcome = tokio::select! {
                 () = told.cancelled.cancelled() => Err(CopyError::Interrupted),
@@ -290,7 +292,7 @@ impl Copier {
                 }
             }
             *told.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-        });
+        }));
         under_way
     }
 

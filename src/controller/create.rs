@@ -50,6 +50,7 @@ use crate::nfs::client::NfsFault;
 use crate::nfs::client::Ownership;
 use crate::runtime::FailurePoint;
 use crate::runtime::in_flight::Busy;
+use crate::runtime::request::carried;
 
 /// A volume that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -447,7 +448,7 @@ pub(super) async fn open_all(
     let mut under_way = JoinSet::new();
     for (number, place) in places.iter().enumerate() {
         let (exports, export) = (Arc::clone(exports), place.export.clone());
-        under_way.spawn(async move { (number, exports.open(&export).await) });
+        under_way.spawn(carried(async move { (number, exports.open(&export).await) }));
     }
     let mut opened = under_way.join_all().await;
     opened.sort_by_key(|(number, _)| *number);

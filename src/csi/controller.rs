@@ -33,6 +33,8 @@ use crate::proto::csi::controller_service_capability;
 use crate::proto::csi::controller_service_capability::rpc::Type;
 use crate::proto::csi::validate_volume_capabilities_response::Confirmed;
 use crate::proto::csi::volume_health::VolumeHealthEntry;
+use crate::runtime::request::Field;
+use crate::runtime::request::note;
 
 /// What the sidecars may call. Only what truly works is here.
 const CAPABILITIES: [Type; 11] = [
@@ -99,14 +101,15 @@ impl csi::controller_server::Controller for ControllerService {
         request: Request<csi::CreateVolumeRequest>,
     ) -> Result<Response<csi::CreateVolumeResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "CreateVolume", volume: &message.name };
+        let call = Call::about(Field::VolumeName, "CreateVolume", &message.name);
         let mut wanted = request::create(&message).or_refuse(call, request::code_of)?;
         let requirement = message.accessibility_requirements.as_ref();
         let key = self.topology.as_ref();
         let zones = controller_topology::place(&mut wanted.class, key, requirement)
             .or_refuse(call, request::code_of)?;
         let created = self.controller.provision(wanted).await.or_refuse(call, code::create)?;
-        tracing::info!(volume.id = %created.id, volume.name = call.volume, "created");
+        note(Field::VolumeId, &created.id.to_string());
+        tracing::info!("created");
         let mut volume = volume(created.id.to_string(), &created.facts);
         volume.accessible_topology = zones.of(&volume.volume_context);
         // By this the node knows whose volume it is, and says there what is wrong with it.
@@ -119,13 +122,13 @@ impl csi::controller_server::Controller for ControllerService {
         request: Request<csi::DeleteVolumeRequest>,
     ) -> Result<Response<csi::DeleteVolumeResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "DeleteVolume", volume: &message.volume_id };
+        let call = Call::on("DeleteVolume", &message.volume_id);
         match request::delete(&message).or_refuse(call, request::code_of)? {
             Some(volume) => {
                 let found = self.controller.remove(&volume).await.or_refuse(call, code::delete)?;
-                tracing::info!(volume.id = call.volume, ?found, "deleted");
+                tracing::info!(?found, "deleted");
             }
-            None => tracing::info!(volume.id = call.volume, "no volume of this driver"),
+            None => tracing::info!("no volume of this driver"),
         }
         Ok(Response::new(csi::DeleteVolumeResponse {}))
     }
@@ -135,7 +138,7 @@ impl csi::controller_server::Controller for ControllerService {
         request: Request<csi::ValidateVolumeCapabilitiesRequest>,
     ) -> Result<Response<csi::ValidateVolumeCapabilitiesResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "ValidateVolumeCapabilities", volume: &message.volume_id };
+        let call = Call::on("ValidateVolumeCapabilities", &message.volume_id);
         let volume = request::validate(&message).or_refuse(call, request::code_of)?;
         let facts = self.controller.facts(&volume).await.or_refuse(call, code::find)?;
         Ok(Response::new(validated(message, &facts)))
@@ -146,7 +149,7 @@ impl csi::controller_server::Controller for ControllerService {
         request: Request<csi::ControllerGetVolumeRequest>,
     ) -> Result<Response<csi::ControllerGetVolumeResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "ControllerGetVolume", volume: &message.volume_id };
+        let call = Call::on("ControllerGetVolume", &message.volume_id);
         let found = request::volume(&message.volume_id).or_refuse(call, request::code_of)?;
         let facts = self.controller.facts(&found).await.or_refuse(call, code::find)?;
         let volume = Some(volume(message.volume_id, &facts));
@@ -163,10 +166,10 @@ impl csi::controller_server::Controller for ControllerService {
         request: Request<csi::ControllerExpandVolumeRequest>,
     ) -> Result<Response<csi::ControllerExpandVolumeResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "ControllerExpandVolume", volume: &message.volume_id };
+        let call = Call::on("ControllerExpandVolume", &message.volume_id);
         let (volume, size) = request::expand(&message).or_refuse(call, request::code_of)?;
         let facts = self.controller.grow(&volume, size).await.or_refuse(call, code::find)?;
-        tracing::info!(volume.id = call.volume, bytes = facts.capacity, "size in force, or noted");
+        tracing::info!(bytes = facts.capacity, "size in force, or noted");
         Ok(Response::new(csi::ControllerExpandVolumeResponse {
             capacity_bytes: facts.capacity,
             node_expansion_required: false,
@@ -188,10 +191,10 @@ impl csi::controller_server::Controller for ControllerService {
         request: Request<csi::ControllerModifyVolumeRequest>,
     ) -> Result<Response<csi::ControllerModifyVolumeResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "ControllerModifyVolume", volume: &message.volume_id };
+        let call = Call::on("ControllerModifyVolume", &message.volume_id);
         let (handle, changes) = request::modify(&message).or_refuse(call, request::code_of)?;
         let record = self.controller.modify(&handle, changes).await.or_refuse(call, code::find)?;
-        tracing::info!(volume.id = call.volume, on_delete = ?record.on_delete, "modified");
+        tracing::info!(on_delete = ?record.on_delete, "modified");
         Ok(Response::new(csi::ControllerModifyVolumeResponse {}))
     }
 
@@ -200,7 +203,7 @@ impl csi::controller_server::Controller for ControllerService {
         &self,
         request: Request<csi::GetCapacityRequest>,
     ) -> Result<Response<csi::GetCapacityResponse>, Status> {
-        let call = Call { name: "GetCapacity", volume: "" };
+        let call = Call::on("GetCapacity", "");
         let message = request.into_inner();
         let near = message.accessible_topology.as_ref();
         let free = match request::capacity(&message).or_refuse(call, request::code_of)? {
@@ -226,7 +229,7 @@ impl csi::controller_server::Controller for ControllerService {
         request: Request<csi::ControllerGetVolumeHealthRequest>,
     ) -> Result<Response<csi::ControllerGetVolumeHealthResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "ControllerGetVolumeHealth", volume: &message.volume_id };
+        let call = Call::on("ControllerGetVolumeHealth", &message.volume_id);
         let found = request::volume(&message.volume_id).or_refuse(call, request::code_of)?;
         let condition = self.controller.condition(&found).await.or_refuse(call, code::find)?;
         let volume_health = Some(health(message.volume_id, condition));
@@ -237,7 +240,7 @@ impl csi::controller_server::Controller for ControllerService {
         &self,
         request: Request<csi::ListVolumesRequest>,
     ) -> Result<Response<csi::ListVolumesResponse>, Status> {
-        let call = Call { name: "ListVolumes", volume: "" };
+        let call = Call::on("ListVolumes", "");
         let csi::ListVolumesRequest { max_entries, starting_token } = request.into_inner();
         let most = request::most(max_entries).or_refuse(call, request::code_of)?;
         let listed = self.controller.list_volumes(&starting_token, most).await;
@@ -256,7 +259,7 @@ impl csi::controller_server::Controller for ControllerService {
         &self,
         request: Request<csi::ControllerListVolumeHealthRequest>,
     ) -> Result<Response<csi::ControllerListVolumeHealthResponse>, Status> {
-        let call = Call { name: "ControllerListVolumeHealth", volume: "" };
+        let call = Call::on("ControllerListVolumeHealth", "");
         let message = request.into_inner();
         let most = request::most(message.max_entries).or_refuse(call, request::code_of)?;
         let listed = self.controller.list_conditions(&message.starting_token, most).await;
@@ -273,11 +276,12 @@ impl csi::controller_server::Controller for ControllerService {
         request: Request<csi::CreateSnapshotRequest>,
     ) -> Result<Response<csi::CreateSnapshotResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "CreateSnapshot", volume: &message.source_volume_id };
+        let call = Call::on("CreateSnapshot", &message.source_volume_id);
+        note(Field::SnapshotName, &message.name);
         let volume = snapshot::create(&message).or_refuse(call, request::code_of)?;
         let made = self.controller.create_snapshot(&message.name, &volume).await;
         let made = made.or_refuse(call, code::snapshot)?;
-        tracing::info!(snapshot.id = %made.id, volume.id = call.volume, made.is_ready, "snapshot");
+        tracing::info!(snapshot.id = %made.id, made.is_ready, "snapshot");
         let snapshot = Some(snapshot::message(made));
         Ok(Response::new(csi::CreateSnapshotResponse { snapshot }))
     }
@@ -287,10 +291,10 @@ impl csi::controller_server::Controller for ControllerService {
         request: Request<csi::DeleteSnapshotRequest>,
     ) -> Result<Response<csi::DeleteSnapshotResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "DeleteSnapshot", volume: &message.snapshot_id };
+        let call = Call::about(Field::SnapshotId, "DeleteSnapshot", &message.snapshot_id);
         if let Some(handle) = snapshot::delete(&message).or_refuse(call, request::code_of)? {
             self.controller.delete_snapshot(&handle).await.or_refuse(call, code::snapshot)?;
-            tracing::info!(snapshot.id = call.volume, "snapshot deleted");
+            tracing::info!("snapshot deleted");
         }
         Ok(Response::new(csi::DeleteSnapshotResponse {}))
     }
@@ -300,7 +304,7 @@ impl csi::controller_server::Controller for ControllerService {
         request: Request<csi::GetSnapshotRequest>,
     ) -> Result<Response<csi::GetSnapshotResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "GetSnapshot", volume: &message.snapshot_id };
+        let call = Call::about(Field::SnapshotId, "GetSnapshot", &message.snapshot_id);
         let handle = request::snapshot(&message.snapshot_id).or_refuse(call, request::code_of)?;
         let found = self.controller.snapshot(&handle).await.or_refuse(call, code::snapshot)?;
         let snapshot = Some(snapshot::message(found));
@@ -312,7 +316,7 @@ impl csi::controller_server::Controller for ControllerService {
         request: Request<csi::ListSnapshotsRequest>,
     ) -> Result<Response<csi::ListSnapshotsResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "ListSnapshots", volume: &message.source_volume_id };
+        let call = Call::on("ListSnapshots", &message.source_volume_id);
         let listing = match snapshot::list(&message).or_refuse(call, request::code_of)? {
             Asked::One(handle) => match self.controller.snapshot(&handle).await {
                 Err(SnapshotError::NotFound(_)) => Listing::default(),

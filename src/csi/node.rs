@@ -35,6 +35,8 @@ use crate::proto::csi::node_service_capability;
 use crate::proto::csi::node_service_capability::rpc::Type;
 use crate::proto::csi::volume_usage::Unit;
 use crate::runtime::Chain;
+use crate::runtime::request::Field;
+use crate::runtime::request::note;
 
 /// What the kubelet may call beside publishing.
 ///
@@ -195,13 +197,15 @@ impl csi::node_server::Node for NodeService {
     ) -> Result<Response<csi::NodeStageVolumeResponse>, Status> {
         let mut message = request.into_inner();
         message.volume_context = self.defaults.fill(message.volume_context);
-        let call = Call { name: "NodeStageVolume", volume: &message.volume_id };
+        let call = Call::on("NodeStageVolume", &message.volume_id);
+        note(Field::MountTarget, &message.staging_target_path);
         let claim = node_event::claim(&message.volume_context);
         let wanted = request::stage(&message)
             .inspect_err(|error| {
                 self.say(node_event::malformed(error), claim.as_ref(), call, error);
             })
             .or_refuse(call, request::code_of)?;
+        note(Field::MountSource, &wanted.attributes.source());
         let staged = self.node.stage(wanted).await;
         let staged = staged
             .inspect_err(|error| self.say(node_event::staging(error), claim.as_ref(), call, error))
@@ -211,7 +215,7 @@ impl csi::node_server::Node for NodeService {
         {
             notes.note(call.volume, claim).await;
         }
-        tracing::info!(volume.id = call.volume, found = ?staged, "staged");
+        tracing::info!(found = ?staged, "staged");
         Ok(Response::new(csi::NodeStageVolumeResponse {}))
     }
 
@@ -220,7 +224,8 @@ impl csi::node_server::Node for NodeService {
         request: Request<csi::NodeUnstageVolumeRequest>,
     ) -> Result<Response<csi::NodeUnstageVolumeResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "NodeUnstageVolume", volume: &message.volume_id };
+        let call = Call::on("NodeUnstageVolume", &message.volume_id);
+        note(Field::MountTarget, &message.staging_target_path);
         let wanted = request::unstage(&message).or_refuse(call, request::code_of)?;
         let unstaged = self.node.unstage(wanted).await.inspect_err(|error| {
             if let UnstageError::Unmount(fault) = error {
@@ -231,7 +236,7 @@ impl csi::node_server::Node for NodeService {
         if let Some(notes) = &self.claims {
             notes.forget(call.volume).await;
         }
-        tracing::info!(volume.id = call.volume, "unstaged");
+        tracing::info!("unstaged");
         Ok(Response::new(csi::NodeUnstageVolumeResponse {}))
     }
 
@@ -240,7 +245,8 @@ impl csi::node_server::Node for NodeService {
         request: Request<csi::NodePublishVolumeRequest>,
     ) -> Result<Response<csi::NodePublishVolumeResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "NodePublishVolume", volume: &message.volume_id };
+        let call = Call::on("NodePublishVolume", &message.volume_id);
+        note(Field::MountTarget, &message.target_path);
         let wanted = request::publish(&message).or_refuse(call, request::code_of)?;
         let about = node_event::pod(&message.volume_context);
         let published = self.node.publish(wanted).await;
@@ -249,7 +255,7 @@ impl csi::node_server::Node for NodeService {
                 self.say(node_event::publishing(error), about.as_ref(), call, error);
             })
             .or_refuse(call, code::publish)?;
-        tracing::info!(volume.id = call.volume, found = ?published, "published");
+        tracing::info!(found = ?published, "published");
         Ok(Response::new(csi::NodePublishVolumeResponse {}))
     }
 
@@ -258,7 +264,8 @@ impl csi::node_server::Node for NodeService {
         request: Request<csi::NodeUnpublishVolumeRequest>,
     ) -> Result<Response<csi::NodeUnpublishVolumeResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "NodeUnpublishVolume", volume: &message.volume_id };
+        let call = Call::on("NodeUnpublishVolume", &message.volume_id);
+        note(Field::MountTarget, &message.target_path);
         let wanted = request::unpublish(&message).or_refuse(call, request::code_of)?;
         let unpublished = self.node.unpublish(wanted).await.inspect_err(|error| {
             if let UnpublishError::Unmount(fault) = error {
@@ -266,7 +273,7 @@ impl csi::node_server::Node for NodeService {
             }
         });
         unpublished.or_refuse(call, code::unpublish)?;
-        tracing::info!(volume.id = call.volume, "unpublished");
+        tracing::info!("unpublished");
         Ok(Response::new(csi::NodeUnpublishVolumeResponse {}))
     }
 
@@ -275,7 +282,8 @@ impl csi::node_server::Node for NodeService {
         request: Request<csi::NodeGetVolumeStatsRequest>,
     ) -> Result<Response<csi::NodeGetVolumeStatsResponse>, Status> {
         let message = request.into_inner();
-        let call = Call { name: "NodeGetVolumeStats", volume: &message.volume_id };
+        let call = Call::on("NodeGetVolumeStats", &message.volume_id);
+        note(Field::MountTarget, &message.volume_path);
         let wanted = request::stats(&message).or_refuse(call, request::code_of)?;
         let stats = self.node.stats(wanted).await.or_refuse(call, code::stats)?;
         Ok(Response::new(csi::NodeGetVolumeStatsResponse { usage: usage(&stats) }))
@@ -357,6 +365,7 @@ mod tests {
     use std::sync::Arc;
 
     use tonic::Code;
+    use tracing_subscriber::util::SubscriberInitExt;
 
     use super::*;
     use crate::csi::identity::DriverName;
@@ -368,9 +377,53 @@ mod tests {
     use crate::node::fake::World;
     use crate::node::fake::refused;
     use crate::proto::csi::node_server::Node as _;
+    use crate::runtime::captured::Captured;
+    use crate::runtime::request as request_of_log;
+    use crate::runtime::request::RequestId;
 
     fn service(world: &World) -> NodeService {
         NodeService::new(world.node(), NodeId::parse("node-1").unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_line_of_a_call_says_of_which_volume_and_none_has_a_secret() {
+        const SECRET: &str = "a-secret-that-nobody-logs";
+        let log = Captured::default();
+        let lines = tracing_subscriber::fmt().json().with_writer(log.clone());
+        let _logging = lines.with_max_level(tracing::Level::TRACE).set_default();
+        let home = tempfile::tempdir().unwrap();
+        let stage = below(home.path(), "stage");
+        std::fs::create_dir(&stage).unwrap();
+        let world = World::default();
+        world.answer(1, Answer::Fail(refused()));
+        let mut message = stage_message();
+        message.staging_target_path.clone_from(&stage);
+        message.secrets.insert("password".to_owned(), SECRET.to_owned());
+        message.publish_context.insert("ticket".to_owned(), SECRET.to_owned());
+        let (volume, id) = (message.volume_id.clone(), RequestId::parse("from-outside"));
+        let begun = request_of_log::Request::begin("NodeStageVolume", id);
+        let service = service(&world);
+        begun.run(service.node_stage_volume(Request::new(message))).await.unwrap_err();
+        let log = log.text();
+        assert!(!log.contains(SECRET), "{log}");
+        let ours = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let ours = ours.filter(|line| line["target"].as_str().unwrap().starts_with("alinas_csi"));
+        let mut seen = Vec::new();
+        for line in ours {
+            let request = &line["spans"][0];
+            let field = |name: &str| request[name].as_str().unwrap_or_default().to_owned();
+            assert_eq!(field("request.id"), "from-outside", "{line}");
+            assert_eq!(
+                (field("volume.id"), field("mount.target")),
+                (volume.clone(), stage.clone())
+            );
+            assert!(field("mount.source").contains(":/"), "{line}");
+            seen.push(line["fields"]["message"].as_str().unwrap().to_owned());
+        }
+        // From the task of the operation, from that of the engine, and from the handler.
+        for message in ["tried", "not mounted", "NodeStageVolume failed"] {
+            assert!(seen.iter().any(|seen| seen == message), "{seen:?}");
+        }
     }
 
     fn below(home: &Path, name: &str) -> String {

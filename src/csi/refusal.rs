@@ -1,4 +1,4 @@
-//! An error on its way out: logged once with its volume, and made a status that says everything.
+//! An error on its way out: logged once, and made a status that says everything.
 
 use std::error::Error;
 
@@ -6,13 +6,16 @@ use tonic::Code;
 use tonic::Status;
 
 use crate::runtime::Chain;
+use crate::runtime::request;
+use crate::runtime::request::Field;
+use crate::runtime::request_layer::code_word;
 
-/// Logs a failed call and makes its status. Secrets are in no request type of ours, so they are in no error.
+/// Logs a failed call, whose request says of which volume, and makes its status. Secrets are in no request type of ours, so they are in no error.
 ///
 /// CSI 1.13, "Error Scheme": the message must not be empty. It ends up in the events of the pod.
-fn refuse(call: &str, volume: &str, code: Code, error: &(dyn Error + 'static)) -> Status {
+fn refuse(call: &str, code: Code, error: &(dyn Error + 'static)) -> Status {
     let message = Chain(error).to_string();
-    tracing::warn!(volume.id = volume, code = ?code, error = %message, "{call} failed");
+    tracing::warn!(code = code_word(code), error = %message, "{call} failed");
     let message = if message.is_empty() { format!("{call} failed") } else { message };
     Status::new(code, message)
 }
@@ -26,6 +29,19 @@ pub(super) struct Call<'a> {
     pub(super) volume: &'a str,
 }
 
+impl<'a> Call<'a> {
+    /// A call about the volume of this id. From here on its lines in the log say so.
+    pub(super) fn on(name: &'static str, volume: &'a str) -> Self {
+        Self::about(Field::VolumeId, name, volume)
+    }
+
+    /// A call about what is no volume, or none yet.
+    pub(super) fn about(field: Field, name: &'static str, volume: &'a str) -> Self {
+        request::note(field, volume);
+        Self { name, volume }
+    }
+}
+
 /// An error becomes a status.
 pub(super) trait OrRefuse<T, E> {
     /// Logs an error and makes it a status, by its call's table.
@@ -34,7 +50,7 @@ pub(super) trait OrRefuse<T, E> {
 
 impl<T, E: Error + 'static> OrRefuse<T, E> for Result<T, E> {
     fn or_refuse(self, call: Call<'_>, code_of: impl Fn(&E) -> Code) -> Result<T, Status> {
-        self.map_err(|error| refuse(call.name, call.volume, code_of(&error), &error))
+        self.map_err(|error| refuse(call.name, code_of(&error), &error))
     }
 }
 
@@ -53,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_status_always_says_something() {
-        let status = refuse("NodeStageVolume", "vol", Code::Internal, &Silent);
+        let status = refuse("NodeStageVolume", Code::Internal, &Silent);
         assert_eq!(status.message(), "NodeStageVolume failed");
         assert_eq!(not_served("NodeExpandVolume").code(), Code::Unimplemented);
         assert!(!not_served("NodeExpandVolume").message().is_empty());

@@ -32,6 +32,7 @@ use crate::node::deadline;
 use crate::node::stage::StageError;
 use crate::node::stage::Staged;
 use crate::node::tunnels::TunnelUser;
+use crate::runtime::request::carried;
 
 /// Every mount that is, or was until lately, tried in the background. A clone is the same.
 #[derive(Clone, Debug, Default)]
@@ -150,10 +151,11 @@ fn begin(engine: Engine, request: MountRequest) -> Trying {
     let trying = Trying { began: Instant::now(), cancel: cancel.clone(), news };
     let tell = Arc::new(tell);
     let progress = Arc::clone(&tell);
-    tokio::spawn(async move {
+    // For the request that began it, also once that has its answer: later ones only ask for news.
+    tokio::spawn(carried(async move {
         let mounted = engine.mount(request, cancel, move |news| note(&progress, news)).await;
         tell.send_replace(News::Ended(mounted.map(drop).map_err(Box::new)));
-    });
+    }));
     trying
 }
 

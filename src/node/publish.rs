@@ -28,6 +28,7 @@ use crate::node::unmount::UnmountError;
 use crate::runtime::Chain;
 use crate::runtime::FailurePoint;
 use crate::runtime::in_flight::Busy;
+use crate::runtime::request::carried;
 
 /// A volume to publish.
 #[derive(Clone, Debug)]
@@ -134,7 +135,7 @@ impl Node {
             let _until_done = (volume, path);
             node.publish_alone(&request).await
         };
-        self.operations.spawn(work).await.map_err(PublishError::Crashed)?
+        self.operations.spawn(carried(work)).await.map_err(PublishError::Crashed)?
     }
 
     async fn publish_alone(&self, request: &PublishRequest) -> Result<Published, PublishError> {

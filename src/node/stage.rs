@@ -54,6 +54,7 @@ use crate::node::unmount::UnmountError;
 use crate::runtime::Chain;
 use crate::runtime::FailurePoint;
 use crate::runtime::in_flight::Busy;
+use crate::runtime::request::carried;
 
 /// A volume to stage.
 #[derive(Clone, Debug)]
@@ -198,7 +199,7 @@ impl Node {
             let _until_done = operation;
             node.stage_alone(&request).await
         };
-        self.operations.spawn(work).await.map_err(StageError::Crashed)?
+        self.operations.spawn(carried(work)).await.map_err(StageError::Crashed)?
     }
 
     async fn stage_alone(&self, request: &StageRequest) -> Result<Staged, StageError> {

@@ -17,6 +17,7 @@ use crate::node::mounts::ReadMounts;
 use crate::node::place;
 use crate::node::place::PathFault;
 use crate::runtime::in_flight::Busy;
+use crate::runtime::request::carried;
 
 /// A volume to look at.
 #[derive(Clone, Debug)]
@@ -83,7 +84,7 @@ impl Node {
             let _until_done = operation;
             node.stats_alone(path, request.staging_path).await
         };
-        self.operations.spawn(work).await.map_err(StatsError::Crashed)?
+        self.operations.spawn(carried(work)).await.map_err(StatsError::Crashed)?
     }
 
     async fn stats_alone(

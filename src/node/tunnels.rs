@@ -11,6 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tonic::Request;
+use tonic::Status;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 use tonic::transport::Uri;
@@ -23,6 +26,7 @@ use crate::proto::tunnel as wire;
 use crate::proto::tunnel::acquire_response::Outcome;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::proto::tunnel::tunnels_client::TunnelsClient;
+use crate::runtime::request;
 use crate::runtime::status_words;
 use crate::tunnel::convert::kind_word;
 use crate::tunnel::convert::spec_to_wire;
@@ -150,11 +154,15 @@ impl TunnelFault {
     }
 }
 
+/// Sends along for which request a call is made.
+type PassOn = fn(Request<()>) -> Result<Request<()>, Status>;
+type WithRequest = InterceptedService<Channel, PassOn>;
+
 /// The watchdog, called over its Unix socket. Connects when first needed, and again after it went away.
 #[derive(Clone, Debug)]
 pub struct WatchdogTunnels {
     socket: PathBuf,
-    client: TunnelsClient<Channel>,
+    client: TunnelsClient<WithRequest>,
 }
 
 impl WatchdogTunnels {
@@ -169,7 +177,8 @@ impl WatchdogTunnels {
         });
         // The URI is a form that HTTP/2 wants; the connector above decides where to.
         let channel = Endpoint::from_static("http://watchdog").connect_with_connector_lazy(connect);
-        Self { socket, client: TunnelsClient::new(channel) }
+        let pass_on: PassOn = request::pass_on;
+        Self { socket, client: TunnelsClient::with_interceptor(channel, pass_on) }
     }
 
     /// Where either side does not know its namespace, nothing is concluded.

@@ -15,6 +15,7 @@ use crate::node::unmount;
 use crate::node::unmount::UnmountError;
 use crate::runtime::FailurePoint;
 use crate::runtime::in_flight::Busy;
+use crate::runtime::request::carried;
 
 /// A publication to end.
 #[derive(Clone, Debug)]
@@ -63,7 +64,7 @@ impl Node {
             FailurePoint::UnpublishRemoved.pass();
             Ok(())
         };
-        self.operations.spawn(work).await.map_err(UnpublishError::Crashed)?
+        self.operations.spawn(carried(work)).await.map_err(UnpublishError::Crashed)?
     }
 }
 

@@ -26,6 +26,7 @@ use crate::node::unmount::UnmountError;
 use crate::node::unmount::Unmounted;
 use crate::runtime::FailurePoint;
 use crate::runtime::in_flight::Busy;
+use crate::runtime::request::carried;
 
 /// A question to rpcbind, where there is one, and UMNT.
 const FAREWELL: Duration = Duration::from_secs(2 * farewell::LIMIT.as_secs());
@@ -85,7 +86,7 @@ impl Node {
             FailurePoint::UnstageReleased.pass();
             Ok(())
         };
-        self.operations.spawn(work).await.map_err(UnstageError::Crashed)?
+        self.operations.spawn(carried(work)).await.map_err(UnstageError::Crashed)?
     }
 
     /// Read off the mount before it is gone.
@@ -98,9 +99,9 @@ impl Node {
     fn say(&self, farewell: Option<Farewell>) {
         if let Some(farewell) = farewell {
             let mountd = Arc::clone(&self.mountd);
-            self.operations.spawn(async move {
+            self.operations.spawn(carried(async move {
                 let _ = tokio::time::timeout(FAREWELL, farewell.say(&*mountd)).await;
-            });
+            }));
         }
     }
 }

@@ -31,6 +31,12 @@ use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::probe_response::Outcome;
 use crate::proto::tunnel::relay_server::Relay;
 use crate::proto::tunnel::relay_server::RelayServer;
+use crate::runtime::LogSwitch;
+use crate::runtime::Requests;
+use crate::runtime::request;
+use crate::runtime::request::Field;
+use crate::runtime::request_layer::SET_LOG;
+use crate::runtime::request_layer::Weight;
 use crate::tls::fips;
 use crate::tunnel::convert::WireError;
 use crate::tunnel::convert::endpoint_from_wire;
@@ -60,15 +66,32 @@ impl RelayService {
         (Self { process, shutdown }, asked)
     }
 
-    /// Serves whoever comes in at `door`, until dropped.
+    /// Serves whoever comes in at `door`, until dropped. `log` is what the process says.
     ///
     /// # Errors
     /// When the server fails.
-    pub async fn serve(self, door: Door) -> Result<(), tonic::transport::Error> {
+    pub async fn serve(self, door: Door, log: LogSwitch) -> Result<(), tonic::transport::Error> {
         Server::builder()
+            .layer(Requests::by(rule))
             .add_service(RelayServer::new(self))
+            .add_service(log.service())
             .serve_with_incoming(door.connections())
             .await
+    }
+}
+
+/// What a call is called in the log, and how much it matters.
+fn rule(path: &str) -> (&'static str, Weight) {
+    match path {
+        "/alinas.tunnel.v1.Relay/Open" => ("Open", Weight::Change),
+        "/alinas.tunnel.v1.Relay/Close" => ("Close", Weight::Change),
+        "/alinas.tunnel.v1.Relay/Refresh" => ("Refresh", Weight::Change),
+        "/alinas.tunnel.v1.Relay/Shutdown" => ("Shutdown", Weight::Change),
+        "/alinas.tunnel.v1.Relay/HandOver" => ("HandOver", Weight::Change),
+        "/alinas.tunnel.v1.Relay/Probe" => ("Probe", Weight::Question),
+        "/alinas.tunnel.v1.Relay/Status" => ("Status", Weight::Heartbeat),
+        path if path == SET_LOG.0 => SET_LOG.1,
+        _ => ("other", Weight::Question),
     }
 }
 
@@ -88,6 +111,8 @@ impl Relay for RelayService {
         let request = request.into_inner();
         let spec = spec_from_wire(request.spec).map_err(refused)?;
         let address = endpoint_from_wire(request.endpoint).map_err(refused)?;
+        request::note(Field::TunnelTarget, &spec.to_string());
+        request::note(Field::TunnelAddress, &address.ip().to_string());
         if request.socket_given && !self.process.given().arrival(address, GIVEN_DEADLINE).await {
             let why = format!("the socket for {address} did not come; try again");
             return Err(Status::unavailable(why));
@@ -104,6 +129,7 @@ impl Relay for RelayService {
         request: Request<CloseRequest>,
     ) -> Result<Response<CloseResponse>, Status> {
         let address = endpoint_from_wire(request.into_inner().endpoint).map_err(refused)?;
+        request::note(Field::TunnelAddress, &address.ip().to_string());
         self.process.ensure_closed(address).await;
         Ok(Response::new(CloseResponse {}))
     }
@@ -113,9 +139,20 @@ impl Relay for RelayService {
         request: Request<ProbeRequest>,
     ) -> Result<Response<ProbeResponse>, Status> {
         let spec = spec_from_wire(request.into_inner().spec).map_err(refused)?;
+        request::note(Field::TunnelTarget, &spec.to_string());
         let outcome = match self.process.dialer().probe(&spec).await {
-            Ok(report) => Outcome::Report(report),
-            Err(fault) => Outcome::Failure(TunnelFailure::from(&fault)),
+            Ok(report) => {
+                tracing::debug!(
+                    remote = report.remote_address,
+                    ms = report.total_micros / 1000,
+                    "answered"
+                );
+                Outcome::Report(report)
+            }
+            Err(fault) => {
+                tracing::debug!(error = %fault, "no answer");
+                Outcome::Failure(TunnelFailure::from(&fault))
+            }
         };
         Ok(Response::new(ProbeResponse { outcome: Some(outcome) }))
     }
@@ -132,6 +169,7 @@ impl Relay for RelayService {
         request: Request<RefreshRequest>,
     ) -> Result<Response<RefreshResponse>, Status> {
         let spec = spec_from_wire(request.into_inner().spec).map_err(refused)?;
+        request::note(Field::TunnelTarget, &spec.to_string());
         self.process.dialer().forget(&spec);
         Ok(Response::new(RefreshResponse {}))
     }

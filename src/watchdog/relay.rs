@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::net::UnixStream;
+use tonic::Request;
+use tonic::Status;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 
@@ -22,6 +25,7 @@ use crate::proto::tunnel::TunnelFailure;
 use crate::proto::tunnel::probe_response::Outcome;
 use crate::proto::tunnel::relay_client::RelayClient;
 use crate::runtime::one_connection;
+use crate::runtime::request;
 use crate::runtime::status_words;
 use crate::tunnel::convert::spec_to_wire;
 
@@ -70,10 +74,19 @@ impl From<tonic::Status> for RelayError {
     }
 }
 
+/// Sends along for which request a call is made.
+type PassOn = fn(Request<()>) -> Result<Request<()>, Status>;
+type WithRequest = InterceptedService<Channel, PassOn>;
+
+fn client(channel: Channel) -> RelayClient<WithRequest> {
+    let pass_on: PassOn = request::pass_on;
+    RelayClient::with_interceptor(channel, pass_on)
+}
+
 /// A tunnel process behind its Unix socket.
 #[derive(Clone)]
 pub struct GrpcRelay {
-    client: RelayClient<Channel>,
+    client: RelayClient<WithRequest>,
     /// The standard input of the process, which sockets go over.
     input: Option<Arc<UnixStream>>,
 }
@@ -88,7 +101,7 @@ impl GrpcRelay {
         input: Option<Arc<UnixStream>>,
     ) -> Result<Self, tonic::transport::Error> {
         let channel = Endpoint::from_shared(format!("unix:{}", socket.display()))?.connect_lazy();
-        Ok(Self { client: RelayClient::new(channel), input })
+        Ok(Self { client: client(channel), input })
     }
 
     /// The same, and sockets go over `input`.
@@ -100,7 +113,7 @@ impl GrpcRelay {
     /// Talks over one connection and never makes another: behind its name may be another process by then.
     #[must_use]
     pub fn over(connection: UnixStream) -> Self {
-        Self { client: RelayClient::new(one_connection(connection)), input: None }
+        Self { client: client(one_connection(connection)), input: None }
     }
 
     /// Has the process send its listening sockets to whoever listens on the Unix socket `path`, and answers how many.
@@ -210,9 +223,7 @@ pub(super) mod served {
     use tokio::net::UnixListener;
     use tokio_stream::wrappers::UnixListenerStream;
     use tokio_util::sync::CancellationToken;
-    use tonic::Request;
     use tonic::Response;
-    use tonic::Status;
 
     type Answer<T> = Result<Response<T>, Status>;
 

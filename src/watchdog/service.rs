@@ -24,6 +24,12 @@ use crate::proto::tunnel::acquire_response::Outcome;
 use crate::proto::tunnel::tunnel_failure::Kind;
 use crate::proto::tunnel::tunnels_server::TunnelsServer;
 use crate::runtime::Chain;
+use crate::runtime::LogSwitch;
+use crate::runtime::Requests;
+use crate::runtime::request;
+use crate::runtime::request::Field;
+use crate::runtime::request_layer::SET_LOG;
+use crate::runtime::request_layer::Weight;
 use crate::tunnel::convert::spec_from_wire;
 use crate::watchdog::record::User;
 use crate::watchdog::relay::endpoint_to_wire;
@@ -70,17 +76,21 @@ pub fn listen(socket: &Path) -> Result<UnixListener, ServeError> {
     Ok(listener)
 }
 
-/// Serves until `stop`, then lets calls that are under way end, within [`DRAIN_DEADLINE`].
+/// Serves until `stop`, then lets calls that are under way end, within [`DRAIN_DEADLINE`]. `log` is what this process
+/// says.
 ///
 /// # Errors
 /// When the server ends by itself.
 pub async fn serve(
     listener: UnixListener,
     tunnels: Arc<Tunnels>,
+    log: LogSwitch,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let server = tonic::transport::Server::builder()
+        .layer(Requests::by(rule))
         .add_service(TunnelsServer::new(Service { tunnels }))
+        .add_service(log.service())
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),
             stop.clone().cancelled_owned(),
@@ -98,6 +108,18 @@ pub async fn serve(
     }
 }
 
+/// What a call is called in the log, and how much it matters.
+fn rule(path: &str) -> (&'static str, Weight) {
+    match path {
+        "/alinas.tunnel.v1.Tunnels/Acquire" => ("Acquire", Weight::Change),
+        "/alinas.tunnel.v1.Tunnels/Release" => ("Release", Weight::Change),
+        "/alinas.tunnel.v1.Tunnels/Yield" => ("Yield", Weight::Change),
+        "/alinas.tunnel.v1.Tunnels/List" => ("List", Weight::Question),
+        path if path == SET_LOG.0 => SET_LOG.1,
+        _ => ("other", Weight::Question),
+    }
+}
+
 #[derive(Debug)]
 struct Service {
     tunnels: Arc<Tunnels>,
@@ -110,14 +132,21 @@ impl proto::tunnels_server::Tunnels for Service {
         request: Request<proto::AcquireRequest>,
     ) -> Result<Response<proto::AcquireResponse>, Status> {
         let (spec, user) = acquire_request(request.into_inner())?;
-        let shown = (spec.to_string(), user.to_string());
+        request::note(Field::VolumeId, &user.volume_id);
+        request::note(Field::MountSource, &user.source);
+        request::note(Field::MountTarget, &user.staging_path);
+        request::note(Field::TunnelTarget, &spec.to_string());
         let tunnels = Arc::clone(&self.tunnels);
         // In a task of its own: a caller that hangs up must not leave half a tunnel behind.
-        let work = tokio::spawn(async move { tunnels.acquire(spec, user).await });
+        let work = async move { tunnels.acquire(spec, user).await };
+        let work = tokio::spawn(request::carried(work));
         let outcome = match work.await.map_err(|error| Status::internal(error.to_string()))? {
-            Ok(acquired) => Outcome::Acquired(acquired_to_wire(acquired)),
+            Ok(acquired) => {
+                request::note(Field::TunnelAddress, &acquired.endpoint.ip().to_string());
+                Outcome::Acquired(acquired_to_wire(acquired))
+            }
             Err(error) => {
-                tracing::warn!(tunnel = shown.0, user = shown.1, error = %Chain(&error), "Acquire failed");
+                tracing::warn!(error = %Chain(&error), "Acquire failed");
                 Outcome::Failure(acquire_failed(error)?)
             }
         };
@@ -129,9 +158,11 @@ impl proto::tunnels_server::Tunnels for Service {
         request: Request<proto::ReleaseRequest>,
     ) -> Result<Response<proto::ReleaseResponse>, Status> {
         let proto::ReleaseRequest { volume_id, staging_path } = request.into_inner();
+        request::note(Field::VolumeId, &volume_id);
+        request::note(Field::MountTarget, &staging_path);
         let released = self.tunnels.release(&volume_id, &staging_path);
         released.map_err(|error| {
-            tracing::warn!(volume.id = volume_id, error = %Chain(&error), "Release failed");
+            tracing::warn!(error = %Chain(&error), "Release failed");
             release_failed(&error)
         })?;
         Ok(Response::new(proto::ReleaseResponse {}))
@@ -294,8 +325,8 @@ mod tests {
         let node = Node::new();
         let socket = node.dir.path().join("watchdog.sock");
         let stop = CancellationToken::new();
-        let served =
-            tokio::spawn(serve(listen(&socket).unwrap(), Arc::clone(&node.tunnels), stop.clone()));
+        let (tunnels, log) = (Arc::clone(&node.tunnels), LogSwitch::fixed("watchdog"));
+        let served = tokio::spawn(serve(listen(&socket).unwrap(), tunnels, log, stop.clone()));
         let endpoint = format!("unix:{}", socket.display());
         let mut client = TunnelsClient::connect(endpoint).await.unwrap();
 

@@ -189,7 +189,9 @@ fn words_of(tunnel: &Tunnel) -> Vec<String> {
     let ill = tunnel.health.iter().filter_map(|health| {
         Some(format!("{}: {}", health.state.to_uppercase(), health.why.as_ref()?))
     });
-    let words = warnings.chain(ill).chain(intruders(tunnel.connections.refused));
+    let words = warnings
+        .chain(ill)
+        .chain(intruders(tunnel.connections.as_ref().map_or(0, |all| all.refused)));
     words.map(|words| format!("{}: {}", tunnel.local_address, clean(&words))).collect()
 }
 

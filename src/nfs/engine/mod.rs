@@ -34,6 +34,7 @@ use crate::nfs::MountRequest;
 use crate::nfs::once;
 use crate::nfs::policy::Mounted;
 use crate::nfs::policy::Policy;
+use crate::runtime::request::carried;
 
 use joined::Joined;
 pub use network::HostNetwork;
@@ -120,7 +121,7 @@ impl Engine {
             let mut policy = Policy::new(request, underway.facts().await, Instant::now());
             underway.drive(|answer, now| policy.next(answer, now)).await
         };
-        match tokio::spawn(work).await {
+        match tokio::spawn(carried(work)).await {
             Ok(outcome) => {
                 self.times.note(&outcome, began.elapsed());
                 outcome

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::host::mount_table::MountEntry;
 use crate::host::mount_table::topmost_at;
@@ -30,6 +31,7 @@ use crate::nfs::policy::Mounted;
 use crate::nfs::policy::Note;
 use crate::nfs::policy::Step;
 use crate::nfs::policy::job;
+use crate::runtime::request;
 
 /// How long taking back a mount may keep the caller. MNT_DETACH takes it out of the tree at once; what then
 /// ends the session with the server goes on by itself.
@@ -89,12 +91,20 @@ impl Underway {
         mut next: impl FnMut(Answer, Instant) -> Step,
     ) -> Result<Mounted, MountFault> {
         let mut answer = Answer::Begin;
+        let mut attempt = 1;
+        let mut span = request::attempt(attempt);
         loop {
-            match next(answer, Instant::now()) {
-                Step::Finish(mounted) => return Ok(self.finish(*mounted)),
-                Step::GiveUp(fault) => return Err(self.give_up(*fault)),
-                step => answer = self.answer_timed(step).await,
+            let was_in_vain = matches!(&answer, Answer::Mounted(Err(_)));
+            let step = match next(answer, Instant::now()) {
+                Step::Finish(mounted) => return Ok(span.in_scope(|| self.finish(*mounted))),
+                Step::GiveUp(fault) => return Err(span.in_scope(|| self.give_up(*fault))),
+                step => step,
+            };
+            if was_in_vain {
+                attempt += 1;
+                span = request::attempt(attempt);
             }
+            answer = self.answer_timed(step).instrument(span.clone()).await;
         }
     }
 
