@@ -47,7 +47,7 @@ reboot: needs ## follow the vendor's page on a machine with systemd that is rest
 	e2e/run-tests boot --nocapture
 
 .PHONY: bench
-bench: needs ## print what a tunnel costs beside stunnel and haproxy, what NodeStageVolume and option texts cost (options=--quick)
+bench: needs ## print what a tunnel costs beside stunnel and haproxy, what NodeStageVolume, option texts and scrapes cost (options=--quick)
 	e2e/lab/setup
 	cargo build --workspace --bins --locked
 	cargo build --release --workspace --bin alinas-csi --bin tunnel_bench --locked
@@ -55,6 +55,7 @@ bench: needs ## print what a tunnel costs beside stunnel and haproxy, what NodeS
 	  --binary "$${CARGO_TARGET_DIR:-target}/release/alinas-csi"
 	"$${CARGO_TARGET_DIR:-target}/debug/stage_cost"
 	"$${CARGO_TARGET_DIR:-target}/debug/parse_cost"
+	"$${CARGO_TARGET_DIR:-target}/debug/scrape_cost" --binary "$${CARGO_TARGET_DIR:-target}/release/alinas-csi"
 
 .PHONY: removal
 removal: needs ## print how fast the controller removes a large tree in the background, and in how much memory (files=1000000)

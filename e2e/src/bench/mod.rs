@@ -11,6 +11,7 @@ pub mod cold;
 pub mod crowd;
 pub mod gauge;
 pub mod load;
+pub mod null_server;
 pub mod peer;
 pub mod server;
 pub mod slow;

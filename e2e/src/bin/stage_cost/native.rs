@@ -7,9 +7,8 @@
 //! connection of the kernel: two for NFSv3, one for NFSv4.0.
 
 use std::io::Read;
-use std::io::Write;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use alinas_csi::model::ServerName;
 use alinas_csi::model::TunnelSpec;
 use alinas_csi::tls::Trust;
 use alinas_csi::tunnel::Dialer;
+use e2e::bench::null_server;
 use e2e::certificates::Authority;
 use e2e::certificates::Validity;
 use e2e::csi_client::CsiClient;
@@ -31,9 +31,6 @@ use e2e::failure::During;
 use e2e::failure::Failure;
 use e2e::failure::Result;
 use e2e::failure::ensure;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
 
 use crate::median;
 
@@ -43,7 +40,8 @@ const NAME: &str = "stage-cost.test";
 pub(crate) fn measure(times: u32) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let authority = Authority::create(folder.path(), "ca")?;
-    let server = serve(&authority.sign("server", NAME, Validity::Now)?)?;
+    let server =
+        null_server::start(Ipv4Addr::LOCALHOST, &authority.sign("server", NAME, Validity::Now)?)?;
     // In memory, as the state directory of a node is (/run): a disk would be what is measured.
     let driver = Driver::start_below(Path::new("/dev/shm"), &authority.file())?;
     let client = driver.client()?;
@@ -142,46 +140,4 @@ fn admissions(times: u32, server: SocketAddr, driver: &Driver) -> Result<Vec<Dur
         found.push(start.elapsed());
     }
     Ok(found)
-}
-
-/// A server that answers every RPC call with an empty success, as NFS answers NULL.
-fn serve(certificate: &Path) -> Result<SocketAddr> {
-    let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(certificate)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = Arc::new(
-        rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)?,
-    );
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let _ = stream.set_nodelay(true);
-            if let Ok(connection) = rustls::ServerConnection::new(config.clone()) {
-                let stream = rustls::StreamOwned::new(connection, stream);
-                std::thread::spawn(move || answer_calls(stream));
-            }
-        }
-    });
-    Ok(address)
-}
-
-/// RFC 5531, sections 9 and 11: a reply with the call's xid, accepted, success, no verifier.
-fn answer_calls(mut stream: impl Read + Write) -> std::io::Result<()> {
-    loop {
-        let mut mark = [0; 4];
-        stream.read_exact(&mut mark)?;
-        let length = u32::from_be_bytes(mark) & 0x7fff_ffff;
-        let mut call = vec![0; length as usize];
-        stream.read_exact(&mut call)?;
-        let mut reply = vec![0x80, 0, 0, 24];
-        reply.extend_from_slice(call.get(..4).unwrap_or(&[0; 4]));
-        reply.extend_from_slice(&[0, 0, 0, 1]);
-        reply.extend_from_slice(&[0; 16]);
-        stream.write_all(&reply)?;
-        stream.flush()?;
-    }
 }
