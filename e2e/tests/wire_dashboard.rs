@@ -93,6 +93,8 @@ use tonic::Response;
 
 const DRIVER: &str = "alinas.csi.alibabacloud.com";
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const FILE_SYSTEM: &str = "0123456789";
+const SERVER: &str = "0123456789-abc12.cn-test.nas.aliyuncs.com";
 const START: Duration = Duration::from_secs(60);
 /// A new mount target is looked at within 20 seconds, and rates need two scrapes.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -153,19 +155,26 @@ impl Scene {
         let (node, plugin) = node_plugin(lab.folder.path())?;
         let mounted = serve_metrics(Arc::new(node_with_mounts(lab.folder.path()))).await?;
         let cluster = ApiServer::start_stand_in().await?;
-        let volume = json!({
-            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv-a"},
-            "spec": {
-                "accessModes": ["ReadWriteMany"], "capacity": {"storage": "1Gi"},
-                "csi": {"driver": DRIVER, "volumeHandle": "pv-a", "volumeAttributes": {
+        let simulator = simulator().await?;
+        for (name, attributes) in [
+            (
+                "pv-a",
+                json!({
                     "server": "127.0.0.1", "tlsPort": server.port.to_string(), "tlsServerName": NAME,
-                }},
-            },
-        });
-        cluster.create("/api/v1/persistentvolumes", &volume).await?;
-        let simulator = Simulator::start(Timing::default()).await?;
-        simulator.add_user(KEY.0, KEY.1);
-        simulator.fail("CreateFileSystem", 1, Fault::throttled());
+                }),
+            ),
+            // Without TLS, so that nobody looks for this name.
+            ("pv-b", json!({"server": SERVER, "path": "/pv-b", "mountProtocol": "nfs"})),
+        ] {
+            let volume = json!({
+                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+                "spec": {
+                    "accessModes": ["ReadWriteMany"], "capacity": {"storage": "1Gi"},
+                    "csi": {"driver": DRIVER, "volumeHandle": name, "volumeAttributes": attributes},
+                },
+            });
+            cluster.create("/api/v1/persistentvolumes", &volume).await?;
+        }
         let (controller, served) = controller(&lab, &cluster, &simulator)?;
         let on_the_node = Some("node-1");
         let endpoints = vec![
@@ -363,6 +372,19 @@ fn node_with_mounts(folder: &Path) -> NodeScrape {
     );
     let (stats, calls) = (Arc::new(Growing::default()), CallTimes::default());
     NodeScrape { node, stats, driver: DRIVER.to_owned(), calls }
+}
+
+/// An account with a file system, of which a directory has a quota, where one call comes too often.
+async fn simulator() -> Result<Simulator> {
+    let simulator = Simulator::start(Timing::default()).await?;
+    simulator.add_user(KEY.0, KEY.1);
+    simulator.fail("CreateFileSystem", 1, Fault::throttled());
+    simulator.adopt(FILE_SYSTEM);
+    let directory = simulator.root_of(FILE_SYSTEM).join("pv-b");
+    fs::create_dir_all(&directory)?;
+    fs::write(directory.join("data"), "words")?;
+    simulator.limit(FILE_SYSTEM, "/pv-b", 1);
+    Ok(simulator)
 }
 
 /// It makes a file system and removes it, again and again.

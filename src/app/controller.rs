@@ -29,6 +29,8 @@ use crate::controller::NetworkExports;
 use crate::controller::domain::MountTargets;
 use crate::controller::domain::Watcher;
 use crate::controller::domain::watch::look::NetworkSights;
+use crate::controller::quota::usage::QuotaBoard;
+use crate::controller::quota::usage::QuotaWatcher;
 use crate::csi::ControllerService;
 use crate::csi::CsiEndpoint;
 use crate::csi::DriverName;
@@ -114,6 +116,7 @@ impl ControllerArgs {
         // Of no instance: what one replica has said need not be said by another.
         let events = self.cluster.reporter(cluster.as_ref(), driver, "");
         let volumes = cluster.filter(|_| self.watch_mount_targets);
+        let quotas = self.begin_quotas(nas, volumes.as_ref(), stop);
         let watcher = volumes.map(|volumes| {
             let mut sights = NetworkSights::new(Arc::new(SystemNames), dialer.clone());
             if let Some((region, targets)) = nas.map(mount_targets) {
@@ -133,10 +136,27 @@ impl ControllerArgs {
                 calls: calls.clone(),
                 nas: nas.map(|nas| nas.client.counts().clone()),
                 controller: controller.clone(),
+                quotas,
             };
             let scrape = scrape.shared();
             tokio::spawn(metrics::run(address, scrape, stop.clone()));
         }
+    }
+
+    /// Asks for the quotas of volumes until `stop`, where somebody can see them.
+    fn begin_quotas(
+        &self,
+        nas: Option<&Nas>,
+        volumes: Option<&Cluster>,
+        stop: &CancellationToken,
+    ) -> Option<QuotaBoard> {
+        let (nas, volumes) = (nas?, Arc::new(volumes?.clone()));
+        self.metrics.metrics_listen?;
+        let (region, api) = (nas.client.region().clone(), Arc::<NasClient>::clone(&nas.client));
+        let watcher = QuotaWatcher::new(self.driver_name.as_str(), volumes, region, api);
+        let board = watcher.board();
+        tokio::spawn(watcher.run(stop.clone()));
+        Some(board)
     }
 }
 

@@ -68,6 +68,12 @@ impl About {
         Self { kind, namespace, name, uid }
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The namespace that events about it are in.
     #[must_use]
     pub fn events_namespace(&self) -> &str {

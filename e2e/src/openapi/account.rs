@@ -147,6 +147,12 @@ impl Account {
         self.file_systems.values().map(|one| one.access_points.len()).sum()
     }
 
+    pub(super) fn limit(&mut self, id: &str, path: &str, gibibytes: u64) {
+        if let Some(file_system) = self.file_systems.get_mut(id) {
+            file_system.quotas.insert(path.to_owned(), Quota::of(gibibytes));
+        }
+    }
+
     /// Paths with the GiB that are allowed there.
     pub(super) fn quotas(&self) -> Vec<(String, Option<u64>)> {
         let all = self.file_systems.values().flat_map(|one| one.quotas.iter());

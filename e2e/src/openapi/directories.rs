@@ -114,6 +114,12 @@ impl Account {
 }
 
 impl Quota {
+    /// One of size, which is new.
+    pub(super) fn of(gibibytes: u64) -> Self {
+        let kind = "Enforcement".to_owned();
+        Self { made: Instant::now(), kind, size: Some(gibibytes), files: None }
+    }
+
     fn described(&self, root: &Path, path: &str, timing: Timing) -> Value {
         let is_ready = self.made.elapsed() >= timing.initializing;
         let (files, bytes) = usage(&root.join(path.trim_start_matches('/')));

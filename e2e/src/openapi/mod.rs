@@ -153,6 +153,11 @@ impl Simulator {
         locked(&self.state.account).adopt(file_system_id);
     }
 
+    /// A directory of a file system has a quota from now on, which somebody has set elsewhere.
+    pub fn limit(&self, file_system_id: &str, path: &str, gibibytes: u64) {
+        locked(&self.state.account).limit(file_system_id, path, gibibytes);
+    }
+
     /// Mount targets that there are, with everything on its way.
     #[must_use]
     pub fn mount_targets(&self) -> usize {

@@ -1,6 +1,7 @@
 //! The table of the controller's metrics.
 //!
-//! Labels are mount targets, never volumes: a cluster has as many series as it uses mount targets.
+//! Labels are mount targets, so a cluster has as many series as it uses mount targets; volumes are named where they have
+//! a quota, and [`MOST`] of them at most.
 
 use std::sync::Arc;
 
@@ -21,6 +22,10 @@ use crate::controller::domain::watch::TargetReport;
 use crate::controller::domain::watch::WatchReport;
 use crate::controller::domain::watch::step::Life;
 use crate::controller::domain::watch::step::Trouble;
+use crate::controller::quota::usage::MOST;
+use crate::controller::quota::usage::QuotaBoard;
+use crate::controller::quota::usage::QuotaReport;
+use crate::controller::quota::usage::QuotaUse;
 use crate::kubernetes::Reporter;
 use crate::nas::NasCounts;
 use crate::nas::counts::Outcome;
@@ -39,6 +44,8 @@ pub struct ControllerReport {
     pub nas: Vec<((&'static str, Outcome), u64)>,
     /// How far the trash is emptied.
     pub trash: SweepReport,
+    /// What volumes use of their quotas; nothing where they are not asked for.
+    pub quotas: QuotaReport,
 }
 
 /// Where a controller is scraped.
@@ -54,6 +61,8 @@ pub struct ControllerScrape {
     pub nas: Option<NasCounts>,
     /// Who empties the trash.
     pub controller: Controller,
+    /// Of who asks for quotas, where there is one.
+    pub quotas: Option<QuotaBoard>,
 }
 
 #[async_trait]
@@ -65,6 +74,7 @@ impl Scraped for ControllerScrape {
             calls: self.calls.all(),
             nas: self.nas.as_ref().map(NasCounts::all).unwrap_or_default(),
             trash: self.controller.trash(),
+            quotas: self.quotas.as_ref().map(QuotaBoard::report).unwrap_or_default(),
         };
         text::of(&CONTROLLER_FAMILIES, &report)
     }
@@ -79,7 +89,7 @@ impl ControllerScrape {
 }
 
 /// Every metric of the controller.
-pub static CONTROLLER_FAMILIES: [Family<ControllerReport>; 12] = [
+pub static CONTROLLER_FAMILIES: [Family<ControllerReport>; 16] = [
     Family {
         name: "alinas_csi_controller_mount_target_state",
         kind: Kind::Gauge,
@@ -191,7 +201,43 @@ pub static CONTROLLER_FAMILIES: [Family<ControllerReport>; 12] = [
         help: "How often emptying the trash of an export has failed; it is tried again after five minutes at most",
         samples: |report| only(report.trash.failures),
     },
+    Family {
+        name: "alinas_csi_controller_quota_used_bytes",
+        kind: Kind::Gauge,
+        labels: &["target", "volume"],
+        help: "What the directory of a volume with a quota holds, as the service has counted it; of 500 volumes at most, \
+               those that are nearest to their limits",
+        samples: |report| of_quotas(report, |quota| quota.used),
+    },
+    Family {
+        name: "alinas_csi_controller_quota_limit_bytes",
+        kind: Kind::Gauge,
+        labels: &["target", "volume"],
+        help: "What the directory of a volume with a quota may hold, of the same volumes",
+        samples: |report| of_quotas(report, |quota| quota.limit),
+    },
+    Family {
+        name: "alinas_csi_controller_quota_volumes",
+        kind: Kind::Gauge,
+        labels: &["named"],
+        help: "Volumes with a quota: those that the two metrics above name (yes), and those beyond 500 (no)",
+        samples: |report| {
+            let count = |word: &str, count: u64| (vec![word.to_owned()], count.into());
+            let named = report.quotas.volumes.len() as u64;
+            vec![count("yes", named), count("no", report.quotas.beyond)]
+        },
+    },
+    Family {
+        name: "alinas_csi_controller_quota_failures_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "How often the quotas of a file system, or which volumes there are, were not said; what is used there is left \
+               out until they are",
+        samples: |report| only(report.quotas.failures),
+    },
 ];
+
+const _: () = assert!(MOST == 500, "the texts above say so");
 
 fn states() -> impl Iterator<Item = &'static str> {
     [
@@ -207,6 +253,13 @@ fn of_targets(report: &ControllerReport, value: impl Fn(&TargetReport) -> Option
     let targets = report.watch.targets.iter();
     targets
         .filter_map(|target| Some((vec![target.target.clone()], value(target)?.into())))
+        .collect()
+}
+
+fn of_quotas(report: &ControllerReport, value: impl Fn(&QuotaUse) -> u64) -> Samples {
+    let quotas = report.quotas.volumes.iter();
+    quotas
+        .map(|quota| (vec![quota.target.clone(), quota.volume.clone()], value(quota).into()))
         .collect()
 }
 
@@ -236,6 +289,16 @@ mod tests {
             calls: vec![(("CreateVolume", "OK"), Histogram::new(&histogram::CALLS))],
             nas: vec![(("CreateDir", Outcome::Ok), 4), (("CreateDir", Outcome::Throttled), 2)],
             trash: SweepReport { under_way: 1, removed: 28, failures: 3 },
+            quotas: QuotaReport {
+                volumes: vec![QuotaUse {
+                    volume: "pv-a".to_owned(),
+                    target: "a.test".to_owned(),
+                    used: 5,
+                    limit: 7,
+                }],
+                beyond: 2,
+                failures: 1,
+            },
         }
     }
 
@@ -258,6 +321,11 @@ mod tests {
             "alinas_csi_controller_trash_sweeps 1",
             "alinas_csi_controller_trash_removed_total 28",
             "alinas_csi_controller_trash_failures_total 3",
+            "alinas_csi_controller_quota_used_bytes{target=\"a.test\",volume=\"pv-a\"} 5",
+            "alinas_csi_controller_quota_limit_bytes{target=\"a.test\",volume=\"pv-a\"} 7",
+            "alinas_csi_controller_quota_volumes{named=\"yes\"} 1",
+            "alinas_csi_controller_quota_volumes{named=\"no\"} 2",
+            "alinas_csi_controller_quota_failures_total 1",
         ] {
             assert!(text.lines().any(|one| one == line), "{line} in {text}");
         }

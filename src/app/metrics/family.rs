@@ -357,6 +357,11 @@ target that PersistentVolumes of this driver use, watched with `--watch-mount-ta
 those of the events in [events.md](events.md). Counters begin at 0 with each process. Of several replicas the one that leads \
 is called, and each counts for itself.
 
+Quotas are asked for every five minutes where the controller serves metrics, watches mount targets and has the API \
+of NAS (`controller.nas`). `volume` is the PersistentVolume. A volume is found by the domain of its server and its \
+path, so not by a private name, nor behind an access point. The service counts what a directory holds some time \
+after it was written.
+
 | name | kind | labels | meaning |
 | --- | --- | --- | --- |
 ";
@@ -369,6 +374,7 @@ Worth an alert:
     rate(alinas_csi_controller_nas_calls_total{outcome=~\"throttled|crowded\"}[15m]) > 0    # claims wait for the API's limits
     increase(alinas_csi_controller_trash_failures_total[1h]) > 3                     # space is not given back
     increase(alinas_csi_controller_events_total{outcome=\"dropped\"}[1h]) > 0        # the API server does not take events
+    alinas_csi_controller_quota_used_bytes / alinas_csi_controller_quota_limit_bytes > 0.9   # writes will soon fail
 ";
 
 fn each(report: &ListResponse, samples: impl Fn(&TunnelState) -> Samples) -> Samples {

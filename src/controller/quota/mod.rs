@@ -1,7 +1,10 @@
 //! The size of a directory as a quota, which the service enforces.
 //!
 //! A quota is set after its directory was made, and believed when the service shows it: the call is answered before
-//! that. It counts in whole GiB, so a size is rounded up, and that is the capacity that is reported.
+//! that. It counts in whole GiB, so a size is rounded up, and that is the capacity that is reported. What is used of it
+//! is asked by [`usage`].
+
+pub mod usage;
 
 use crate::controller::Controller;
 use crate::controller::VolumeRecord;
