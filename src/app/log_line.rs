@@ -33,6 +33,8 @@ use crate::runtime::request;
 /// What comes from the crate `log` has its origin in fields with this prefix.
 const OF_LOG: &str = "log.";
 const TARGET_OF_LOG: &str = "log.target";
+/// Fields of a span with this prefix are for a collector alone.
+const OF_COLLECTOR: &str = "otel.";
 
 /// A line for people.
 #[derive(Clone, Copy, Debug)]
@@ -171,7 +173,7 @@ where
         let Some(formatted) = extensions.get::<FormattedFields<JsonFields>>() else { continue };
         if let Ok(Value::Object(of_span)) = serde_json::from_str(formatted) {
             fields.retain(|(name, _)| !of_span.contains_key(name));
-            fields.extend(of_span);
+            fields.extend(of_span.into_iter().filter(|(name, _)| !name.starts_with(OF_COLLECTOR)));
         }
     }
     fields

@@ -24,6 +24,11 @@ mod namespace;
 pub mod nas;
 mod nfsmount_conf;
 pub mod node;
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "no_otlp.rs"]
+mod otlp;
 mod signals;
 pub mod status;
 mod succession;
@@ -43,7 +48,6 @@ use clap::Parser;
 use clap::Subcommand;
 use clap::error::ErrorKind;
 use telemetry::LogArgs;
-use tokio::runtime::Runtime;
 
 use crate::app::alinas_conf::AlinasConf;
 use crate::app::exit::Exit;
@@ -172,26 +176,28 @@ fn start(role: Role, log: &LogArgs) -> Result<(), Box<dyn Error>> {
         Role::Tunnel(arguments) => ("tunnel.log", arguments.config.as_deref()),
     };
     let conf = config.map(AlinasConf::load);
+    let runtime = match &role {
+        // What it carries has threads of its own; a thousand listeners are opened without waking anybody.
+        Role::Tunnel(_) => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        _ => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
+    };
+    // The log may have to send something.
+    let _within = runtime.enter();
     let switch = telemetry::open(log.of(conf.as_ref(), name), log.log_format, role.word())?;
+    otlp::tell();
     if let Some(point) = armed()? {
         tracing::warn!(%point, "this process ends itself at a failure point: it is under test");
     }
     let conf = conf.unwrap_or_default();
     match role {
-        Role::Controller(arguments) => {
-            on_all_threads()?.block_on(controller::run(arguments, switch))?
-        }
-        Role::Node(arguments) => on_all_threads()?.block_on(node::run(arguments, switch))?,
+        Role::Controller(arguments) => runtime.block_on(controller::run(arguments, switch))?,
+        Role::Node(arguments) => runtime.block_on(node::run(arguments, switch))?,
         Role::Watchdog(arguments) => {
             conf.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
             let tunnel_log = log.passed_on(&conf);
-            on_all_threads()?.block_on(watchdog::run(arguments, &conf, tunnel_log, switch))?;
+            runtime.block_on(watchdog::run(arguments, &conf, tunnel_log, switch))?;
         }
-        // What it carries has threads of its own; a thousand listeners are opened without waking anybody.
-        Role::Tunnel(arguments) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(tunnel::run(arguments, switch))?;
-        }
+        Role::Tunnel(arguments) => runtime.block_on(tunnel::run(arguments, switch))?,
     }
     Ok(())
 }
@@ -200,10 +206,6 @@ fn start(role: Role, log: &LogArgs) -> Result<(), Box<dyn Error>> {
 #[expect(clippy::disallowed_methods, reason = "app is where the environment is looked up")]
 fn armed() -> Result<Option<FailurePoint>, UnknownPoint> {
     FailurePoint::arm(|name| std::env::var(name).ok())
-}
-
-fn on_all_threads() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 fn answer(question: &Question) -> ExitCode {

@@ -24,6 +24,7 @@ use crate::app::log_file::Limits;
 use crate::app::log_file::LogFile;
 use crate::app::log_line::JsonLine;
 use crate::app::log_line::TextLine;
+use crate::app::otlp;
 use crate::app::system_log::SystemLog;
 use crate::runtime::LogSwitch;
 use crate::runtime::request;
@@ -132,6 +133,14 @@ pub enum TelemetryError {
         /// What the parser said.
         source: ParseError,
     },
+    /// The collector of spans has no usable address.
+    #[error("spans cannot be sent to {endpoint:?}: {why}")]
+    Collector {
+        /// What was given.
+        endpoint: String,
+        /// In words.
+        why: String,
+    },
     /// A second log in one process.
     #[error("the log was opened twice")]
     Twice(#[from] TryInitError),
@@ -150,10 +159,10 @@ pub(super) fn open_system_log(log: Log) -> Result<(), TelemetryError> {
 }
 
 /// Opens the log of this process, which goes by that name: on standard error, and in a file where there is one. Answers
-/// what changes it while it is open.
+/// what changes it while it is open. To be called within the runtime of the process.
 ///
 /// # Errors
-/// When the filter cannot be read.
+/// When the filter cannot be read, or the address that spans are sent to.
 pub(super) fn open(
     log: Log,
     format: LogFormat,
@@ -161,7 +170,8 @@ pub(super) fn open(
 ) -> Result<LogSwitch, TelemetryError> {
     let (filter, handle) = reload::Layer::new(parse(&log.filter)?);
     let lines = lines_to(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(filter).with(log.file.map(in_file));
+    let registry = tracing_subscriber::registry().with(filter).with(otlp::layer(process)?);
+    let registry = registry.with(log.file.map(in_file));
     match format {
         LogFormat::Text => {
             registry.with(lines.event_format(TextLine { head: true })).try_init()?;

@@ -22,6 +22,8 @@ use tracing::field::Empty;
 pub const HEADER: &str = "x-request-id";
 /// The target of the spans here. They are there whatever the log shows: its lines have their fields from them.
 pub const TARGET: &str = "alinas_csi::request";
+/// The name of the spans of heartbeats.
+pub const HEARTBEAT: &str = "heartbeat";
 /// An id of somebody else's may be so long; a UUID has 36.
 const LONGEST_ID: usize = 64;
 /// Of an id that is drawn.
@@ -68,6 +70,19 @@ impl fmt::Display for RequestId {
     }
 }
 
+// A macro, because the name of a span is a constant. Of the highest level and of a target of its own, so that no filter
+// takes the fields from a line that it shows.
+macro_rules! span {
+    ($kind:expr, $name:expr, $id:expr) => {
+        tracing::error_span!(
+            target: TARGET, $kind,
+            call = $name, request.id = %$id, volume.id = Empty, volume.name = Empty, snapshot.id = Empty,
+            snapshot.name = Empty, mount.source = Empty, mount.target = Empty, tunnel.target = Empty,
+            tunnel.address = Empty, otel.name = $name, otel.kind = "server", otel.status_code = Empty
+        )
+    };
+}
+
 /// A request that has begun.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -80,14 +95,23 @@ impl Request {
     #[must_use]
     pub fn begin(name: &str, id: Option<RequestId>) -> Self {
         let id = id.unwrap_or_else(RequestId::drawn);
-        // Of the highest level and of a target of its own, so that no filter takes the fields from a line that it shows.
-        let span = tracing::error_span!(
-            target: TARGET, "request",
-            call = name, request.id = %id, volume.id = Empty, volume.name = Empty, snapshot.id = Empty,
-            snapshot.name = Empty, mount.source = Empty, mount.target = Empty, tunnel.target = Empty,
-            tunnel.address = Empty
-        );
+        let span = span!("request", name, id);
+        #[cfg(feature = "otlp")]
+        trace::join(&span, &id);
         Self { id, span }
+    }
+
+    /// One that is made all the time, and is nothing for a collector of spans.
+    #[must_use]
+    pub fn heartbeat(name: &str, id: Option<RequestId>) -> Self {
+        let id = id.unwrap_or_else(RequestId::drawn);
+        let span = span!(HEARTBEAT, name, id);
+        Self { id, span }
+    }
+
+    /// It is answered with an error.
+    pub fn failed(&self) {
+        self.span.record("otel.status_code", "ERROR");
     }
 
     /// Does the work of the request: its lines in the log carry the fields, and its calls to other processes the id.
@@ -181,6 +205,39 @@ pub fn pass_on(mut call: tonic::Request<()>) -> Result<tonic::Request<()>, Statu
         call.metadata_mut().insert(HEADER, value);
     }
     Ok(call)
+}
+
+/// The spans of a request in several processes are one trace: its id is made of the request's.
+#[cfg(feature = "otlp")]
+mod trace {
+    use aws_lc_rs::digest;
+    use opentelemetry::Context;
+    use opentelemetry::trace::SpanContext;
+    use opentelemetry::trace::SpanId;
+    use opentelemetry::trace::TraceContextExt;
+    use opentelemetry::trace::TraceFlags;
+    use opentelemetry::trace::TraceId;
+    use opentelemetry::trace::TraceState;
+    use tracing::Span;
+    use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+    use super::RequestId;
+
+    pub(super) fn join(span: &Span, id: &RequestId) {
+        let digest = digest::digest(&digest::SHA256, id.0.as_bytes());
+        let (mut trace, mut parent) = ([0; 16], [0; 8]);
+        trace.copy_from_slice(&digest.as_ref()[..16]);
+        parent.copy_from_slice(&digest.as_ref()[16..24]);
+        let context = SpanContext::new(
+            TraceId::from_bytes(trace),
+            SpanId::from_bytes(parent),
+            TraceFlags::SAMPLED,
+            true,
+            TraceState::default(),
+        );
+        // An error says that nothing is sent.
+        let _ = span.set_parent(Context::new().with_remote_span_context(context));
+    }
 }
 
 #[cfg(test)]

@@ -81,7 +81,11 @@ where
 
     fn call(&mut self, call: Call<B>) -> Self::Future {
         let (name, weight) = (self.rule)(call.uri().path());
-        let request = Request::begin(name, id_of(call.headers()));
+        let id = id_of(call.headers());
+        let request = match weight {
+            Weight::Change | Weight::Question => Request::begin(name, id),
+            Weight::Heartbeat => Request::heartbeat(name, id),
+        };
         let mut ending = Ending::of(request.clone(), weight);
         let answer = request.run(self.inner.call(call));
         Box::pin(async move {
@@ -150,6 +154,9 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
+        if self.code != Code::Ok {
+            self.request.failed();
+        }
         let code = code_word(self.code);
         let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.request.say(|| match (self.code, self.weight) {

@@ -92,15 +92,19 @@ impl Underway {
     ) -> Result<Mounted, MountFault> {
         let mut answer = Answer::Begin;
         let mut attempt = 1;
+        let mut span = request::attempt(attempt);
         loop {
-            let span = request::attempt(attempt);
-            match next(answer, Instant::now()) {
+            let was_in_vain = matches!(&answer, Answer::Mounted(Err(_)));
+            let step = match next(answer, Instant::now()) {
                 Step::Finish(mounted) => return Ok(span.in_scope(|| self.finish(*mounted))),
                 Step::GiveUp(fault) => return Err(span.in_scope(|| self.give_up(*fault))),
-                step => answer = self.answer_timed(step).instrument(span).await,
+                step => step,
+            };
+            if was_in_vain {
+                attempt += 1;
+                span = request::attempt(attempt);
             }
-            // The kernel was asked in vain, and is asked again.
-            attempt += u32::from(matches!(&answer, Answer::Mounted(Err(_))));
+            answer = self.answer_timed(step).instrument(span.clone()).await;
         }
     }
 
