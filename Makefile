@@ -99,6 +99,11 @@ fips: needs ## test and build with AWS-LC's FIPS module (needs Go; minutes of pr
 	cargo test --locked --features fips --lib tls::
 	cargo build --release --locked --features fips --bin alinas-csi
 
+.PHONY: otlp
+otlp: needs ## lint and test with the feature otlp: spans sent to a collector (not a part of CI)
+	cargo clippy --locked --features otlp --lib --tests -- -D warnings
+	cargo test --locked --features otlp --lib otlp::
+
 .PHONY: packages
 packages: $(if $(binary),,build) ## build the packages of mount -t alinas for hosts, .deb and .rpm, in target/packages (binary=FILE: of another build)
 	packaging/build $(if $(binary),--binary $(binary))

@@ -5,7 +5,6 @@ use tracing_subscriber::layer::Identity;
 use crate::app::telemetry::TelemetryError;
 
 /// Nothing. See `src/app/otlp.rs` for what is there with the feature.
-#[expect(clippy::unnecessary_wraps, reason = "with the feature it can fail")]
 pub(super) fn layer(_process: &str) -> Result<Option<Identity>, TelemetryError> {
     Ok(None)
 }
