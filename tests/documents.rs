@@ -26,6 +26,9 @@ const MORE: [&str; 4] =
 /// Flags of other programs, of helm and of a sidecar, that stand alone or at the beginning of a line.
 const FOREIGN: [&str; 3] = ["extra-create-metadata", "namespace", "set"];
 
+/// Fields of the log that look like values of the chart.
+const FIELDS: [&str; 2] = ["tunnel.target", "tunnel.address"];
+
 /// What a word ends with that is a file's name and no value of the chart, as in `node.log`.
 const ENDINGS: [&str; 8] = ["conf", "crt", "json", "log", "md", "rs", "sock", "yaml"];
 
@@ -184,7 +187,7 @@ fn looks_like_a_value(word: &str, values: &BTreeSet<String>) -> bool {
     let Some((first, rest)) = word.split_once('.') else { return false };
     let is_name = rest.chars().all(|one| one.is_ascii_alphanumeric() || one == '.');
     let is_file = rest.rsplit('.').next().is_some_and(|ending| ENDINGS.contains(&ending));
-    is_name && !is_file && is_block(first, values)
+    is_name && !is_file && !FIELDS.contains(&word) && is_block(first, values)
 }
 
 /// A value, or a block of some.
