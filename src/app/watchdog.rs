@@ -19,6 +19,8 @@
 //!
 //! The tunnel process is replaced by one of the binary that is installed by then, without a pause: both have the
 //! listening sockets, and the new one serves before the former one lets its connections finish.
+//!
+//! LONG: half of it are the settings and tests.
 
 use std::ffi::OsString;
 use std::io;
