@@ -1,9 +1,16 @@
 //! The real driver: watchdog and node plugin as processes, with a state directory of their own.
+//!
+//! LONG: a short door for each thing that a test does to them.
 
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use alinas_csi::proto::tunnel;
@@ -31,6 +38,8 @@ pub const PROXY_PORT: u16 = 12049;
 /// No test asks how fast a process starts: in the emulated guest of a busy machine one takes 20 s, and several fail first.
 const START: Duration = Duration::from_secs(240);
 const CALL: Duration = Duration::from_secs(10);
+/// Sooner than a process that was just started comes to serve.
+const KILL_EVERY: Duration = Duration::from_millis(30);
 /// Short, so that a test can watch a tunnel close.
 const UNMOUNT_GRACE_SECONDS: &str = "1";
 
@@ -45,6 +54,19 @@ pub enum Part {
     Node,
 }
 
+/// What a driver is told beside what it needs.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// A program with arguments that is started with the watchdog's command line behind them.
+    pub around_watchdog: Vec<String>,
+    /// More arguments of the watchdog.
+    pub watchdog: Vec<String>,
+    /// More arguments of the node plugin.
+    pub node: Vec<String>,
+    /// Of the environment of both.
+    pub environment: Vec<(String, String)>,
+}
+
 /// The two processes. What they leave behind is unmounted when this is dropped.
 #[derive(Debug)]
 pub struct Driver {
@@ -53,6 +75,7 @@ pub struct Driver {
     former: Vec<Process>,
     node: Option<Process>,
     ca_file: PathBuf,
+    told: Told,
     folder: TempDir,
 }
 
@@ -65,14 +88,27 @@ impl Driver {
         Self::start_below(&std::env::temp_dir(), ca_file)
     }
 
+    /// Starts both, and tells them more.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_told(ca_file: &Path, told: Told) -> Result<Self> {
+        Self::start_in(&std::env::temp_dir(), ca_file, told)
+    }
+
     /// Starts both with a fresh state directory in a new folder below `parent`.
     ///
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_below(parent: &Path, ca_file: &Path) -> Result<Self> {
+        Self::start_in(parent, ca_file, Told::default())
+    }
+
+    fn start_in(parent: &Path, ca_file: &Path, told: Told) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("alinas-csi-e2e.").tempdir_in(parent)?;
         let ca_file = ca_file.to_owned();
-        let mut driver = Self { watchdog: None, former: Vec::new(), node: None, ca_file, folder };
+        let (watchdog, node, former) = (None, None, Vec::new());
+        let mut driver = Self { watchdog, former, node, ca_file, told, folder };
         fs::create_dir(driver.state_dir())?;
         driver.start_watchdog()?;
         driver.start_node()?;
@@ -95,12 +131,20 @@ impl Driver {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn_watchdog(&mut self, fails_at: Option<FailurePoint>) -> Result<&mut Process> {
-        let mut command = Command::new(binary()?);
+        let mut command = match self.told.around_watchdog.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary()?);
+                command
+            }
+            None => Command::new(binary()?),
+        };
         command.envs(fails_at.map(|point| (failure_point::VARIABLE, point.word())));
+        command.envs(self.told.environment.clone());
         command.arg("watchdog").arg("--state-dir").arg(self.state_dir());
         command.arg("--ca-file").arg(&self.ca_file);
         command.args(["--unmount-grace", UNMOUNT_GRACE_SECONDS]);
-        command.args(["--proxy-port", &PROXY_PORT.to_string()]);
+        command.args(["--proxy-port", &PROXY_PORT.to_string()]).args(&self.told.watchdog);
         let watchdog = Process::start("watchdog", &mut command, &self.log("watchdog"))?;
         Ok(self.watchdog.insert(watchdog))
     }
@@ -123,6 +167,7 @@ impl Driver {
         command.envs(at.map(|point| (failure_point::VARIABLE, point.word())));
         command.arg("node").arg("--csi-endpoint").arg(format!("unix://{}", socket.display()));
         command.args(["--node-id", "lab-node", "--state-dir"]).arg(self.state_dir());
+        command.args(&self.told.node).envs(self.told.environment.clone());
         let mut node = Process::start("node plugin", &mut command, &self.log("node"))?;
         node.wait_until("the CSI socket answers", START, || {
             std::os::unix::net::UnixStream::connect(&socket).is_ok()
@@ -191,6 +236,25 @@ impl Driver {
         let pid = pid.ok_or_else(|| Failure::new("no tunnel process runs"))?;
         rustix::process::kill_process(pid, Signal::KILL).during("failed to kill the tunnel")?;
         Ok(id)
+    }
+
+    /// SIGKILLs every tunnel process as soon as it is there, until this is dropped.
+    #[must_use]
+    pub fn let_no_tunnel_live(&self) -> NoTunnelLives {
+        let ended = Arc::<AtomicBool>::default();
+        let (heard, folder) = (Arc::clone(&ended), self.folder.path().to_owned());
+        let killing = thread::spawn(move || {
+            while !heard.load(Ordering::Relaxed) {
+                for process in lab::processes_naming(&folder) {
+                    if role(process).is_some_and(|role| role == "tunnel") {
+                        // It may have ended by itself.
+                        let _ = rustix::process::kill_process(process, Signal::KILL);
+                    }
+                }
+                thread::sleep(KILL_EVERY);
+            }
+        });
+        NoTunnelLives { ended, killing: Some(killing) }
     }
 
     /// The process id of a part.
@@ -331,6 +395,29 @@ impl Driver {
     fn log(&self, name: &str) -> PathBuf {
         self.folder.path().join(format!("{name}.log"))
     }
+}
+
+/// See [`Driver::let_no_tunnel_live`].
+#[derive(Debug)]
+pub struct NoTunnelLives {
+    ended: Arc<AtomicBool>,
+    killing: Option<JoinHandle<()>>,
+}
+
+impl Drop for NoTunnelLives {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(killing) = self.killing.take() {
+            drop(killing.join());
+        }
+    }
+}
+
+/// The first argument of a process.
+fn role(process: Pid) -> Option<String> {
+    let line = fs::read(format!("/proc/{}/cmdline", process.as_raw_nonzero())).ok()?;
+    let role = line.split(|byte| *byte == 0).nth(1)?;
+    Some(String::from_utf8_lossy(role).into_owned())
 }
 
 impl Drop for Driver {
