@@ -134,6 +134,8 @@ pub(super) struct Connections {
     pub(super) total: u64,
     /// Of local processes that are not the kernel.
     pub(super) refused: u64,
+    /// Refused without knowing whose they were.
+    pub(super) undecided: u64,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -208,6 +210,7 @@ impl Tunnel {
                 open: listener.connections_open,
                 total: listener.connections_total,
                 refused: listener.refused_intruders,
+                undecided: listener.refused_undecided,
             },
             bytes: Bytes {
                 to_server: listener.bytes_to_server,
