@@ -164,7 +164,13 @@ impl Operator {
     }
 
     fn counted(&self) -> Result<BTreeMap<String, u64>> {
-        let scraped = scrape(NODE_METRICS)?;
+        // The socket that the driver's start waits for is there a moment before.
+        let mut scraped = Err(Failure::new("nobody was asked"));
+        wait_until("the node plugin shows metrics", PATIENCE, || {
+            scraped = scrape(NODE_METRICS);
+            scraped.is_ok()
+        })?;
+        let scraped = scraped?;
         let count = |line: &str| {
             let labels = line.strip_prefix(TROUBLES_TOTAL)?.strip_prefix("{reason=\"")?;
             let (reason, value) = labels.split_once("\"} ")?;

@@ -59,6 +59,8 @@ pub struct OpenTunnel {
     connections_open: AtomicU64,
     connections_total: AtomicU64,
     refused: AtomicU64,
+    /// Refused without knowing whose they were.
+    undecided: AtomicU64,
     pub(super) refusals: Seldom,
     accept_failures: Seldom,
     broken_connections: Seldom,
@@ -122,6 +124,7 @@ impl OpenTunnel {
             connections_open: AtomicU64::new(0),
             connections_total: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            undecided: AtomicU64::new(0),
             refusals: Seldom::default(),
             accept_failures: Seldom::default(),
             broken_connections: Seldom::default(),
@@ -238,10 +241,13 @@ impl OpenTunnel {
 
     /// Counts a refused connection; logs it unless one was logged just now.
     pub(super) fn refused(&self, refusal: &Refusal) {
-        if matches!(refusal, Refusal::Gone) {
-            return;
-        }
-        let total = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        let count = match refusal {
+            Refusal::Gone => return,
+            Refusal::Process { .. } => &self.refused,
+            // It may be the kernel's: nobody is accused.
+            Refusal::Unknown(_) | Refusal::Deadline => &self.undecided,
+        };
+        let total = count.fetch_add(1, Ordering::Relaxed) + 1;
         if self.refusals.now().is_some() {
             tracing::warn!(
                 tunnel.address = %self.address, reason = %refusal, refused.total = total,
@@ -286,6 +292,7 @@ impl OpenTunnel {
             connections_open: of(&self.connections_open),
             connections_total: of(&self.connections_total),
             refused_intruders: of(&self.refused),
+            refused_undecided: of(&self.undecided),
             bytes_to_server: of(&self.traffic.to_server),
             bytes_to_kernel: of(&self.traffic.to_kernel),
             session,
@@ -428,11 +435,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn intruders_are_counted_and_a_peer_that_is_gone_is_none() {
+    async fn intruders_are_counted_and_nobody_is_one_of_whom_it_is_not_known() {
         let tunnel = tunnel();
         tunnel.refused(&Refusal::Gone);
         tunnel.refused(&Refusal::Process { sign: Sign::Cgroup(7), process: None });
-        assert_eq!(tunnel.status().refused_intruders, 1);
+        for _ in 0..2 {
+            tunnel.refused(&Refusal::Deadline);
+        }
+        let status = tunnel.status();
+        assert_eq!((status.refused_intruders, status.refused_undecided), (1, 2));
     }
 
     #[test]

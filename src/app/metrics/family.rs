@@ -51,7 +51,7 @@ const TUNNEL: [&str; 2] = ["target", "address"];
 const STATES: [&str; 6] = ["reachable", "unreachable", "untried", "waiting", "closing", "unknown"];
 
 /// Every metric that there is.
-pub static FAMILIES: [Family; 23] = [
+pub static FAMILIES: [Family; 24] = [
     Family {
         name: "alinas_csi_tunnel_up",
         kind: Kind::Gauge,
@@ -187,6 +187,14 @@ pub static FAMILIES: [Family; 23] = [
         labels: &TUNNEL,
         help: "Connections of local processes that were refused, because only the kernel may connect",
         samples: |report| of_listeners(report, |listener| listener.refused_intruders),
+    },
+    Family {
+        name: "alinas_csi_tunnel_undecided_connections_total",
+        kind: Kind::Counter,
+        labels: &TUNNEL,
+        help: "Connections that were refused because it could not be found out in two seconds who connects; the kernel comes \
+               again",
+        samples: |report| of_listeners(report, |listener| listener.refused_undecided),
     },
     Family {
         name: "alinas_csi_tunnel_handshakes_total",

@@ -153,6 +153,8 @@ pub(in crate::app) struct Connections {
     pub(in crate::app) total: u64,
     /// Of local processes that are not the kernel.
     pub(in crate::app) refused: u64,
+    /// Refused without knowing whose they were.
+    pub(in crate::app) undecided: u64,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -237,6 +239,7 @@ impl Tunnel {
                 open: listener.connections_open,
                 total: listener.connections_total,
                 refused: listener.refused_intruders,
+                undecided: listener.refused_undecided,
             }),
             bytes: Some(Bytes {
                 to_server: listener.bytes_to_server,
