@@ -13,6 +13,7 @@ use std::path::Path;
 
 use alinas_csi::app::command_line as program;
 use alinas_csi::app::plugin_command_line as plugin;
+use alinas_csi::runtime::request::Field;
 use clap::Command;
 
 /// How the program is called, and how its plugin of kubectl.
@@ -25,9 +26,6 @@ const MORE: [&str; 4] =
 
 /// Flags of other programs, of helm and of a sidecar, that stand alone or at the beginning of a line.
 const FOREIGN: [&str; 3] = ["extra-create-metadata", "namespace", "set"];
-
-/// Fields of the log that look like values of the chart.
-const FIELDS: [&str; 2] = ["tunnel.target", "tunnel.address"];
 
 /// What a word ends with that is a file's name and no value of the chart, as in `node.log`.
 const ENDINGS: [&str; 8] = ["conf", "crt", "json", "log", "md", "rs", "sock", "yaml"];
@@ -178,7 +176,8 @@ fn unknown_values(code: &str, values: &BTreeSet<String>) -> Vec<String> {
     let set =
         words.windows(2).filter(|pair| pair[0] == "--set").flat_map(|pair| pair[1].split(','));
     let set = set.map(|given| given.split(['=', '[']).next().unwrap_or_default());
-    let alone = (words.len() == 1 && looks_like_a_value(code, values)).then_some(code);
+    let is_field = Field::ALL.iter().any(|field| field.name() == code);
+    let alone = (words.len() == 1 && !is_field && looks_like_a_value(code, values)).then_some(code);
     let unknown = set.chain(alone).filter(|name| !is_value(name, values));
     unknown.map(|name| format!("the chart has no value {name}")).collect()
 }
@@ -187,7 +186,7 @@ fn looks_like_a_value(word: &str, values: &BTreeSet<String>) -> bool {
     let Some((first, rest)) = word.split_once('.') else { return false };
     let is_name = rest.chars().all(|one| one.is_ascii_alphanumeric() || one == '.');
     let is_file = rest.rsplit('.').next().is_some_and(|ending| ENDINGS.contains(&ending));
-    is_name && !is_file && !FIELDS.contains(&word) && is_block(first, values)
+    is_name && !is_file && is_block(first, values)
 }
 
 /// A value, or a block of some.

@@ -104,21 +104,6 @@ impl ApiServer {
             Some(program) => start_real(&program, folder.path())?,
             None => (stand_in(folder.path()).await?, Vec::new()),
         };
-        Self::of(folder, port, processes).await
-    }
-
-    /// Ours, also where the real one is there: in the emulated guest that one would take minutes.
-    ///
-    /// # Errors
-    /// When it does not come up.
-    pub async fn stand_in() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("alinas-csi-api.").tempdir()?;
-        certify(folder.path())?;
-        let port = stand_in(folder.path()).await?;
-        Self::of(folder, port, Vec::new()).await
-    }
-
-    async fn of(folder: tempfile::TempDir, port: u16, processes: Vec<Process>) -> Result<Self> {
         let is_real = !processes.is_empty();
         println!("the API server is {}", if is_real { "Kubernetes' own" } else { "a stand-in" });
         let admin = client(port, &credentials(folder.path(), ADMIN)?)?;

@@ -389,19 +389,6 @@ async fn simulator() -> Result<Simulator> {
     Ok(simulator)
 }
 
-/// An account with a file system, of which a directory has a quota, where one call comes too often.
-async fn simulator() -> Result<Simulator> {
-    let simulator = Simulator::start(Timing::default()).await?;
-    simulator.add_user(KEY.0, KEY.1);
-    simulator.fail("CreateFileSystem", 1, Fault::throttled());
-    simulator.adopt(FILE_SYSTEM);
-    let directory = simulator.root_of(FILE_SYSTEM).join("pv-b");
-    fs::create_dir_all(&directory)?;
-    fs::write(directory.join("data"), "words")?;
-    simulator.limit(FILE_SYSTEM, "/pv-b", 1);
-    Ok(simulator)
-}
-
 /// It makes a file system and removes it, again and again.
 fn controller(
     lab: &Lab,

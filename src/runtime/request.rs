@@ -147,6 +147,18 @@ pub enum Field {
 }
 
 impl Field {
+    /// Each of them.
+    pub const ALL: [Self; 8] = [
+        Self::VolumeId,
+        Self::VolumeName,
+        Self::SnapshotId,
+        Self::SnapshotName,
+        Self::MountSource,
+        Self::MountTarget,
+        Self::TunnelTarget,
+        Self::TunnelAddress,
+    ];
+
     /// The name in the log.
     #[must_use]
     pub fn name(self) -> &'static str {

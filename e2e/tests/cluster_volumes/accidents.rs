@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::cluster::KUBELET;
 use e2e::failure::Failure;
 use e2e::failure::Result;
 use e2e::failure::ensure;
@@ -110,10 +109,7 @@ fn the_node_is_rebooted(world: &mut World) -> Result<()> {
     world.are_ready("node")?;
     world.client().wait_for("the volume is mounted again", PATIENCE, |_| {
         let found = e2e::lab::mounts_below(Path::new(&mount))?;
-        let all = || {
-            format!("{found:?} at {mount:?}; all: {:?}", e2e::lab::mounts_below(Path::new(KUBELET)))
-        };
-        if found.len() == 1 { Ok(true) } else { Err(Failure::new(all())) }
+        if found.len() == 1 { Ok(true) } else { Err(Failure::new(format!("{found:?}"))) }
     })?;
     world.client().wait_for("the pod reads again", PATIENCE, |client| {
         Ok(client.in_pod("reader", "cat /data/before-reboot")? == "before")
