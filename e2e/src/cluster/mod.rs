@@ -194,8 +194,6 @@ fn make_folder() -> Result<()> {
     }
     // Mounts of a container must show on the node, and the other way round.
     run(SHORT, "mount", &["--bind", KUBELET, KUBELET])?;
-    // Not with what is below it, or each would be there twice.
-    run(SHORT, "mount", &["--make-private", KUBELET])?;
     run(SHORT, "mount", &["--make-rshared", KUBELET])?;
     Ok(())
 }
